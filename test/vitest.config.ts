@@ -1,0 +1,24 @@
+import { fileURLToPath } from "node:url"
+import { defineConfig } from "vitest/config"
+
+/** `effect-shigoto` in tests and examples is the source tree, not a build that may be stale. */
+const conditions = ["source", "module", "node", "development|production"]
+
+export default defineConfig({
+  root: fileURLToPath(new URL("..", import.meta.url)),
+  resolve: { conditions },
+  ssr: { resolve: { conditions, externalConditions: ["source", "node"] } },
+  test: {
+    include: ["test/**/*.test.ts"],
+    // Minutes long, or in need of a browser: they have commands of their own.
+    exclude: ["test/chaos/**", "test/bench/**", "test/browser/**"],
+    globalSetup: ["test/setup/globalSetup.ts"],
+    pool: "forks",
+    // Each file has its own database, but all share one server and, on the smallest machine that counts, two cores.
+    maxWorkers: 2,
+    testTimeout: 60_000,
+    hookTimeout: 120_000,
+    teardownTimeout: 30_000,
+    execArgv: ["--conditions=source"]
+  }
+})
