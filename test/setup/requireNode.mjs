@@ -15,7 +15,9 @@ if (major < required[0] || (major === required[0] && minor < required[1])) {
       "",
       "    npm install-scripts approve node && npm rebuild node",
       "",
-      "(with npm before 11: npm rebuild node --ignore-scripts=false), or put Node >= " + required.join(".") + " on your PATH."
+      "(with npm before 11: npm rebuild node --ignore-scripts=false), or put Node >= " +
+        required.join(".") +
+        " on your PATH."
     ].join("\n")
   )
   process.exit(1)
