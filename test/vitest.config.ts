@@ -1,5 +1,6 @@
 import { fileURLToPath } from "node:url"
 import { defineConfig } from "vitest/config"
+import { TallyReporter } from "./setup/tallyReporter.ts"
 
 /** `effect-shigoto` in tests and examples is the source tree, not a build that may be stale. */
 const conditions = ["source", "module", "node", "development|production"]
@@ -13,12 +14,14 @@ export default defineConfig({
     // Minutes long, or in need of a browser: they have commands of their own.
     exclude: ["test/chaos/**", "test/bench/**", "test/browser/**"],
     globalSetup: ["test/setup/globalSetup.ts"],
+    reporters: ["default", new TallyReporter()],
     pool: "forks",
     // Each file has its own database, but all share one server and, on the smallest machine that counts, two cores.
     maxWorkers: 2,
     testTimeout: 60_000,
     hookTimeout: 120_000,
     teardownTimeout: 30_000,
+    // For what tests start or import outside of Vite.
     execArgv: ["--conditions=source"]
   }
 })
