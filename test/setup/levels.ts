@@ -1,0 +1,65 @@
+/**
+ * Where every file of `src` and `migrations` stands, lowest level first: a file imports its own level or a lower one.
+ * A new file is placed here, or the architecture test fails. `folder/*` takes in a whole folder.
+ */
+export const levels: ReadonlyArray<{ readonly name: string; readonly files: ReadonlyArray<string> }> = [
+  // Helpers that know nothing of jobs.
+  { name: "ground", files: ["src/internal/json.ts", "src/internal/names.ts"] },
+  {
+    name: "words",
+    files: [
+      "src/JobRow.ts",
+      "src/JobEvent.ts",
+      "src/Outcome.ts",
+      "src/Backoff.ts",
+      "src/Unique.ts",
+      "src/ShigotoError.ts",
+      "src/ShigotoConfig.ts",
+      "src/ShigotoMetrics.ts"
+    ]
+  },
+  { name: "sql", files: ["src/internal/sql/*", "migrations/*"] },
+  { name: "store", files: ["src/JobStore.ts", "src/Migrations.ts", "src/Notifier.ts", "src/Cipher.ts"] },
+  {
+    name: "services",
+    files: [
+      "src/internal/loop.ts",
+      "src/internal/leader.ts",
+      "src/Jobs.ts",
+      "src/Workers.ts",
+      "src/Middleware.ts",
+      "src/Resilience.ts",
+      "src/Executor.ts",
+      "src/Claimer.ts",
+      "src/Queues.ts",
+      "src/Heartbeat.ts",
+      "src/CronJobs.ts",
+      "src/Batches.ts",
+      "src/Flows.ts",
+      "src/Pruner.ts"
+    ]
+  },
+  { name: "what users write", files: ["src/Job.ts", "src/CronJob.ts", "src/Batch.ts", "src/Flow.ts"] },
+  { name: "assembly", files: ["src/Shigoto.ts", "src/ShigotoLive.ts"] },
+  { name: "front door", files: ["src/index.ts"] },
+  { name: "doors", files: ["src/testing/*", "src/embedded/*", "src/dashboard/*", "src/cli/*"] }
+]
+
+/** Folders of `src` with an entry of their own in package.json. They import public modules, and no core file them. */
+export const doors = ["testing", "embedded", "dashboard", "cli"]
+
+/** Where the text of statements may stand. */
+export const sqlHomes = ["src/internal/sql/", "migrations/"]
+
+/**
+ * What a rule forbids and the code needs all the same. `rule` is the first word of the message; `file` and `what` as it
+ * names them. An entry that excuses nothing fails the test as well.
+ */
+export const exceptions: ReadonlyArray<Exception> = []
+
+export interface Exception {
+  readonly rule: "door" | "package" | "sql"
+  readonly file: string
+  readonly what: string
+  readonly reason: string
+}
