@@ -11,7 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { type EmbeddedPostgresError, StartFailed } from "../EmbeddedPostgresError.ts"
-import { attempt, fail } from "./command.ts"
+import { attempt, fail, reasonOf } from "./command.ts"
 import { type Account, canEnter, type Host } from "./host.ts"
 
 /** The first temporary directory that the server's user can pass through. */
@@ -86,7 +86,9 @@ const cacheRoot = (host: Host, who: Account | undefined) =>
       try {
         Fs.mkdirSync(root, { mode: 0o755 })
         Fs.chmodSync(root, 0o755)
-      } catch {
+      } catch (error) {
+        const reason = reasonOf("creating the cache", String(error), root)
+        if (reason._tag === "NoSpace") return fail(reason)
         // There already, or not to be had; what is there decides.
       }
       const stat = Fs.lstatSync(root, { throwIfNoEntry: false })

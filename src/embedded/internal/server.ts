@@ -31,7 +31,18 @@ export interface Settings {
   readonly settings: Readonly<Record<string, string>>
 }
 
-export const start = Effect.fnUntraced(function* (
+export const start = (host: Host, who: Account | undefined, binaries: Binaries, options: Settings) =>
+  startOnce(host, who, binaries, options).pipe(
+    // Between finding a free port and binding it, another process may have taken it.
+    Effect.retry({
+      while: ({ reason }) => reason._tag === "StartFailed" && reason.output.includes("Address already in use"),
+      times: 5
+    })
+  )
+
+// internal
+
+const startOnce = Effect.fnUntraced(function* (
   host: Host,
   who: Account | undefined,
   binaries: Binaries,
@@ -76,8 +87,6 @@ export const start = Effect.fnUntraced(function* (
   }
   return running
 })
-
-// internal
 
 const defaultPort = 5432
 
