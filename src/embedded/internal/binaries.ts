@@ -11,8 +11,8 @@ import {
   UnsupportedPlatform
 } from "../EmbeddedPostgresError.ts"
 import { entry } from "./cache.ts"
-import { attempt, fail, run } from "./command.ts"
-import type { Account, Host } from "./host.ts"
+import { type Account, attempt, fail, run } from "./command.ts"
+import type { Host } from "./host.ts"
 
 export interface Binaries {
   /** The directory that holds `initdb`, `pg_ctl` and `postgres`. */

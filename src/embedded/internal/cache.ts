@@ -11,8 +11,8 @@ import * as Effect from "effect/Effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { type EmbeddedPostgresError, StartFailed } from "../EmbeddedPostgresError.ts"
-import { attempt, fail, reasonOf } from "./command.ts"
-import { type Account, canEnter, type Host } from "./host.ts"
+import { type Account, attempt, fail, reasonOf } from "./command.ts"
+import { canEnter, type Host } from "./host.ts"
 
 /** The first temporary directory that the server's user can pass through. */
 export const tmpDir = (host: Host, who: Account | undefined): Effect.Effect<string, EmbeddedPostgresError> =>
@@ -138,7 +138,7 @@ const measure = (path: string): string => {
   return `${files} files, ${bytes} bytes\n`
 }
 
-/** A process that was killed while it worked in a scratch directory has left it behind. */
+/** A process that was killed while it worked in a scratch directory has left it; no work there takes ten minutes. */
 const sweep = Effect.fnUntraced(function* (root: string) {
   const now = yield* Clock.currentTimeMillis
   yield* Effect.promise(async () => {
@@ -148,7 +148,7 @@ const sweep = Effect.fnUntraced(function* (root: string) {
         .filter((file) => file.startsWith(scratchPrefix))
         .map(async (file) => {
           const stat = await Fs.promises.stat(Path.join(root, file)).catch(() => undefined)
-          if (stat !== undefined && now - stat.mtimeMs > 3_600_000) await remove(Path.join(root, file))
+          if (stat !== undefined && now - stat.mtimeMs > 600_000) await remove(Path.join(root, file))
         })
     )
   })

@@ -9,8 +9,8 @@ import * as Path from "node:path"
 import { DataDirUnusable } from "../EmbeddedPostgresError.ts"
 import type { Binaries } from "./binaries.ts"
 import { entry, withScratch } from "./cache.ts"
-import { attempt, fail, reasonOf, run } from "./command.ts"
-import { type Account, canEnter, type Host } from "./host.ts"
+import { type Account, attempt, fail, reasonOf, run } from "./command.ts"
+import { canEnter, type Host } from "./host.ts"
 
 export const superuser = "postgres"
 

@@ -11,7 +11,12 @@ import {
   NoSpace,
   StartFailed
 } from "../EmbeddedPostgresError.ts"
-import type { Account } from "./host.ts"
+
+/** Whom the server runs as. `undefined` where that is the caller itself. */
+export interface Account {
+  readonly uid: number
+  readonly gid: number
+}
 
 /**
  * Nothing of the user's environment reaches the server: PGDATA, PGPORT, PGOPTIONS and LC_* would each change what runs.

@@ -7,7 +7,7 @@ import * as Fs from "node:fs"
 import { createRequire } from "node:module"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import { run } from "./command.ts"
+import { type Account, run } from "./command.ts"
 
 export interface Host {
   readonly platform: string
@@ -28,12 +28,6 @@ export const Host: Context.Reference<Host> = Context.Reference<Host>("effect-shi
     tmpDirs: process.platform === "win32" ? [Os.tmpdir()] : [Os.tmpdir(), "/tmp", "/var/tmp"]
   })
 })
-
-/** Whom the server runs as. `undefined` where that is the caller itself. */
-export interface Account {
-  readonly uid: number
-  readonly gid: number
-}
 
 /**
  * PostgreSQL refuses to run as root. An existing data directory keeps its owner, so that a database once started by an

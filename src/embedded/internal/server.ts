@@ -10,8 +10,8 @@ import * as Path from "node:path"
 import { type EmbeddedPostgresError, StartFailed } from "../EmbeddedPostgresError.ts"
 import type { Binaries } from "./binaries.ts"
 import { passwordFile } from "./cluster.ts"
-import { attempt, environment, fail, outputKept, reasonOf, workingDirectory } from "./command.ts"
-import type { Account, Host } from "./host.ts"
+import { type Account, attempt, environment, fail, outputKept, reasonOf, workingDirectory } from "./command.ts"
+import type { Host } from "./host.ts"
 import * as Watchdog from "./watchdog.ts"
 
 export interface Running {
@@ -35,7 +35,7 @@ export const start = (host: Host, who: Account | undefined, binaries: Binaries, 
   startOnce(host, who, binaries, options).pipe(
     // Between finding a free port and binding it, another process may have taken it.
     Effect.retry({
-      while: ({ reason }) => reason._tag === "StartFailed" && reason.output.includes("Address already in use"),
+      while: ({ reason }) => reason._tag === "StartFailed" && reason.output.includes("could not bind"),
       times: 5
     })
   )
@@ -56,7 +56,7 @@ const startOnce = Effect.fnUntraced(function* (
     dataDir: options.dataDir,
     bin: binaries.bin,
     socket,
-    // The caller's come last and win, but where the server listens is not theirs to say.
+    // The last one wins: where the server listens is not the caller's to say.
     settings: [
       ...Object.entries(options.settings),
       ["listen_addresses", socket ? "" : "127.0.0.1"],

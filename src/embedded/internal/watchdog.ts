@@ -35,10 +35,10 @@ export const command = (platform: string, watched: Watched): readonly [string, R
 
 /**
  * `kill` is repeated because a server that has only just been forked still ignores SIGINT (the shell gives that to
- * background jobs). A shutdown that takes longer than 30 s becomes an immediate one; the next start then recovers.
+ * background jobs). PIPE is ignored because the parent may be gone before it is told anything. A shutdown that takes longer than 30 s becomes an immediate one; the next start then recovers.
  */
 const shellScript = `
-trap '' HUP INT TERM
+trap '' HUP INT TERM PIPE
 umask 077
 exec 3<&0 </dev/null
 tmp=$1 template=$2 data=$3 bin=$4 socket=$5
