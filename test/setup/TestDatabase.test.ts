@@ -25,6 +25,11 @@ const exists = Effect.fnUntraced(function* (name: string) {
   return rows.length === 1
 })
 
+const jobsTable = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  return yield* sql`SELECT to_regclass('shigoto.jobs')::text AS name`
+})
+
 describe("TestDatabase", () => {
   it.effect("gives each layer a database of its own and drops it at the end", () =>
     Effect.gen(function* () {
@@ -38,6 +43,15 @@ describe("TestDatabase", () => {
         assert.isFalse(yield* exists(one.name))
         assert.isTrue(yield* exists((yield* TestDatabase).name))
       }).pipe(Effect.provide(TestDatabase.layer({ empty: true })))
+    })
+  )
+
+  it.effect("has the library's schema, unless it is to be empty", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(yield* jobsTable.pipe(Effect.provide(TestDatabase.layer())), [{ name: "shigoto.jobs" }])
+      assert.deepStrictEqual(yield* jobsTable.pipe(Effect.provide(TestDatabase.layer({ empty: true }))), [
+        { name: null }
+      ])
     })
   )
 

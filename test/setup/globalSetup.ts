@@ -11,6 +11,8 @@ import * as SqlClient from "effect/sql/SqlClient"
 import { randomBytes } from "node:crypto"
 import type { TestProject } from "vitest/node"
 import * as EmbeddedPostgres from "../../src/embedded/EmbeddedPostgres.ts"
+import * as Migrations from "../../src/Migrations.ts"
+import * as ShigotoConfig from "../../src/ShigotoConfig.ts"
 import * as Run from "./run.ts"
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
@@ -55,7 +57,7 @@ const prepare = Effect.gen(function* () {
   return run
 })
 
-const migrate: Effect.Effect<void, never, SqlClient.SqlClient> = Effect.void
+const migrate = Effect.provide(Migrations.run, ShigotoConfig.layer())
 
 /** On a server that outlives the run: the template, and what tests that were killed have left. */
 const dropAll = Effect.fnUntraced(function* (run: Run.Run) {
