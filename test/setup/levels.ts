@@ -4,13 +4,14 @@
  */
 export const levels: ReadonlyArray<{ readonly name: string; readonly files: ReadonlyArray<string> }> = [
   // Helpers that know nothing of jobs.
-  { name: "ground", files: ["src/internal/json.ts", "src/internal/names.ts"] },
+  { name: "ground", files: ["src/internal/json.ts", "src/internal/names.ts", "src/internal/loop.ts"] },
   {
     name: "words",
     files: [
       "src/JobRow.ts",
       "src/JobEvent.ts",
       "src/Outcome.ts",
+      "src/CurrentJob.ts",
       "src/Backoff.ts",
       "src/Unique.ts",
       "src/ShigotoError.ts",
@@ -23,13 +24,15 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
   {
     name: "services",
     files: [
-      "src/internal/loop.ts",
-      "src/internal/leader.ts",
+      "src/internal/events.ts",
+      "src/internal/progress.ts",
+      "src/internal/enqueueing.ts",
       "src/Jobs.ts",
       "src/Workers.ts",
       "src/Middleware.ts",
       "src/Resilience.ts",
       "src/Executor.ts",
+      "src/Settler.ts",
       "src/Claimer.ts",
       "src/Queues.ts",
       "src/Heartbeat.ts",
