@@ -27,6 +27,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/internal/events.ts",
       "src/internal/progress.ts",
       "src/internal/enqueueing.ts",
+      "src/internal/worker.ts",
       "src/Jobs.ts",
       "src/Workers.ts",
       "src/Middleware.ts",
