@@ -1,0 +1,272 @@
+/**
+ * The core tables: live jobs, their partitioned history, queues, and the leases of nodes.
+ *
+ * `jobs` holds live jobs only and stays small; a job that ends moves to `jobs_archive` in the transaction that ends it.
+ */
+
+/** The statements, in order, for the given schema; its name is a checked identifier. */
+export const statements = (schema: string): ReadonlyArray<string> => {
+  const s = `"${schema}"`
+  return [
+    `CREATE TABLE ${s}.jobs (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  run_at timestamptz(3) NOT NULL,
+  inserted_at timestamptz(3) NOT NULL,
+  claimed_at timestamptz(3),
+  cancel_requested_at timestamptz(3),
+  epoch integer NOT NULL DEFAULT 0,
+  claimed_by integer,
+  priority smallint NOT NULL DEFAULT 0,
+  -- The claim order ascends in every column: ~priority falls as priority rises and never overflows.
+  rank smallint NOT NULL GENERATED ALWAYS AS (~priority) STORED,
+  attempt smallint NOT NULL DEFAULT 0,
+  max_attempts smallint NOT NULL DEFAULT 20,
+  progress smallint,
+  snoozes integer,
+  state text NOT NULL,
+  queue text NOT NULL,
+  worker text NOT NULL,
+  args jsonb NOT NULL,
+  errors jsonb,
+  meta jsonb,
+  tags text[],
+  partition_key text,
+  cancel_reason text,
+  CONSTRAINT jobs_state CHECK (state IN ('scheduled', 'blocked', 'available', 'executing', 'retryable')),
+  CONSTRAINT jobs_claimed CHECK ((state = 'executing') = (claimed_by IS NOT NULL)),
+  CONSTRAINT jobs_attempts CHECK (attempt >= 0 AND max_attempts >= 1),
+  CONSTRAINT jobs_names CHECK (octet_length(queue) BETWEEN 1 AND 128 AND octet_length(worker) BETWEEN 1 AND 128)
+) WITH (
+  fillfactor = 85,
+  autovacuum_vacuum_scale_factor = 0,
+  autovacuum_vacuum_threshold = 5000,
+  autovacuum_analyze_scale_factor = 0,
+  autovacuum_analyze_threshold = 20000,
+  autovacuum_vacuum_cost_delay = 1
+)`,
+    `CREATE INDEX jobs_claim ON ${s}.jobs (queue, rank, run_at, id) WHERE state = 'available'`,
+    `CREATE INDEX jobs_due ON ${s}.jobs (run_at, id) WHERE state IN ('scheduled', 'retryable')`,
+    `CREATE INDEX jobs_executing ON ${s}.jobs (claimed_by, id) WHERE state = 'executing'`,
+    `CREATE TABLE ${s}.jobs_archive (
+  id bigint NOT NULL,
+  run_at timestamptz(3) NOT NULL,
+  inserted_at timestamptz(3) NOT NULL,
+  claimed_at timestamptz(3),
+  cancel_requested_at timestamptz(3),
+  finished_at timestamptz(3) NOT NULL,
+  epoch integer NOT NULL,
+  claimed_by integer,
+  priority smallint NOT NULL,
+  attempt smallint NOT NULL,
+  max_attempts smallint NOT NULL,
+  progress smallint,
+  snoozes integer,
+  state text NOT NULL,
+  queue text NOT NULL,
+  worker text NOT NULL,
+  args jsonb NOT NULL,
+  result jsonb,
+  errors jsonb,
+  meta jsonb,
+  tags text[],
+  partition_key text,
+  cancel_reason text
+) PARTITION BY LIST (state)`,
+    `CREATE INDEX jobs_archive_id ON ${s}.jobs_archive (id)`,
+    ...["completed", "discarded", "cancelled"].flatMap((state) => [
+      `CREATE TABLE ${s}.jobs_archive_${state} PARTITION OF ${s}.jobs_archive
+  FOR VALUES IN ('${state}')
+  PARTITION BY RANGE (finished_at)`,
+      `CREATE TABLE ${s}.jobs_archive_${state}_default PARTITION OF ${s}.jobs_archive_${state} DEFAULT`
+    ]),
+    `CREATE TABLE ${s}.queues (
+  name text NOT NULL,
+  node text NOT NULL DEFAULT '',
+  concurrency integer,
+  paused_at timestamptz(3),
+  removed_at timestamptz(3),
+  updated_at timestamptz(3) NOT NULL,
+  PRIMARY KEY (name, node),
+  CONSTRAINT queues_names CHECK (octet_length(name) BETWEEN 1 AND 128 AND octet_length(node) <= 128),
+  CONSTRAINT queues_concurrency CHECK (concurrency BETWEEN 1 AND 100000)
+)`,
+    `COMMENT ON TABLE ${s}.queues IS 'What operators asked of queues; node is empty where it holds for all nodes.'`,
+    `CREATE TABLE ${s}.nodes (
+  id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  name text NOT NULL,
+  started_at timestamptz(3) NOT NULL,
+  beat_at timestamptz(3) NOT NULL,
+  expires_at timestamptz(3) NOT NULL,
+  ttl_millis integer NOT NULL,
+  workers text[] NOT NULL DEFAULT '{}',
+  queues text[] NOT NULL DEFAULT '{}'
+) WITH (fillfactor = 50)`,
+    `COMMENT ON TABLE ${s}.nodes IS 'One lease per incarnation of a process; ids are never used again.'`,
+    `CREATE VIEW ${s}.all_jobs AS
+SELECT id, worker, queue, state, priority, attempt, max_attempts, epoch, claimed_by, run_at, inserted_at, claimed_at,
+  cancel_requested_at, NULL::timestamptz(3) AS finished_at, progress, snoozes, args, NULL::jsonb AS result, errors,
+  meta, tags, partition_key, cancel_reason
+FROM ${s}.jobs
+UNION ALL
+SELECT id, worker, queue, state, priority, attempt, max_attempts, epoch, claimed_by, run_at, inserted_at, claimed_at,
+  cancel_requested_at, finished_at, progress, snoozes, args, result, errors,
+  meta, tags, partition_key, cancel_reason
+FROM ${s}.jobs_archive`,
+    enqueueFunction(schema),
+    maintainFunction(schema),
+    `REVOKE ALL ON ALL FUNCTIONS IN SCHEMA ${s} FROM PUBLIC`
+  ]
+}
+
+// internal
+
+/** `SELECT shigoto.enqueue('send-email', '{"to": "ada@example.com"}', queue => 'emails')` from any language. */
+const enqueueFunction = (schema: string): string =>
+  `CREATE FUNCTION "${schema}".enqueue(
+  worker text,
+  args jsonb DEFAULT '{}',
+  queue text DEFAULT 'default',
+  priority integer DEFAULT 0,
+  run_at timestamptz DEFAULT NULL,
+  max_attempts integer DEFAULT 20,
+  tags text[] DEFAULT NULL,
+  meta jsonb DEFAULT NULL,
+  partition_key text DEFAULT NULL
+) RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $enqueue$
+#variable_conflict use_column
+DECLARE
+  moment CONSTANT timestamptz := statement_timestamp();
+  due timestamptz := greatest(coalesce(enqueue.run_at, moment), moment);
+  new_id bigint;
+  item text;
+BEGIN
+  IF enqueue.args IS NULL THEN
+    RAISE EXCEPTION 'shigoto.enqueue: args is null; pass a JSON value such as ''{}''' USING ERRCODE = '22023';
+  END IF;
+  IF octet_length(enqueue.args::text) > 1048576 THEN
+    RAISE EXCEPTION 'shigoto.enqueue: args has % bytes, the limit is 1048576', octet_length(enqueue.args::text)
+      USING ERRCODE = '22023';
+  END IF;
+  FOREACH item IN ARRAY ARRAY[enqueue.worker, enqueue.queue, coalesce(enqueue.partition_key, 'none')]
+    || coalesce(enqueue.tags, '{}')
+  LOOP
+    IF item IS NULL OR octet_length(item) NOT BETWEEN 1 AND 128
+      OR item ~ '[\\u0001-\\u001f\\u007f-\\u009f]' OR item <> btrim(item, E' \\t\\r\\n')
+    THEN
+      RAISE EXCEPTION 'shigoto.enqueue: % is no name: 1 to 128 bytes, no control characters, no white space at the ends',
+        coalesce(quote_literal(left(item, 80)), 'null') USING ERRCODE = '22023';
+    END IF;
+  END LOOP;
+  IF coalesce(array_length(enqueue.tags, 1), 0) > 100 THEN
+    RAISE EXCEPTION 'shigoto.enqueue: % tags, the limit is 100', array_length(enqueue.tags, 1) USING ERRCODE = '22023';
+  END IF;
+  IF enqueue.priority IS NULL OR enqueue.priority NOT BETWEEN -32768 AND 32767 THEN
+    RAISE EXCEPTION 'shigoto.enqueue: priority % is not from -32768 to 32767', enqueue.priority USING ERRCODE = '22023';
+  END IF;
+  IF enqueue.max_attempts IS NULL OR enqueue.max_attempts NOT BETWEEN 1 AND 32767 THEN
+    RAISE EXCEPTION 'shigoto.enqueue: max_attempts % is not from 1 to 32767', enqueue.max_attempts
+      USING ERRCODE = '22023';
+  END IF;
+  IF due > '9999-12-31' THEN
+    RAISE EXCEPTION 'shigoto.enqueue: run_at % lies after the year 9999', due USING ERRCODE = '22023';
+  END IF;
+  IF jsonb_typeof(enqueue.meta) <> 'object' THEN
+    RAISE EXCEPTION 'shigoto.enqueue: meta is no JSON object' USING ERRCODE = '22023';
+  END IF;
+  INSERT INTO "${schema}".jobs
+    (state, worker, queue, args, priority, max_attempts, run_at, inserted_at, tags, meta, partition_key)
+  VALUES (
+    CASE WHEN due > moment THEN 'scheduled' ELSE 'available' END,
+    enqueue.worker, enqueue.queue, enqueue.args, enqueue.priority, enqueue.max_attempts, due, moment,
+    enqueue.tags, enqueue.meta, enqueue.partition_key
+  )
+  RETURNING id INTO new_id;
+  IF due <= moment THEN
+    PERFORM pg_notify('${schema}', 'available - ' || enqueue.queue);
+  ELSIF due <= moment + interval '1 minute' THEN
+    PERFORM pg_notify('${schema}', 'due - ' || ceil(extract(epoch FROM due - moment) * 1000)::bigint);
+  END IF;
+  RETURN new_id;
+END
+$enqueue$`
+
+/**
+ * Makes the partitions that the next days need and drops those past their retention.
+ *
+ * Runs with the owner's rights, so that workers need none to create or drop tables. A partition is an eighth of the
+ * retention wide, from an hour to a week. The default partition takes what no other takes, so that a settle never
+ * fails for want of one; its rows are moved when their range is made, and deleted when they are too old.
+ */
+const maintainFunction = (schema: string): string =>
+  `CREATE FUNCTION "${schema}".maintain_archive(kind text, moment timestamptz, retention interval)
+RETURNS TABLE (made integer, dropped integer, deleted bigint)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '500ms'
+SET timezone = 'UTC'
+AS $maintain$
+DECLARE
+  width CONSTANT interval := CASE
+    WHEN retention >= interval '56 days' THEN interval '7 days'
+    WHEN retention >= interval '8 days' THEN interval '1 day'
+    ELSE interval '1 hour'
+  END;
+  parent CONSTANT text := 'jobs_archive_' || kind;
+  cutoff CONSTANT timestamptz := moment - retention;
+  lower timestamptz;
+  upper timestamptz;
+  child text;
+  part record;
+BEGIN
+  made := 0;
+  dropped := 0;
+  deleted := 0;
+  IF kind NOT IN ('completed', 'discarded', 'cancelled') THEN
+    RAISE EXCEPTION 'no archive for state %', quote_literal(kind) USING ERRCODE = '22023';
+  END IF;
+  -- One maintainer at a time; whoever comes second has nothing to do.
+  IF NOT pg_try_advisory_xact_lock(hashtextextended('${schema}.' || parent, 0)) THEN
+    RETURN NEXT;
+    RETURN;
+  END IF;
+  FOR part IN
+    SELECT c.relname AS name,
+      (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \\(''([^'']+)''\\)'))[1]::timestamptz AS until
+    FROM pg_inherits i
+    JOIN pg_class c ON c.oid = i.inhrelid
+    WHERE i.inhparent = format('%I.%I', '${schema}', parent)::regclass
+  LOOP
+    CONTINUE WHEN part.until IS NULL;
+    IF part.until <= cutoff THEN
+      EXECUTE format('DROP TABLE %I.%I', '${schema}', part.name);
+      dropped := dropped + 1;
+    ELSIF lower IS NULL OR part.until > lower THEN
+      lower := part.until;
+    END IF;
+  END LOOP;
+  lower := greatest(lower, date_bin(width, moment, timestamptz '2000-01-03'));
+  WHILE retention > interval '0' AND lower < moment + 2 * width LOOP
+    upper := date_bin(width, lower, timestamptz '2000-01-03') + width;
+    child := format('%s_%s', parent, to_char(lower, 'YYYYMMDD"t"HH24MI'));
+    EXECUTE format('CREATE TABLE %I.%I (LIKE %I.%I INCLUDING ALL)', '${schema}', child, '${schema}', parent);
+    EXECUTE format(
+      'WITH moved AS (DELETE FROM %I.%I WHERE finished_at >= $1 AND finished_at < $2 RETURNING *)
+       INSERT INTO %I.%I SELECT * FROM moved',
+      '${schema}', parent || '_default', '${schema}', child
+    ) USING lower, upper;
+    EXECUTE format(
+      'ALTER TABLE %I.%I ATTACH PARTITION %I.%I FOR VALUES FROM (%L) TO (%L)',
+      '${schema}', parent, '${schema}', child, lower, upper
+    );
+    made := made + 1;
+    lower := upper;
+  END LOOP;
+  EXECUTE format('DELETE FROM %I.%I WHERE finished_at < $1', '${schema}', parent || '_default') USING cutoff;
+  GET DIAGNOSTICS deleted = ROW_COUNT;
+  RETURN NEXT;
+END
+$maintain$`

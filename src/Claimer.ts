@@ -1,0 +1,217 @@
+/**
+ * Looks for work and claims it: by demand, in the order of priority, time and id, several jobs in one statement.
+ *
+ * Two kinds of loop. One *look* per node reads, in one statement, what became due, which queues have work, what
+ * operators asked, whom to cancel and who died; it sleeps until the next due instant, a hint, or the poll interval,
+ * whichever comes first. One *claim* loop per queue sleeps until something says that there may be work.
+ *
+ * | a queue's loop is | it leaves by |
+ * |---|---|
+ * | idle | a hint, a look that found work, a registered worker, a changed queue: hungry |
+ * | hungry | a claim that brought less than it asked for: idle; no free slot or room: full |
+ * | full | a slot that becomes free: hungry |
+ */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as FiberMap from "effect/FiberMap"
+import * as Latch from "effect/Latch"
+import * as Layer from "effect/Layer"
+import * as PubSub from "effect/PubSub"
+import * as Random from "effect/Random"
+import { Executor } from "./Executor.ts"
+import { Heartbeat } from "./Heartbeat.ts"
+import { forever, pause } from "./internal/loop.ts"
+import { promoteLimit } from "./internal/sql/promote.ts"
+import { JobStore } from "./JobStore.ts"
+import { type Hint, Notifier } from "./Notifier.ts"
+import { Queues } from "./Queues.ts"
+import { ShigotoConfig } from "./ShigotoConfig.ts"
+import { Workers } from "./Workers.ts"
+
+/**
+ * The most jobs claimed by one statement.
+ *
+ * @category constants
+ */
+export const claimLimit = 500
+
+/**
+ * Claims jobs for this node until the scope closes; a claim under way is finished first, so that none is lost.
+ *
+ * @category layers
+ */
+export const layer: Layer.Layer<
+  never,
+  never,
+  Executor | Heartbeat | Workers | Queues | Notifier | JobStore | ShigotoConfig
+> = Layer.effectDiscard(
+  Effect.gen(function* () {
+    const config = yield* ShigotoConfig
+    const store = yield* JobStore
+    const executor = yield* Executor
+    const heartbeat = yield* Heartbeat
+    const workers = yield* Workers
+    const queues = yield* Queues
+    const notifier = yield* Notifier
+    const clock = yield* Clock.Clock
+    const loops = yield* FiberMap.make<string>()
+    const appetites = new Map<string, Appetite>()
+    const look = Latch.makeUnsafe(true)
+    const patience = Duration.toMillis(config.queryTimeout)
+    let lookAt = 0
+
+    const monotonic = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+    const wake = (queue: string): void => {
+      appetites.get(queue)?.latch.openUnsafe()
+    }
+    const wakeAll = (): void => {
+      for (const appetite of appetites.values()) appetite.latch.openUnsafe()
+    }
+    const lookIn = (millis: number): void => {
+      const at = monotonic() + Math.max(millis, 0)
+      if (at >= lookAt) return
+      lookAt = at
+      look.openUnsafe()
+    }
+
+    /** Claims once; says whether another claim may bring more. */
+    const claimOnce = Effect.fnUntraced(function* (queue: string, appetite: Appetite) {
+      const node = heartbeat.current()
+      const state = queues.get(queue)
+      if (node === undefined || state === undefined || state.paused || !executor.isAccepting()) return false
+      const limit = Math.min(state.concurrency - executor.running(queue), claimLimit)
+      const candidates = [...workers.all()].map((worker) => ({ name: worker.name, room: executor.room(worker) }))
+      const able = candidates.filter((worker) => worker.room > 0)
+      appetite.full = limit <= 0 || able.length < candidates.length
+      if (limit <= 0 || able.length === 0) return false
+      const sent = monotonic()
+      const exit = yield* Effect.exit(store.claim({ node, nodeName: config.nodeName, queue, limit, workers: able }))
+      if (exit._tag === "Failure") {
+        heartbeat.claimLost()
+        appetite.latch.openUnsafe()
+        return yield* Effect.failCause(exit.cause)
+      }
+      // A reply as late as this may be of jobs that were given back meanwhile; the next beats find out.
+      if (monotonic() - sent > patience || heartbeat.current() !== node) {
+        heartbeat.claimLost()
+        return true
+      }
+      const claimed = exit.value
+      executor.start(claimed, node)
+      const bounded = able.some((worker) => worker.room < limit)
+      return claimed.length > 0 && (claimed.length === limit || bounded)
+    })
+    const serve = (queue: string, appetite: Appetite) => {
+      let failures = 0
+      const round = Effect.gen(function* () {
+        yield* appetite.latch.await
+        appetite.latch.closeUnsafe()
+        while (yield* Effect.uninterruptible(claimOnce(queue, appetite))) failures = 0
+        failures = 0
+      })
+      return Effect.forever(
+        Effect.catchCause(round, (cause) =>
+          Effect.andThen(
+            failures === 0 ? Effect.logWarning(`Shigoto cannot claim from the queue "${queue}"`, cause) : Effect.void,
+            Effect.suspend(() => pause(failures++))
+          )
+        )
+      )
+    }
+    const follow = Effect.gen(function* () {
+      for (const name of [...appetites.keys()]) {
+        if (queues.get(name) !== undefined) continue
+        appetites.delete(name)
+        yield* FiberMap.remove(loops, name)
+      }
+      for (const name of queues.names()) {
+        const known = appetites.get(name)
+        if (known !== undefined) {
+          known.latch.openUnsafe()
+          continue
+        }
+        const appetite: Appetite = { latch: Latch.makeUnsafe(true), full: false }
+        appetites.set(name, appetite)
+        yield* FiberMap.run(loops, name, serve(name, appetite))
+      }
+    })
+
+    const cancelRequested = Effect.gen(function* () {
+      const node = heartbeat.current()
+      if (node !== undefined) executor.cancel(yield* store.cancelRequests(node))
+    })
+    const lookOnce = Effect.gen(function* () {
+      const found = yield* store.promote({ id: heartbeat.current() ?? 0, queues: queues.names() })
+      queues.apply(found.queues)
+      yield* follow
+      if (found.deadNodes) {
+        const rescued = yield* heartbeat.rescue
+        if (rescued.length > 0) lookIn(0)
+      }
+      if (found.cancels) yield* cancelRequested
+      for (const queue of found.ready) wake(queue)
+      return found
+    })
+    const interval = (): number =>
+      Duration.toMillis(
+        notifier.isListening() && executor.total() === 0 ? config.idlePollInterval : config.pollInterval
+      )
+
+    executor.onFree((queue) => {
+      if (queue === undefined) wakeAll()
+      else if (appetites.get(queue)?.full === true) wake(queue)
+    })
+    workers.onRegister(wakeAll)
+    queues.onChange(wakeAll)
+
+    const hear = (hint: Hint): Effect.Effect<void> => {
+      switch (hint._tag) {
+        case "Available":
+          return Effect.sync(() => wake(hint.queue))
+        case "Due":
+          return Effect.sync(() => lookIn(hint.inMillis))
+        case "Cancel":
+          return hint.node === heartbeat.current() ? Effect.ignore(cancelRequested) : Effect.void
+        case "Queues":
+          return Effect.sync(() => lookIn(0))
+        case "CatchUp":
+          return Effect.sync(() => {
+            wakeAll()
+            lookIn(0)
+          })
+      }
+    }
+    const hints = yield* notifier.hints
+    yield* forever("hints", Effect.flatMap(PubSub.take(hints), hear))
+    yield* follow
+    yield* forever(
+      "look for work",
+      Effect.gen(function* () {
+        // Set before looking: whatever arrives during the look may not be seen by it.
+        lookAt = Infinity
+        look.closeUnsafe()
+        const found = yield* lookOnce
+        // Nodes that share a due instant spread out by some milliseconds instead of meeting on the same rows.
+        const jitter = yield* Random.nextBetween(0.9, 1)
+        const next = found.promoted >= promoteLimit ? 0 : Math.ceil(found.nextDueMillis ?? Infinity)
+        lookIn(Math.min(next, interval() * jitter))
+        while (true) {
+          look.closeUnsafe()
+          const left = lookAt - monotonic()
+          if (left <= 0) return
+          yield* Effect.raceFirst(look.await, Effect.sleep(left))
+        }
+      })
+    )
+  })
+)
+
+// internal
+
+interface Appetite {
+  /** Open while there may be work. */
+  readonly latch: Latch.Latch
+  /** Whether the last claim was bounded by slots or room, so that a free slot is worth a claim. */
+  full: boolean
+}

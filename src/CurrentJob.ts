@@ -1,0 +1,67 @@
+/**
+ * What a handler knows of the job it runs, and what it may say about it.
+ */
+import * as Context from "effect/Context"
+import type * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import { shown } from "./internal/names.ts"
+import type { AttemptFailure, JobId } from "./JobRow.ts"
+
+/**
+ * The attempt that is running.
+ *
+ * @category models
+ */
+export interface Attempt {
+  readonly id: JobId
+  readonly worker: string
+  readonly queue: string
+  /** This attempt's number, from 1. */
+  readonly attempt: number
+  readonly maxAttempts: number
+  readonly priority: number
+  /** The fencing token of this attempt; unique together with the id. */
+  readonly epoch: number
+  /** The failures of earlier attempts, oldest first. */
+  readonly errors: ReadonlyArray<AttemptFailure>
+  readonly meta: Readonly<Record<string, unknown>>
+  readonly tags: ReadonlyArray<string>
+  readonly partitionKey: string | undefined
+  /** How often the job has snoozed. */
+  readonly snoozes: number
+  /** When this attempt was due. */
+  readonly scheduledFor: DateTime.Utc
+  readonly insertedAt: DateTime.Utc
+}
+
+/**
+ * The job that the current handler runs; every handler may ask for it.
+ *
+ * @category services
+ */
+export class CurrentJob extends Context.Service<
+  CurrentJob,
+  Attempt & {
+    /** Stores how far the handler has come, from 0 to 100; written at most twice a second, the last value surely. */
+    readonly progress: (percent: number) => Effect.Effect<void>
+  }
+>()("effect-shigoto/CurrentJob") {}
+
+/**
+ * Says how far the handler has come, from 0 to 100.
+ *
+ * **Details**
+ *
+ * The value is rounded and stored soon, at most twice a second, and published as an event. It is a report, not a
+ * decision: while the database is away it is dropped.
+ *
+ * **Gotchas**
+ *
+ * Dies on a number that is no percentage.
+ *
+ * @category accessors
+ */
+export const progress = (percent: number): Effect.Effect<void, never, CurrentJob> =>
+  percent >= 0 && percent <= 100
+    ? Effect.flatMap(CurrentJob, (job) => job.progress(Math.round(percent)))
+    : Effect.die(new RangeError(`progress takes a number from 0 to 100, not ${shown(percent)}`))

@@ -1,0 +1,358 @@
+/**
+ * Runs claimed jobs, each in a fiber of its own, and hands every ending to the settler.
+ *
+ * | an attempt is | it leaves by |
+ * |---|---|
+ * | running | its handler's end, or an interruption: timeout, cancel, shutdown, lost lease |
+ * | interrupted | its handler's end, finalizers included; after `interruptGrace` a timed-out one is stuck |
+ * | stuck | its handler's end; the outcome is already settled, the slot is still taken |
+ * | settling | the database's verdict |
+ *
+ * A slot is free again when the handler has ended. The job counts as held by this node until its outcome is settled.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Latch from "effect/Latch"
+import * as Layer from "effect/Layer"
+import type { Attempt } from "./CurrentJob.ts"
+import { Heartbeat } from "./Heartbeat.ts"
+import { Events } from "./internal/events.ts"
+import { forever } from "./internal/loop.ts"
+import { makeReporter } from "./internal/progress.ts"
+import type { Claimed } from "./internal/sql/claim.ts"
+import type { JobId } from "./JobRow.ts"
+import type { JobStore } from "./JobStore.ts"
+import { decide, type Ending } from "./Outcome.ts"
+import { Queues } from "./Queues.ts"
+import { Settler } from "./Settler.ts"
+import { ShigotoConfig } from "./ShigotoConfig.ts"
+import { AttemptTimeout } from "./ShigotoError.ts"
+import { type Stopped, type Worker, Workers } from "./Workers.ts"
+
+/**
+ * The attempts of this node.
+ *
+ * @category services
+ */
+export class Executor extends Context.Service<
+  Executor,
+  {
+    /** Starts claimed jobs. */
+    readonly start: (jobs: ReadonlyArray<Claimed>, node: number) => void
+    /** Whether attempts may start at all; false while the node or one of its workers is leaving. */
+    readonly isAccepting: () => boolean
+    /** How many attempts of a queue run. */
+    readonly running: (queue: string) => number
+    /** How many attempts run, of all queues. */
+    readonly total: () => number
+    /** How many more attempts of a worker may run. */
+    readonly room: (worker: Worker) => number
+    /** Interrupts the attempts whose jobs are to be cancelled. */
+    readonly cancel: (
+      requests: ReadonlyArray<{ readonly id: JobId; readonly epoch: number; readonly reason: string | undefined }>
+    ) => void
+    /** Calls back when a slot of a queue has become free, and when attempts may start again. */
+    readonly onFree: (callback: (queue: string | undefined) => void) => void
+  }
+>()("effect-shigoto/Executor") {}
+
+/**
+ * Provides the executor; as its scope closes, running attempts get `shutdownGrace` to end, are then interrupted, and
+ * what has not ended after `interruptGrace` is given back without its outcome.
+ *
+ * @category layers
+ */
+export const layer: Layer.Layer<
+  Executor,
+  never,
+  Workers | Settler | Heartbeat | Queues | JobStore | ShigotoConfig | Events
+> = Layer.effect(
+  Executor,
+  Effect.gen(function* () {
+    const config = yield* ShigotoConfig
+    const workers = yield* Workers
+    const settler = yield* Settler
+    const heartbeat = yield* Heartbeat
+    const queues = yield* Queues
+    const events = yield* Events
+    const clock = yield* Clock.Clock
+    const report = yield* makeReporter
+    const fork = Effect.runForkWith(yield* Effect.context<never>())
+    const running = new Set<Running>()
+    const settling = new Set<Running>()
+    const byQueue = new Map<string, number>()
+    const byWorker = new Map<string, number>()
+    const free: Array<(queue: string | undefined) => void> = []
+    const waiters = new Set<{ readonly name: string | undefined; readonly resume: () => void }>()
+    const deadlines = Latch.makeUnsafe(false)
+    let nextDeadline = Infinity
+    let draining = 0
+    let stopped = false
+
+    const monotonic = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+    const iso = (): string => new Date(clock.currentTimeMillisUnsafe()).toISOString()
+    const matching = (name: string | undefined): ReadonlyArray<Running> =>
+      [...running].filter((entry) => name === undefined || entry.worker.name === name)
+
+    const finish = (entry: Running, ending: Ending): void => {
+      if (entry.concluded) return
+      entry.concluded = true
+      const { attempt, claimed } = entry
+      const outcome = decide(ending, {
+        attempt: claimed.attempt,
+        maxAttempts: claimed.maxAttempts,
+        cancel: entry.cancel
+      })
+      settling.add(entry)
+      settler.settle({
+        id: claimed.id,
+        worker: claimed.worker,
+        queue: claimed.queue,
+        epoch: claimed.epoch,
+        attempt: claimed.attempt,
+        outcome,
+        endedAt: iso(),
+        node: config.nodeName,
+        settled: (state) => {
+          settling.delete(entry)
+          if (state === "discarded" && outcome._tag === "Discarded") {
+            fork(entry.worker.discarded(claimed.args, attempt, [...claimed.errors, outcome.failure].slice(-20)))
+          }
+        }
+      })
+    }
+    const release = (entry: Running): void => {
+      running.delete(entry)
+      count(byQueue, entry.claimed.queue, -1)
+      count(byWorker, entry.worker.name, -1)
+      for (const waiter of waiters) if (matching(waiter.name).length === 0) waiter.resume()
+      for (const callback of free) callback(entry.claimed.queue)
+    }
+    const ended = (entry: Running, exit: Exit.Exit<string | undefined, unknown>): void => {
+      if (exit._tag === "Success") {
+        finish(entry, { _tag: "Succeeded", result: exit.value })
+        release(entry)
+      } else {
+        fork(
+          Effect.map(entry.worker.ending(exit, entry.attempt, entry.stopped, config.nodeName), (ending) => {
+            finish(entry, ending)
+            release(entry)
+          })
+        )
+      }
+    }
+    const interrupt = (entry: Running, why: Stopped): void => {
+      if (entry.stopped !== undefined) return
+      entry.stopped = why
+      entry.fiber?.interruptUnsafe()
+    }
+    const begin = (claimed: Claimed, node: number): void => {
+      const worker = workers.get(claimed.worker)
+      const attempt = attemptOf(claimed)
+      if (worker === undefined || !isAccepting()) {
+        settler.settle({
+          ...claimed,
+          outcome: { _tag: "Released" },
+          endedAt: iso(),
+          node: config.nodeName,
+          settled: () => {}
+        })
+        return
+      }
+      const deadline = monotonic() + worker.timeoutMillis
+      const entry: Running = { claimed, node, worker, attempt, deadline, concluded: false }
+      running.add(entry)
+      count(byQueue, claimed.queue, 1)
+      count(byWorker, worker.name, 1)
+      events.publish({
+        _tag: "Started",
+        id: claimed.id,
+        worker: claimed.worker,
+        queue: claimed.queue,
+        attempt: claimed.attempt
+      })
+      entry.fiber = fork(worker.run(claimed.args, { ...attempt, progress: (percent) => report(attempt, percent) }))
+      entry.fiber.addObserver((exit) => ended(entry, exit))
+      if (deadline < nextDeadline) {
+        nextDeadline = deadline
+        deadlines.openUnsafe()
+      }
+    }
+    const isAccepting = (): boolean => !stopped && draining === 0
+
+    /** A handler that outlives its timeout and its interruption is given up: its job goes on, its slot does not. */
+    const giveUp = (entry: Running): Effect.Effect<void> => {
+      if (entry.concluded || !running.has(entry)) return Effect.void
+      events.publish({
+        _tag: "Stuck",
+        id: entry.claimed.id,
+        worker: entry.claimed.worker,
+        queue: entry.claimed.queue,
+        attempt: entry.claimed.attempt
+      })
+      return Effect.andThen(
+        Effect.logWarning(
+          `The handler of ${entry.worker.name} (job ${entry.claimed.id}) did not end after its timeout and keeps its slot; it never yields to interruption.`
+        ),
+        Effect.map(entry.worker.ending(timedOut(entry.worker), entry.attempt, "timeout", config.nodeName), (ending) =>
+          finish(entry, ending)
+        )
+      )
+    }
+    const expire = (entry: Running): void => {
+      entry.deadline = Infinity
+      interrupt(entry, "timeout")
+      fork(
+        Effect.andThen(
+          Effect.sleep(config.interruptGrace),
+          Effect.suspend(() => giveUp(entry))
+        )
+      )
+    }
+    yield* forever(
+      "timeouts",
+      Effect.gen(function* () {
+        const now = monotonic()
+        deadlines.closeUnsafe()
+        nextDeadline = Infinity
+        for (const entry of running) {
+          if (entry.deadline <= now) expire(entry)
+          else if (entry.deadline < nextDeadline) nextDeadline = entry.deadline
+        }
+        yield* nextDeadline === Infinity
+          ? deadlines.await
+          : Effect.raceFirst(deadlines.await, Effect.sleep(nextDeadline - now))
+      })
+    )
+
+    const quiet = (name: string | undefined): Effect.Effect<void> =>
+      Effect.callback<void>((resume) => {
+        if (matching(name).length === 0) return resume(Effect.void)
+        const waiter = { name, resume: () => resume(Effect.void) }
+        waiters.add(waiter)
+        return Effect.sync(() => waiters.delete(waiter))
+      })
+    const within = (effect: Effect.Effect<void>, millis: number): Effect.Effect<unknown> =>
+      Effect.timeoutOption(effect, Math.max(millis, 0))
+
+    // Workers that leave one after the other share one grace.
+    let drainStarted = -Infinity
+    let drainEnded = -Infinity
+    const drain = (name: string | undefined): Effect.Effect<void> =>
+      Effect.gen(function* () {
+        const now = monotonic()
+        if (draining++ === 0 && now - drainEnded > 1000) drainStarted = now
+        yield* within(quiet(name), Duration.toMillis(config.shutdownGrace) - (now - drainStarted))
+        for (const entry of matching(name)) interrupt(entry, "shutdown")
+        yield* within(quiet(name), Duration.toMillis(config.interruptGrace))
+        for (const entry of matching(name)) {
+          if (entry.concluded) continue
+          yield* Effect.logWarning(
+            `The handler of ${entry.worker.name} (job ${entry.claimed.id}) did not end in time; its job is given back.`
+          )
+          finish(entry, { _tag: "Interrupted" })
+        }
+        yield* within(settler.flushed, Duration.toMillis(config.queryTimeout))
+      }).pipe(
+        Effect.ensuring(
+          Effect.sync(() => {
+            draining--
+            drainEnded = monotonic()
+            if (isAccepting()) for (const callback of free) callback(undefined)
+          })
+        )
+      )
+    workers.onLeave(drain)
+    yield* Effect.addFinalizer(() => {
+      stopped = true
+      return drain(undefined)
+    })
+
+    heartbeat.attach({
+      describe: () => ({
+        workers: [...workers.all()].map((worker) => worker.name),
+        queues: queues.names()
+      }),
+      held: (node) => [...running, ...settling].filter((entry) => entry.node === node).map((entry) => entry.claimed.id),
+      fence: (node) => {
+        for (const entry of running) if (entry.node === node) interrupt(entry, "lease")
+      },
+      revived: () => {
+        for (const callback of free) callback(undefined)
+      }
+    })
+    return Executor.of({
+      start: (jobs, node) => {
+        for (const job of jobs) begin(job, node)
+      },
+      isAccepting,
+      running: (queue) => byQueue.get(queue) ?? 0,
+      total: () => running.size,
+      room: (worker) => Math.max((worker.concurrency ?? Infinity) - (byWorker.get(worker.name) ?? 0), 0),
+      cancel: (requests) => {
+        const wanted = new Map(requests.map((request) => [request.id, request]))
+        for (const entry of running) {
+          const request = wanted.get(entry.claimed.id)
+          if (request === undefined || request.epoch !== entry.claimed.epoch || entry.cancel !== undefined) continue
+          entry.cancel = request.reason === undefined ? {} : { reason: request.reason }
+          interrupt(entry, "cancel")
+        }
+      },
+      onFree: (callback) => {
+        free.push(callback)
+      }
+    })
+  })
+)
+
+// internal
+
+interface Running {
+  readonly claimed: Claimed
+  readonly node: number
+  readonly worker: Worker
+  readonly attempt: Attempt
+  /** By the monotonic clock, in milliseconds. */
+  deadline: number
+  /** Its outcome has been handed to the settler. */
+  concluded: boolean
+  fiber?: Fiber.Fiber<string | undefined, unknown>
+  stopped?: Stopped
+  cancel?: { readonly reason?: string }
+}
+
+const count = (counts: Map<string, number>, key: string, change: 1 | -1): void => {
+  const next = (counts.get(key) ?? 0) + change
+  if (next === 0) counts.delete(key)
+  else counts.set(key, next)
+}
+
+const attemptOf = (claimed: Claimed): Attempt => ({
+  id: claimed.id,
+  worker: claimed.worker,
+  queue: claimed.queue,
+  attempt: claimed.attempt,
+  maxAttempts: claimed.maxAttempts,
+  priority: claimed.priority,
+  epoch: claimed.epoch,
+  errors: claimed.errors,
+  meta: claimed.meta,
+  tags: claimed.tags,
+  partitionKey: claimed.partitionKey,
+  snoozes: claimed.snoozes,
+  scheduledFor: DateTime.fromDateUnsafe(claimed.runAt),
+  insertedAt: DateTime.fromDateUnsafe(claimed.insertedAt)
+})
+
+const timedOut = (worker: Worker): Exit.Exit<never, AttemptTimeout> =>
+  Exit.fail(
+    new AttemptTimeout({
+      timeoutMillis: worker.timeoutMillis,
+      message: `The attempt took longer than ${worker.timeoutMillis} ms and did not yield to its interruption.`
+    })
+  )

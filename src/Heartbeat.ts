@@ -1,0 +1,208 @@
+/**
+ * The lease of this node: while it is live the node may claim and run; when it is not, others take its jobs.
+ *
+ * | state | claims | running attempts | leaves by |
+ * |---|---|---|---|
+ * | trusted | yes | run | no renewal until `trustedUntil`: untrusted; renewal refused: lost |
+ * | untrusted | no | interrupted as it is entered | a renewal that is accepted: trusted; refused: lost |
+ * | lost | no | interrupted as it is entered | registering a new incarnation: trusted |
+ *
+ * Trust is counted by the local monotonic clock from the moment a renewal was *sent*, so a slow reply cannot stretch
+ * it. The beat runs on the main loop: a loop that is blocked for longer than the lease has honestly lost it.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { Events } from "./internal/events.ts"
+import { forever, pause } from "./internal/loop.ts"
+import type { Rescued } from "./internal/sql/rescue.ts"
+import { rescueLimit } from "./internal/sql/rescue.ts"
+import type { AttemptFailure } from "./JobRow.ts"
+import { JobStore } from "./JobStore.ts"
+import { ShigotoConfig } from "./ShigotoConfig.ts"
+import type { StorageFailure } from "./ShigotoError.ts"
+
+/**
+ * What other parts of the node tell the heartbeat, and hear from it.
+ *
+ * @category models
+ */
+export interface Body {
+  /** The worker names and queues to publish with the lease. */
+  readonly describe: () => { readonly workers: ReadonlyArray<string>; readonly queues: ReadonlyArray<string> }
+  /** The ids of the jobs that this node knows it holds under an incarnation. */
+  readonly held: (node: number) => ReadonlyArray<number>
+  /** Stops everything that runs under an incarnation; its lease is gone. */
+  readonly fence: (node: number) => void
+  /** A lease is live again. */
+  readonly revived: () => void
+}
+
+/**
+ * The lease of this node.
+ *
+ * @category services
+ */
+export class Heartbeat extends Context.Service<
+  Heartbeat,
+  {
+    /** The incarnation that may claim now; undefined while there is none to trust. */
+    readonly current: () => number | undefined
+    /** Says that a claim's reply was lost, so that jobs may be held that the node does not know. */
+    readonly claimLost: () => void
+    /** Connects the running part of the node. */
+    readonly attach: (body: Body) => void
+    /** Takes the jobs of dead nodes, on any node's word. */
+    readonly rescue: Effect.Effect<ReadonlyArray<Rescued>, StorageFailure>
+  }
+>()("effect-shigoto/Heartbeat") {}
+
+/**
+ * Registers the node and keeps its lease until the scope closes; the lease ends last.
+ *
+ * @category layers
+ */
+export const layer: Layer.Layer<Heartbeat, StorageFailure, JobStore | ShigotoConfig | Events> = Layer.effect(
+  Heartbeat,
+  Effect.gen(function* () {
+    const config = yield* ShigotoConfig
+    const store = yield* JobStore
+    const events = yield* Events
+    const ttl = Duration.toMillis(config.leaseTtl)
+    const beat = Duration.toMillis(config.leaseBeat)
+    // A renewal that is accepted late still counts from when it was sent; a tenth covers the drift of two clocks.
+    const trust = ttl * 0.9
+    const reconcileGrace = Duration.toMillis(config.queryTimeout) * 1.5
+    let body: Body | undefined
+    let node: { readonly id: number; trustedUntil: number; trusted: boolean } | undefined
+    /** How many more beats look for jobs that the node does not know it holds. */
+    let uncertainBeats = 0
+
+    const monotonic = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
+    const suspend = (id: number): void => {
+      if (node?.id === id && node.trusted) {
+        node.trusted = false
+        body?.fence(id)
+      }
+    }
+    const register = Effect.gen(function* () {
+      const sent = yield* monotonic
+      const id = yield* store.register({ name: config.nodeName, ttlMillis: ttl })
+      node = { id, trustedUntil: sent + trust, trusted: true }
+      events.publish({ _tag: "NodeStarted", node: id, name: config.nodeName })
+      body?.revived()
+    })
+    const renew = Effect.fnUntraced(function* (id: number) {
+      const sent = yield* monotonic
+      const live = yield* store
+        .renew({ id, ...(body?.describe() ?? { workers: [], queues: [] }) })
+        .pipe(Effect.timeoutOrElse({ duration: ttl / 3, orElse: () => Effect.succeed(undefined) }))
+      if (node?.id !== id || live === undefined) return
+      if (live) {
+        node.trustedUntil = sent + trust
+        if (!node.trusted) {
+          node.trusted = true
+          body?.revived()
+        }
+        return
+      }
+      suspend(id)
+      node = undefined
+      events.publish({ _tag: "NodeLeaseLost", node: id, name: config.nodeName })
+      yield* Effect.logWarning(
+        `Shigoto's node ${config.nodeName} (${id}) lost its lease: it was silent for longer than ${Duration.format(config.leaseTtl)}. Its jobs were interrupted; others may run them again.`
+      )
+      yield* register
+    })
+    const reconcile = Effect.fnUntraced(function* (id: number) {
+      if (uncertainBeats === 0) return
+      const found = yield* store.reconcile({ id, known: body?.held(id) ?? [], graceMillis: reconcileGrace })
+      uncertainBeats--
+      if (found.length > 0) {
+        yield* Effect.logInfo(`Shigoto gave back ${found.length} jobs whose claim was never answered`)
+        body?.revived()
+      }
+    })
+    /** Warns where the event loop was late by a quarter of the lease: the lease is in danger, by the node's own fault. */
+    const rest = Effect.gen(function* () {
+      const before = yield* monotonic
+      yield* Effect.sleep(beat)
+      const late = (yield* monotonic) - before - beat
+      if (late > ttl / 4) {
+        yield* Effect.logWarning(
+          `Shigoto's event loop was blocked for ${Math.round(late)} ms; at ${ttl} ms the node loses its lease. Move CPU-bound work to a worker thread or split it.`
+        )
+      }
+    })
+
+    yield* register
+    yield* Effect.addFinalizer(() => {
+      const id = node?.id
+      node = undefined
+      return id === undefined ? Effect.void : Effect.ignore(store.retire(id))
+    })
+    yield* forever(
+      "lease renewal",
+      Effect.gen(function* () {
+        yield* rest
+        let failures = 0
+        while (true) {
+          const id = node?.id
+          const exit = yield* Effect.exit(
+            id === undefined
+              ? register
+              : Effect.andThen(
+                  renew(id),
+                  Effect.suspend(() => reconcile(id))
+                )
+          )
+          if (exit._tag === "Success") return
+          if (failures === 0) yield* Effect.logWarning("Shigoto cannot renew its lease", exit.cause)
+          yield* pause(failures++)
+        }
+      })
+    )
+    yield* forever(
+      "lease guard",
+      Effect.gen(function* () {
+        const left = (node?.trustedUntil ?? 0) - (yield* monotonic)
+        if (left <= 0 && node !== undefined) suspend(node.id)
+        yield* Effect.sleep(Math.max(left, beat / 4))
+      })
+    )
+    return Heartbeat.of({
+      current: () => (node?.trusted === true ? node.id : undefined),
+      claimLost: () => {
+        uncertainBeats = Math.ceil(reconcileGrace / beat) + 2
+      },
+      attach: (attached) => {
+        body = attached
+      },
+      rescue: Effect.gen(function* () {
+        const all: Array<Rescued> = []
+        while (true) {
+          const rescued = yield* store.rescue(config.nodeName)
+          for (const job of rescued) announce(events, job)
+          all.push(...rescued)
+          if (rescued.length < rescueLimit) break
+        }
+        yield* store.sweep
+        return all
+      })
+    })
+  })
+)
+
+// internal
+
+const announce = (events: Events["Service"], job: Rescued): void => {
+  const ref = { id: job.id, worker: job.worker, queue: job.queue, attempt: job.attempt }
+  events.publish({ _tag: "Rescued", ...ref, state: job.state, node: job.node })
+  if (job.state === "discarded") {
+    events.publish({ _tag: "Discarded", ...ref, failure: JSON.parse(job.failure) as AttemptFailure })
+  } else if (job.state === "cancelled") {
+    events.publish({ _tag: "Cancelled", ...ref, reason: undefined })
+  }
+}

@@ -1,0 +1,308 @@
+/**
+ * A job's definition: its name, the schemas of its args, success and error, and the defaults of its enqueues.
+ *
+ * A definition is a value. A producer needs nothing else; a worker is the same value with a handler, as a Layer. Both
+ * sides share the schemas, so what a handler receives is what a producer sent, or a typed failure of that attempt.
+ */
+import type * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import type * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import type { Attempt, CurrentJob } from "./CurrentJob.ts"
+import { checkOptions, checkWorker, prepare } from "./internal/enqueueing.ts"
+import { shown } from "./internal/names.ts"
+import { argsProblem, makeWorker, type Options } from "./internal/worker.ts"
+import type { AttemptFailure } from "./JobRow.ts"
+import { type EnqueueResult, Jobs } from "./Jobs.ts"
+import { maxConcurrency } from "./ShigotoConfig.ts"
+import { type AttemptError, type EnqueueError, InvalidConcurrency, InvalidConfig } from "./ShigotoError.ts"
+import type { Signal } from "./Signal.ts"
+import { Workers } from "./Workers.ts"
+
+export { CurrentJob, progress } from "./CurrentJob.ts"
+export { cancel, discard, type Signal, snooze } from "./Signal.ts"
+
+/**
+ * The runtime mark of definitions.
+ *
+ * @category type ids
+ */
+export const TypeId = "~effect-shigoto/Job"
+
+/**
+ * What may be said of one job as it is enqueued, beside its args; the definition's own values are the defaults.
+ *
+ * @category models
+ */
+export interface EnqueueOptions {
+  /** Which queue it waits in. Defaults to the definition's, else `default`. */
+  readonly queue?: string | undefined
+  /** Higher runs first; an integer from -32,768 to 32,767. Defaults to the definition's, else 0. */
+  readonly priority?: number | undefined
+  /** How long it waits before it may run, by the database's clock. Defaults to zero. Not together with `runAt`. */
+  readonly delay?: Duration.Input | undefined
+  /** When it may run; an instant in the past is now. Not together with `delay`. */
+  readonly runAt?: DateTime.DateTime | Date | undefined
+  /** How many attempts may start, from 1 to 32,767. Defaults to the definition's, else 20. */
+  readonly maxAttempts?: number | undefined
+  /** At most 100 distinct names to find it by. Defaults to the definition's, else none. */
+  readonly tags?: ReadonlyArray<string> | undefined
+  /** A JSON object of at most 64 KiB that travels with it, unencrypted. Defaults to none. */
+  readonly meta?: Readonly<Record<string, unknown>> | undefined
+  /** The tenant, customer or resource that it belongs to. Defaults to none. */
+  readonly partitionKey?: string | undefined
+}
+
+/**
+ * What a definition says beside its schemas.
+ *
+ * @category models
+ */
+export interface DefinitionOptions {
+  /** Defaults to `default`. */
+  readonly queue?: string | undefined
+  /** Defaults to 0; higher runs first. */
+  readonly priority?: number | undefined
+  /** Defaults to 20. */
+  readonly maxAttempts?: number | undefined
+  /** How long one attempt may take before it is interrupted; `Duration.infinity` for no limit. Defaults to 5 minutes. */
+  readonly timeout?: Duration.Input | undefined
+  /** Defaults to none. */
+  readonly tags?: ReadonlyArray<string> | undefined
+}
+
+/**
+ * What a worker says beside its handler.
+ *
+ * @category models
+ */
+export interface WorkerOptions<Args, Error, R> {
+  /**
+   * How long a failed attempt waits for the next, by any schedule whose input is the error. It is replayed up to the
+   * attempt, so it survives restarts; where it ends, the job is discarded. Defaults to `min(attempt^4 + jitter(1..30),
+   * 1800)` seconds.
+   */
+  readonly retry?: Schedule.Schedule<unknown, Error | AttemptError, unknown> | undefined
+  /** How many attempts run at once on one node, at most what the queue allows. Defaults to what the queue allows. */
+  readonly concurrency?: number | undefined
+  /** Called once on the node that discards a job, after the database has accepted it; not after a crash just then. */
+  readonly onDiscard?: ((discarded: Discarded<Args>) => Effect.Effect<void, never, R>) | undefined
+}
+
+/**
+ * A job that has been given up.
+ *
+ * @category models
+ */
+export interface Discarded<Args> {
+  /** The args; none where they no longer match the schema. */
+  readonly args: Option.Option<Args>
+  /** The last attempt. */
+  readonly job: Attempt
+  /** All failures that are kept, the last one included. */
+  readonly errors: ReadonlyArray<AttemptFailure>
+}
+
+/**
+ * A handler: what it returns, what it may fail with, and what it needs.
+ *
+ * @category models
+ */
+export type Handler<Args extends Schema.Top, Success extends Schema.Top, Error extends Schema.Top, R> = (
+  args: Args["Type"],
+  job: Attempt
+) => Effect.Effect<Success["Type"], Error["Type"] | Signal, R>
+
+/**
+ * The definition of a job.
+ *
+ * @category models
+ */
+export interface Job<
+  Name extends string,
+  Args extends Schema.Top,
+  Success extends Schema.Top = Schema.Void,
+  Error extends Schema.Top = Schema.Never
+> {
+  readonly [TypeId]: typeof TypeId
+  readonly name: Name
+  readonly args: Args
+  readonly success: Success
+  readonly error: Error
+  readonly options: DefinitionOptions
+  /**
+   * Puts one job into the database, as part of the caller's transaction if there is one.
+   *
+   * Takes what the schema's constructor takes, so fields with defaults may be left out.
+   */
+  readonly enqueue: (
+    args: Args["~type.make.in"],
+    options?: EnqueueOptions
+  ) => Effect.Effect<EnqueueResult, EnqueueError, Jobs | Args["EncodingServices"]>
+  /**
+   * Puts any number of jobs into the database, all or none, and returns them in the order given.
+   *
+   * Options hold for all, or are computed for each. An error names the position of the job that it is about.
+   */
+  readonly enqueueAll: (
+    args: Iterable<Args["~type.make.in"]>,
+    options?: EnqueueOptions | ((args: Args["~type.make.in"], index: number) => EnqueueOptions)
+  ) => Effect.Effect<ReadonlyArray<EnqueueResult>, EnqueueError, Jobs | Args["EncodingServices"]>
+  /**
+   * Makes the worker: a layer that runs the job's attempts on this node with the handler.
+   *
+   * What the handler needs, the layer needs; a `Scope` lives for one attempt. As the layer closes, running attempts
+   * get the node's `shutdownGrace` to end.
+   */
+  readonly toLayer: <R, R2 = never>(
+    handler: Handler<Args, Success, Error, R>,
+    options?: WorkerOptions<Args["Type"], Error["Type"], R2>
+  ) => Layer.Layer<
+    never,
+    never,
+    Workers | Exclude<R, CurrentJob | Scope.Scope> | R2 | Args["DecodingServices"] | Success["EncodingServices"]
+  >
+}
+
+/**
+ * Defines a job; throws where its name or a default of its enqueues cannot be used.
+ *
+ * **Details**
+ *
+ * `args`, `success` and `error` are schemas; `args` may also be the fields of a struct. Without `args` a job takes
+ * `{}`, without `success` it returns nothing, without `error` its handler may fail only by a defect or by
+ * `Job.discard`, `Job.cancel` and `Job.snooze`.
+ *
+ * @category constructors
+ */
+export const make = <
+  const Name extends string,
+  Args extends Schema.Struct.Fields | Schema.Top = {},
+  Success extends Schema.Top = Schema.Void,
+  Error extends Schema.Top = Schema.Never
+>(
+  name: Name,
+  definition: DefinitionOptions & {
+    readonly args?: Args
+    readonly success?: Success
+    readonly error?: Error
+  } = {}
+): Job<
+  Name,
+  Args extends Schema.Top ? Args : Args extends Schema.Struct.Fields ? Schema.Struct<Args> : never,
+  Success,
+  Error
+> => {
+  const { args: argsOrFields, error, success, ...options } = definition
+  const problem = checkWorker(name) ?? checkOptions(options) ?? timeoutProblem(options.timeout)
+  if (problem !== undefined) throw problem
+  const args = Schema.isSchema(argsOrFields)
+    ? argsOrFields
+    : Schema.Struct((argsOrFields as Schema.Struct.Fields) ?? {})
+  // The one place where a definition's types are erased: below, schemas are just schemas.
+  return makeErased(name, args, success ?? Schema.Void, error ?? Schema.Never, options) as never
+}
+
+// internal
+
+const makeErased = (
+  name: string,
+  args: Schema.Top,
+  success: Schema.Top,
+  error: Schema.Top,
+  options: DefinitionOptions
+): Job<string, Schema.Top, Schema.Top, Schema.Top> => {
+  const encodeArgs = Schema.encodeUnknownEffect(Schema.toCodecJson(args))
+  const encode = Effect.fnUntraced(function* (
+    input: unknown,
+    given: EnqueueOptions,
+    index: { readonly index?: number }
+  ) {
+    const { maxArgsBytes } = yield* Jobs
+    const encoded = yield* args.makeEffect(input).pipe(
+      Effect.mapError((issue) => argsProblem(name, issue, index)),
+      Effect.flatMap((value) =>
+        Effect.mapError(encodeArgs(value), (problem) => argsProblem(name, problem.issue, index))
+      )
+    )
+    const prepared = prepare(
+      name,
+      encoded,
+      {
+        ...given,
+        queue: given.queue ?? options.queue ?? "default",
+        priority: given.priority ?? options.priority ?? 0,
+        maxAttempts: given.maxAttempts ?? options.maxAttempts ?? 20,
+        tags: given.tags ?? options.tags
+      },
+      { maxArgsBytes },
+      index
+    )
+    return yield* Result.isSuccess(prepared) ? Effect.succeed(prepared.success) : Effect.fail(prepared.failure)
+  })
+  return {
+    [TypeId]: TypeId,
+    name,
+    args,
+    success,
+    error,
+    options,
+    enqueue: Effect.fn(`${name}.enqueue`)(function* (input: unknown, given: EnqueueOptions = {}) {
+      const jobs = yield* Jobs
+      const [result] = yield* jobs.insert([yield* encode(input, given, {})])
+      return result as EnqueueResult // one job in, one result out
+    }),
+    enqueueAll: Effect.fn(`${name}.enqueueAll`)(function* (
+      inputs: Iterable<unknown>,
+      given: EnqueueOptions | ((args: unknown, index: number) => EnqueueOptions) = {}
+    ) {
+      const jobs = yield* Jobs
+      const prepared = yield* Effect.forEach(inputs, (input, index) =>
+        encode(input, typeof given === "function" ? given(input, index) : given, { index })
+      )
+      return yield* jobs.insert(prepared)
+    }),
+    toLayer: (handler, workerOptions = {}) => {
+      const problem = concurrencyProblem(name, workerOptions.concurrency)
+      return Layer.effectDiscard(
+        Effect.gen(function* () {
+          if (problem !== undefined) return yield* Effect.die(problem)
+          const workers = yield* Workers
+          // What the handler needs is in the public type of the layer, and in the context that it is built in.
+          const erased = [handler, workerOptions] as unknown as [
+            (args: never, job: Attempt) => Effect.Effect<unknown, unknown>,
+            Options
+          ]
+          yield* workers.register(yield* makeWorker({ name, args, success, options }, ...erased))
+        })
+      )
+    }
+  }
+}
+
+const timeoutProblem = (timeout: Duration.Input | undefined): InvalidConfig | undefined => {
+  if (timeout === undefined) return undefined
+  const parsed = Duration.fromInput(timeout)
+  return Option.isSome(parsed) && Duration.toMillis(parsed.value) > 0
+    ? undefined
+    : new InvalidConfig({
+        field: "timeout",
+        value: shown(timeout),
+        message: `timeout cannot be ${shown(timeout)}: it must be a duration above zero, or Duration.infinity for no limit.`
+      })
+}
+
+const concurrencyProblem = (name: string, concurrency: number | undefined): InvalidConcurrency | undefined =>
+  concurrency === undefined || (Number.isInteger(concurrency) && concurrency >= 1 && concurrency <= maxConcurrency)
+    ? undefined
+    : new InvalidConcurrency({
+        value: shown(concurrency),
+        min: 1,
+        max: maxConcurrency,
+        message: `The concurrency of the worker "${name}" is an integer from 1 to ${maxConcurrency}, not ${shown(concurrency)}.`
+      })

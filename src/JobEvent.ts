@@ -1,0 +1,49 @@
+/**
+ * What happens to jobs, as data: each event is published after the database has accepted it, on the node that did it.
+ */
+import type { AttemptFailure, JobId, JobState } from "./JobRow.ts"
+
+/**
+ * Which job an event is about.
+ *
+ * @category models
+ */
+export interface JobRef {
+  readonly id: JobId
+  readonly worker: string
+  readonly queue: string
+}
+
+/**
+ * One event.
+ *
+ * **Details**
+ *
+ * `Rescued` tells that this node took a job away from a dead one; `LeaseLost` that an outcome of this node was
+ * refused because the job had been taken away; `Stuck` that a handler did not end after its interruption.
+ *
+ * @category models
+ */
+export type JobEvent =
+  | (JobRef & { readonly _tag: "Inserted"; readonly state: JobState })
+  | (JobRef & { readonly _tag: "Started"; readonly attempt: number })
+  | (JobRef & { readonly _tag: "Completed"; readonly attempt: number })
+  | (JobRef & {
+      readonly _tag: "Failed"
+      readonly attempt: number
+      readonly failure: AttemptFailure
+      readonly delayMillis: number
+    })
+  | (JobRef & { readonly _tag: "Discarded"; readonly attempt: number; readonly failure: AttemptFailure })
+  | (JobRef & { readonly _tag: "Cancelled"; readonly attempt: number; readonly reason: string | undefined })
+  | (JobRef & { readonly _tag: "Snoozed"; readonly attempt: number; readonly delayMillis: number })
+  | (JobRef & { readonly _tag: "Released"; readonly attempt: number })
+  | (JobRef & { readonly _tag: "Retried" })
+  | (JobRef & { readonly _tag: "Rescued"; readonly attempt: number; readonly state: JobState; readonly node: string })
+  | (JobRef & { readonly _tag: "LeaseLost"; readonly attempt: number })
+  | (JobRef & { readonly _tag: "Stuck"; readonly attempt: number })
+  | (JobRef & { readonly _tag: "Progress"; readonly percent: number })
+  | { readonly _tag: "QueuePaused"; readonly queue: string }
+  | { readonly _tag: "QueueResumed"; readonly queue: string }
+  | { readonly _tag: "NodeStarted"; readonly node: number; readonly name: string }
+  | { readonly _tag: "NodeLeaseLost"; readonly node: number; readonly name: string }

@@ -1,0 +1,113 @@
+/**
+ * A job as the database holds it.
+ *
+ * Args, result and errors are the encoded JSON values: what a schema makes of them is known only to the code that
+ * defines the job.
+ */
+import type * as Brand from "effect/Brand"
+import type * as DateTime from "effect/DateTime"
+
+/**
+ * The id of a job: a positive integer, unique in its database for ever.
+ *
+ * @category models
+ */
+export type JobId = number & Brand.Brand<"effect-shigoto/JobId">
+
+/**
+ * Where a job is in its life; the last three are terminal.
+ *
+ * **Details**
+ *
+ * `scheduled` waits for its time, `blocked` for other jobs, `available` for a free slot, `retryable` for the next
+ * attempt.
+ *
+ * @category models
+ */
+export type JobState =
+  | "scheduled"
+  | "blocked"
+  | "available"
+  | "executing"
+  | "retryable"
+  | "completed"
+  | "discarded"
+  | "cancelled"
+
+/**
+ * All states in the order of a job's life.
+ *
+ * @category models
+ */
+export const states: ReadonlyArray<JobState> = [
+  "scheduled",
+  "blocked",
+  "available",
+  "executing",
+  "retryable",
+  "completed",
+  "discarded",
+  "cancelled"
+]
+
+/**
+ * Why one attempt failed, as kept with the job: the last 20, each at most 16 KiB.
+ *
+ * @category models
+ */
+export interface AttemptFailure {
+  /** The attempt that failed, counted from 1. */
+  readonly attempt: number
+  /** When it failed, by the clock of the node that reports it; ISO 8601 in UTC. */
+  readonly at: string
+  /** The name of the node that reports it. */
+  readonly node: string
+  /** The `_tag` or the class name of the error. */
+  readonly tag: string
+  /** The error's message. */
+  readonly message: string
+  /** The pretty-printed cause with stack traces; absent where there is nothing more to say than the message. */
+  readonly cause?: string
+}
+
+/**
+ * One job, live or archived.
+ *
+ * @category models
+ */
+export interface JobRow {
+  readonly id: JobId
+  /** The name of its definition. */
+  readonly worker: string
+  readonly queue: string
+  readonly state: JobState
+  /** Higher first. */
+  readonly priority: number
+  /** Attempts started and counted; a snooze, a release and a lost claim give theirs back. */
+  readonly attempt: number
+  readonly maxAttempts: number
+  /** The fencing token: rises on each claim and on each departure that the holder did not make. */
+  readonly epoch: number
+  /** The encoded args. */
+  readonly args: unknown
+  /** The encoded result of a completed job. */
+  readonly result: unknown
+  readonly errors: ReadonlyArray<AttemptFailure>
+  readonly meta: Readonly<Record<string, unknown>>
+  readonly tags: ReadonlyArray<string>
+  readonly partitionKey: string | undefined
+  /** From 0 to 100, as last said by the handler. */
+  readonly progress: number | undefined
+  /** How often it snoozed. */
+  readonly snoozes: number
+  /** The incarnation number of the node that holds it, or that held it last. */
+  readonly claimedBy: number | undefined
+  /** When it may run, or when the attempt that is due was due. */
+  readonly runAt: DateTime.Utc
+  readonly insertedAt: DateTime.Utc
+  /** When the latest attempt was claimed. */
+  readonly claimedAt: DateTime.Utc | undefined
+  readonly finishedAt: DateTime.Utc | undefined
+  readonly cancelRequestedAt: DateTime.Utc | undefined
+  readonly cancelReason: string | undefined
+}

@@ -1,0 +1,217 @@
+/**
+ * The only door to SQL: one verb for each step of a job's life, in the order of that life.
+ *
+ * Everything here is encoded; schemas live above. A write names the state that it expects, so a verb that comes too
+ * late meets no row instead of the wrong one. Verbs of background loops give up after `ShigotoConfig.queryTimeout`
+ * and open no spans; those that an application calls join its transaction and its trace.
+ */
+import { PgClient } from "@effect/sql-pg/PgClient"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type { SqlError } from "effect/sql/SqlError"
+import * as cancel from "./internal/sql/cancel.ts"
+import * as claim from "./internal/sql/claim.ts"
+import * as database from "./internal/sql/db.ts"
+import * as enqueue from "./internal/sql/enqueue.ts"
+import * as inspect from "./internal/sql/inspect.ts"
+import * as node from "./internal/sql/node.ts"
+import * as promote from "./internal/sql/promote.ts"
+import * as prune from "./internal/sql/prune.ts"
+import * as queue from "./internal/sql/queue.ts"
+import * as rescue from "./internal/sql/rescue.ts"
+import * as retry from "./internal/sql/retry.ts"
+import * as settle from "./internal/sql/settle.ts"
+import { autonomous, classify, retryRaces } from "./internal/sql/statement.ts"
+import type { JobId, JobRow, JobState } from "./JobRow.ts"
+import { ShigotoConfig } from "./ShigotoConfig.ts"
+import { type StorageFailure, StorageUnavailable } from "./ShigotoError.ts"
+
+/**
+ * The most rows that one insert statement carries.
+ *
+ * @category constants
+ */
+export const insertChunk = 5000
+
+/**
+ * The store of jobs.
+ *
+ * @category services
+ */
+export class JobStore extends Context.Service<
+  JobStore,
+  {
+    /** Inserts jobs, all or none, in the order given; inside a caller's transaction, as part of it. */
+    readonly insert: (
+      jobs: ReadonlyArray<enqueue.NewJob>
+    ) => Effect.Effect<ReadonlyArray<enqueue.Inserted>, StorageFailure>
+    /** Runs an effect once the caller's transaction has committed; at once where there is none. */
+    readonly afterCommit: (effect: Effect.Effect<void>) => Effect.Effect<void>
+    /** Tells every listener; a hint, never a truth. */
+    readonly notify: (payloads: ReadonlyArray<string>) => Effect.Effect<void, StorageFailure>
+    /** Makes due jobs available and says what there is to do. */
+    readonly promote: (node: {
+      readonly id: number
+      readonly queues: ReadonlyArray<string>
+    }) => Effect.Effect<promote.Look, StorageFailure>
+    /** Takes available jobs for a node with a live lease. */
+    readonly claim: (request: claim.ClaimRequest) => Effect.Effect<ReadonlyArray<claim.Claimed>, StorageFailure>
+    /** Stores how far attempts have come. */
+    readonly progress: (
+      reports: ReadonlyArray<{ readonly id: JobId; readonly epoch: number; readonly percent: number }>
+    ) => Effect.Effect<void, StorageFailure>
+    /** Ends attempts, each fenced by its epoch. */
+    readonly settle: (
+      settlements: ReadonlyArray<settle.Settlement>
+    ) => Effect.Effect<ReadonlyArray<settle.Verdict>, StorageFailure>
+    /** Makes a lease for a new incarnation of a node and returns its number. */
+    readonly register: (node: {
+      readonly name: string
+      readonly ttlMillis: number
+    }) => Effect.Effect<number, StorageFailure>
+    /** Renews a lease; false where it has run out. */
+    readonly renew: (node: {
+      readonly id: number
+      readonly workers: ReadonlyArray<string>
+      readonly queues: ReadonlyArray<string>
+    }) => Effect.Effect<boolean, StorageFailure>
+    /** Gives back the jobs of a node that it does not know. */
+    readonly reconcile: (node: {
+      readonly id: number
+      readonly known: ReadonlyArray<number>
+      readonly graceMillis: number
+    }) => Effect.Effect<ReadonlyArray<JobId>, StorageFailure>
+    /** Takes jobs away from dead nodes; at most 500 at a time. */
+    readonly rescue: (by: string) => Effect.Effect<ReadonlyArray<rescue.Rescued>, StorageFailure>
+    /** Removes the rows of dead nodes that hold nothing. */
+    readonly sweep: Effect.Effect<void, StorageFailure>
+    /** Ends the lease of a node. */
+    readonly retire: (id: number) => Effect.Effect<void, StorageFailure>
+    /** Cancels a job, or asks its holder to. */
+    readonly cancel: (id: JobId, reason: string | undefined) => Effect.Effect<cancel.Cancelled, StorageFailure>
+    /** The jobs that a node holds and is to cancel. */
+    readonly cancelRequests: (
+      node: number
+    ) => Effect.Effect<
+      ReadonlyArray<{ readonly id: JobId; readonly epoch: number; readonly reason: string | undefined }>,
+      StorageFailure
+    >
+    /** Makes a finished, scheduled or retryable job available now. */
+    readonly retry: (id: JobId) => Effect.Effect<retry.Retried, StorageFailure>
+    /** One job, live or archived. */
+    readonly get: (id: JobId) => Effect.Effect<JobRow | undefined, StorageFailure>
+    /** A page of jobs by falling id. */
+    readonly list: (page: inspect.Page) => Effect.Effect<ReadonlyArray<JobRow>, StorageFailure>
+    /** How many live jobs are in each queue and state. */
+    readonly counts: Effect.Effect<
+      ReadonlyArray<{ readonly queue: string; readonly state: JobState; readonly count: number }>,
+      StorageFailure
+    >
+    /** Stores what is asked of a queue. */
+    readonly changeQueue: (change: queue.QueueChange) => Effect.Effect<void, StorageFailure>
+    /** How many jobs of a queue are executing on nodes of one name, or anywhere. */
+    readonly executing: (queue: string, node: string) => Effect.Effect<number, StorageFailure>
+    /** Makes and drops partitions of the archive of one state. */
+    readonly prune: (state: "completed" | "discarded" | "cancelled") => Effect.Effect<prune.Pruned, StorageFailure>
+  }
+>()("effect-shigoto/JobStore") {}
+
+/**
+ * Builds the store over the application's own client, so that an enqueue joins the application's transactions.
+ *
+ * @category constructors
+ */
+export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient | ShigotoConfig> = Effect.gen(
+  function* () {
+    const config = yield* ShigotoConfig
+    const client = yield* PgClient
+    const db = yield* Effect.mapError(
+      database.make(client, config, {
+        completed: Duration.toMillis(config.retention.completed),
+        discarded: Duration.toMillis(config.retention.discarded),
+        cancelled: Duration.toMillis(config.retention.cancelled)
+      }),
+      (error) => classify("connect", error)
+    )
+    const told =
+      (operation: string) =>
+      <A>(effect: Effect.Effect<A, SqlError>) =>
+        Effect.mapError(effect, (error) => classify(operation, error))
+    const called =
+      (operation: string) =>
+      <A>(effect: Effect.Effect<A, SqlError>) =>
+        Effect.flatMap(Effect.serviceOption(client.transactionService), (transaction) =>
+          transaction._tag === "Some" ? told(operation)(effect) : retryRaces(told(operation)(effect))
+        )
+    const background =
+      (operation: string) =>
+      <A>(effect: Effect.Effect<A, SqlError>) =>
+        retryRaces(told(operation)(effect)).pipe(
+          Effect.timeoutOrElse({
+            duration: config.queryTimeout,
+            orElse: () => timedOut(operation, config.queryTimeout)
+          }),
+          Effect.withTracerEnabled(false)
+        )
+    const insertAll = (jobs: ReadonlyArray<enqueue.NewJob>) =>
+      Effect.map(
+        Effect.forEach(chunks(jobs), (chunk) => enqueue.insert(db, chunk)),
+        (inserted) => inserted.flat()
+      )
+    return JobStore.of({
+      insert: (jobs) =>
+        jobs.length === 0
+          ? Effect.succeed([])
+          : called("enqueue")(
+              jobs.length > insertChunk ? autonomous(db.sql, insertAll(jobs)) : enqueue.insert(db, jobs)
+            ),
+      afterCommit: (effect) => db.sql.afterCommit(effect),
+      notify: (payloads) => background("notify")(inspect.notify(db, payloads)),
+      promote: (options) => background("promote")(promote.promote(db, options)),
+      claim: (request) => background("claim")(db.statement(claim.claim(db, request))),
+      progress: (reports) => background("progress")(inspect.progress(db, reports)),
+      settle: (settlements) => background("settle")(settle.settle(db, settlements)),
+      register: (options) => background("register")(node.register(db, options)),
+      renew: (options) => background("renew")(node.renew(db, options)),
+      reconcile: (options) => background("reconcile")(node.reconcile(db, options)),
+      rescue: (by) => background("rescue")(rescue.rescue(db, by)),
+      sweep: background("sweep")(node.sweep(db)),
+      retire: (id) => background("retire")(node.retire(db, id)),
+      cancel: (id, reason) => called("cancel")(cancel.cancel(db, id, reason)),
+      cancelRequests: (id) => background("cancel")(cancel.requested(db, id)),
+      retry: (id) => called("retry")(retry.retry(db, id)),
+      get: (id) => called("get")(inspect.get(db, id)),
+      list: (page) => called("list")(inspect.list(db, page)),
+      counts: called("counts")(inspect.counts(db)),
+      changeQueue: (change) => called("queue")(queue.change(db, change)),
+      executing: (name, on) => called("executing")(queue.executing(db, name, on)),
+      prune: (state) => background("prune")(prune.prune(db, state))
+    })
+  }
+)
+
+/**
+ * Provides the store over the application's client.
+ *
+ * @category layers
+ */
+export const layer: Layer.Layer<JobStore, StorageFailure, PgClient | ShigotoConfig> = Layer.effect(JobStore, make)
+
+// internal
+
+const timedOut = (operation: string, after: Duration.Duration): Effect.Effect<never, StorageUnavailable> =>
+  Effect.fail(
+    new StorageUnavailable({
+      operation,
+      code: "",
+      message: `${operation} had no answer from the database for ${Duration.format(after)}`,
+      cause: undefined
+    })
+  )
+
+const chunks = <A>(items: ReadonlyArray<A>): ReadonlyArray<ReadonlyArray<A>> =>
+  Array.from({ length: Math.ceil(items.length / insertChunk) }, (_, index) =>
+    items.slice(index * insertChunk, (index + 1) * insertChunk)
+  )

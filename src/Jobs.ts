@@ -1,0 +1,257 @@
+/**
+ * The jobs in the database: put some in, look at them, cancel them, run them again, hear what becomes of them.
+ *
+ * Every verb works from any node and joins the caller's transaction, if there is one.
+ */
+import * as Context from "effect/Context"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Stream from "effect/Stream"
+import { Events } from "./internal/events.ts"
+import { nameProblem, shown } from "./internal/names.ts"
+import type { Inserted as InsertedRow, NewJob } from "./internal/sql/enqueue.ts"
+import type { JobEvent } from "./JobEvent.ts"
+import { type JobId, type JobRow, type JobState, states } from "./JobRow.ts"
+import { JobStore } from "./JobStore.ts"
+import { type Hint, Notifier } from "./Notifier.ts"
+import { ShigotoConfig } from "./ShigotoConfig.ts"
+import { InvalidFilter, JobNotFound, type StorageFailure } from "./ShigotoError.ts"
+
+/**
+ * What an enqueue did.
+ *
+ * @category models
+ */
+export type EnqueueResult = {
+  readonly _tag: "Inserted"
+  readonly id: JobId
+  readonly job: JobRow
+}
+
+/**
+ * What became of the wish to cancel a job.
+ *
+ * **Details**
+ *
+ * `Requested` means that its handler is running: it is interrupted within two seconds, and the job is `cancelled` once
+ * the handler has really ended; a handler that succeeds first wins. `Finished` changed nothing.
+ *
+ * @category models
+ */
+export type CancelResult =
+  | { readonly _tag: "Cancelled" }
+  | { readonly _tag: "Requested" }
+  | { readonly _tag: "Finished"; readonly state: JobState }
+
+/**
+ * What became of the wish to run a job again; `Unchanged` tells the state in which it already is on its way.
+ *
+ * @category models
+ */
+export type RetryResult = { readonly _tag: "Retried" } | { readonly _tag: "Unchanged"; readonly state: JobState }
+
+/**
+ * Which jobs to list: all conditions hold at once.
+ *
+ * @category models
+ */
+export interface ListOptions {
+  readonly states?: ReadonlyArray<JobState> | undefined
+  readonly queue?: string | undefined
+  readonly worker?: string | undefined
+  readonly tag?: string | undefined
+  /** Only ids below this one: the last id of the page before. */
+  readonly before?: JobId | undefined
+  /** From 1 to 1,000. Defaults to 100. */
+  readonly limit?: number | undefined
+}
+
+/**
+ * The jobs in the database.
+ *
+ * @category services
+ */
+export class Jobs extends Context.Service<
+  Jobs,
+  {
+    /** Stores prepared jobs; `Job.enqueue` and `Job.enqueueAll` are the doors to this. */
+    readonly insert: (jobs: ReadonlyArray<NewJob>) => Effect.Effect<ReadonlyArray<EnqueueResult>, StorageFailure>
+    /** The largest encoded args, in bytes. */
+    readonly maxArgsBytes: number
+    /** The largest encoded result, in bytes. */
+    readonly maxResultBytes: number
+    /** One job, live or archived. */
+    readonly get: (id: JobId) => Effect.Effect<JobRow, JobNotFound | StorageFailure>
+    /** A page of jobs, newest first. */
+    readonly list: (options?: ListOptions) => Effect.Effect<ReadonlyArray<JobRow>, InvalidFilter | StorageFailure>
+    /** How many live jobs are in each queue and state. */
+    readonly counts: Effect.Effect<
+      ReadonlyArray<{ readonly queue: string; readonly state: JobState; readonly count: number }>,
+      StorageFailure
+    >
+    /** Cancels a job: a waiting one at once, a running one by interrupting its handler wherever it runs. */
+    readonly cancel: (id: JobId, reason?: string) => Effect.Effect<CancelResult, JobNotFound | StorageFailure>
+    /** Makes a finished, scheduled or retryable job available now, with room for one attempt more. */
+    readonly retry: (id: JobId) => Effect.Effect<RetryResult, JobNotFound | StorageFailure>
+    /** What happens on this node from now on; a listener that falls 65,536 events behind loses the oldest. */
+    readonly events: Stream.Stream<JobEvent>
+  }
+>()("effect-shigoto/Jobs") {}
+
+/**
+ * Provides the jobs over the store.
+ *
+ * @category layers
+ */
+export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | ShigotoConfig> = Layer.effect(
+  Jobs,
+  Effect.gen(function* () {
+    const config = yield* ShigotoConfig
+    const store = yield* JobStore
+    const notifier = yield* Notifier
+    const events = yield* Events
+
+    const insert = Effect.fnUntraced(function* (jobs: ReadonlyArray<NewJob>) {
+      const rows = yield* store.insert(jobs)
+      const results = rows.map((row, i) => inserted(jobs[i] as NewJob, row)) // one row for each job, in its order
+      yield* store.afterCommit(
+        Effect.gen(function* () {
+          for (const { job } of results) {
+            events.publish({ _tag: "Inserted", id: job.id, worker: job.worker, queue: job.queue, state: job.state })
+          }
+          for (const hint of hintsFor(results)) yield* notifier.send(hint)
+        })
+      )
+      return results
+    })
+    const notFound = (id: JobId): JobNotFound =>
+      new JobNotFound({ id: shown(id), message: `There is no job ${shown(id)}, live or archived.` })
+    const known = (id: JobId): Effect.Effect<void, JobNotFound> =>
+      Number.isSafeInteger(id) && id > 0 ? Effect.void : Effect.fail(notFound(id))
+
+    const cancel = Effect.fn("Jobs.cancel")(function* (id: JobId, reason?: string) {
+      yield* known(id)
+      while (true) {
+        const result = yield* store.cancel(id, reason)
+        switch (result._tag) {
+          case "NotFound":
+            return yield* notFound(id)
+          case "Moved":
+            continue
+          case "Finished":
+            return { _tag: "Finished", state: result.state } satisfies CancelResult
+          case "Requested":
+            yield* store.afterCommit(notifier.send({ _tag: "Cancel", node: result.node }))
+            return { _tag: "Requested" } satisfies CancelResult
+          case "Cancelled":
+            yield* store.afterCommit(Effect.sync(() => events.publish({ ...result, _tag: "Cancelled", id, reason })))
+            return { _tag: "Cancelled" } satisfies CancelResult
+        }
+      }
+    })
+    const retry = Effect.fn("Jobs.retry")(function* (id: JobId) {
+      yield* known(id)
+      const result = yield* store.retry(id)
+      if (result._tag === "NotFound") return yield* notFound(id)
+      if (result._tag === "Unchanged") return result
+      yield* store.afterCommit(
+        Effect.suspend(() => {
+          events.publish({ _tag: "Retried", id, worker: result.worker, queue: result.queue })
+          return notifier.send({ _tag: "Available", queue: result.queue })
+        })
+      )
+      return { _tag: "Retried" } satisfies RetryResult
+    })
+    return Jobs.of({
+      insert,
+      maxArgsBytes: config.maxArgsBytes,
+      maxResultBytes: config.maxResultBytes,
+      get: Effect.fn("Jobs.get")(function* (id) {
+        yield* known(id)
+        return (yield* store.get(id)) ?? (yield* notFound(id))
+      }),
+      list: Effect.fn("Jobs.list")(function* (options = {}) {
+        const problem = filterProblem(options)
+        if (problem !== undefined) return yield* problem
+        return yield* store.list({
+          states: options.states ?? states,
+          queue: options.queue,
+          worker: options.worker,
+          tag: options.tag,
+          before: options.before,
+          limit: options.limit ?? 100
+        })
+      }),
+      counts: store.counts,
+      cancel,
+      retry,
+      events: events.stream
+    })
+  })
+)
+
+// internal
+
+const inserted = (job: NewJob, row: InsertedRow): EnqueueResult => ({
+  _tag: "Inserted",
+  id: row.id,
+  job: {
+    id: row.id,
+    worker: job.worker,
+    queue: job.queue,
+    state: row.state,
+    priority: job.priority,
+    attempt: 0,
+    maxAttempts: job.maxAttempts,
+    epoch: 0,
+    args: JSON.parse(job.args),
+    result: undefined,
+    errors: [],
+    meta: job.meta === undefined ? {} : (JSON.parse(job.meta) as Record<string, unknown>), // checked to be an object
+    tags: job.tags ?? [],
+    partitionKey: job.partitionKey,
+    progress: undefined,
+    snoozes: 0,
+    claimedBy: undefined,
+    runAt: DateTime.fromDateUnsafe(row.runAt),
+    insertedAt: DateTime.fromDateUnsafe(row.insertedAt),
+    claimedAt: undefined,
+    finishedAt: undefined,
+    cancelRequestedAt: undefined,
+    cancelReason: undefined
+  }
+})
+
+/** Nodes look at due times by themselves at least this often; only nearer ones are worth a hint. */
+const dueHorizonMillis = 60_000
+
+/** One hint for each queue with work to do now, and one for the earliest of those due soon. */
+const hintsFor = (results: ReadonlyArray<EnqueueResult>): ReadonlyArray<Hint> => {
+  const queues = new Set<string>()
+  let soonest = Infinity
+  for (const { job } of results) {
+    if (job.state === "available") queues.add(job.queue)
+    else soonest = Math.min(soonest, job.runAt.epochMilliseconds - job.insertedAt.epochMilliseconds)
+  }
+  const hints: Array<Hint> = [...queues].map((queue) => ({ _tag: "Available", queue }))
+  if (soonest <= dueHorizonMillis) hints.push({ _tag: "Due", inMillis: soonest })
+  return hints
+}
+
+const filterProblem = (options: ListOptions): InvalidFilter | undefined => {
+  const refuse = (field: string, value: unknown, why: string) =>
+    new InvalidFilter({ field, value: shown(value), message: `${field} cannot be ${shown(value)}: ${why}.` })
+  const { before, limit, states: wanted } = options
+  if (limit !== undefined && !(Number.isInteger(limit) && limit >= 1 && limit <= 1000)) {
+    return refuse("limit", limit, "it is an integer from 1 to 1000")
+  }
+  if (before !== undefined && !Number.isSafeInteger(before)) return refuse("before", before, "it is no job id")
+  const unknown = wanted?.find((state) => !states.includes(state))
+  if (unknown !== undefined) return refuse("states", unknown, `the states are ${states.join(", ")}`)
+  for (const field of ["queue", "worker", "tag"] as const) {
+    const problem = options[field] === undefined ? undefined : nameProblem(options[field])
+    if (problem !== undefined) return refuse(field, options[field], problem)
+  }
+  return undefined
+}

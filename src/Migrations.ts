@@ -1,0 +1,175 @@
+/**
+ * Brings the library's tables up to date: any number of processes may try at once, one does the work.
+ *
+ * All pending steps run in one transaction under one lock, so a schema is at one version or the next, never between.
+ * Steps only add: code of the version before keeps working on the schema of the version after. A schema that is newer
+ * than the code is refused.
+ */
+import { PgClient } from "@effect/sql-pg/PgClient"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
+import * as core from "../migrations/0001_core.ts"
+import * as migrate from "./internal/sql/migrate.ts"
+import { autonomous, classify } from "./internal/sql/statement.ts"
+import { ShigotoConfig } from "./ShigotoConfig.ts"
+import { SchemaVersionMismatch, type StorageFailure, UnsupportedServer } from "./ShigotoError.ts"
+
+/**
+ * One step: a number, a name, and the statements that it runs in a schema.
+ *
+ * @category models
+ */
+export interface Migration {
+  readonly version: number
+  readonly name: string
+  readonly statements: (schema: string) => ReadonlyArray<string>
+}
+
+/**
+ * All steps in order.
+ *
+ * @category constants
+ */
+export const migrations: ReadonlyArray<Migration> = [{ version: 1, name: "core", statements: core.statements }]
+
+/**
+ * The version of the schema that this code works with.
+ *
+ * @category constants
+ */
+export const latest: number = migrations.length
+
+/**
+ * The oldest PostgreSQL that the statements run on.
+ *
+ * @category constants
+ */
+export const minServerVersion = 140_000
+
+/**
+ * What may go wrong while migrating.
+ *
+ * @category errors
+ */
+export type MigrationError = SchemaVersionMismatch | UnsupportedServer | StorageFailure
+
+/**
+ * Runs the pending steps and returns their versions; none where the schema is up to date.
+ *
+ * **Details**
+ *
+ * Waits for other migrators, and for locks on the tables at most two seconds at a time, so that it never queues in
+ * front of an application's statements for long; it tries again for a minute.
+ *
+ * @category migrations
+ */
+export const run: Effect.Effect<ReadonlyArray<number>, MigrationError, PgClient | ShigotoConfig> = Effect.gen(
+  function* () {
+    const { schema } = yield* ShigotoConfig
+    const client = (yield* PgClient).withoutTransforms()
+    const found = yield* currentVersion
+    if (found === latest) return []
+    const attempt = Effect.gen(function* () {
+      yield* migrate.lock(client, schema)
+      yield* migrate.prepare(client, schema)
+      const version = yield* migrate.version(client, schema)
+      yield* refuseNewer(version)
+      const pending = migrations.filter((migration) => migration.version > version)
+      for (const migration of pending) {
+        for (const statement of migration.statements(schema)) yield* client.unsafe(statement).unprepared
+        yield* migrate.record(client, schema, migration)
+      }
+      return pending.map((migration) => migration.version)
+    })
+    return yield* autonomous(client, attempt).pipe(
+      Effect.mapError((error) => (error._tag === "SqlError" ? classify("migrate", error) : error)),
+      Effect.retry({
+        while: (error) => error._tag === "StorageUnavailable",
+        schedule: Schedule.spaced("500 millis"),
+        times: 30
+      })
+    )
+  }
+)
+
+/**
+ * Fails unless the server is supported and the schema is at the version of this code.
+ *
+ * @category migrations
+ */
+export const check: Effect.Effect<void, MigrationError, PgClient | ShigotoConfig> = Effect.gen(function* () {
+  const { schema } = yield* ShigotoConfig
+  const found = yield* currentVersion
+  if (found >= latest) return
+  return yield* new SchemaVersionMismatch({
+    found,
+    expected: latest,
+    message:
+      found === 0
+        ? `The schema "${schema}" has no Shigoto tables. Provide Migrations.layer once, or leave ShigotoConfig.migrate on.`
+        : `The schema "${schema}" is at version ${found}, this code needs ${latest}. Run the migrations first.`
+  })
+})
+
+/**
+ * Runs the pending steps as the layer is built.
+ *
+ * @category layers
+ */
+export const layer: Layer.Layer<never, MigrationError, PgClient | ShigotoConfig> = Layer.effectDiscard(run)
+
+/**
+ * Runs the pending steps, or only checks, as `ShigotoConfig.migrate` says.
+ *
+ * @category layers
+ */
+export const layerConfigured: Layer.Layer<never, MigrationError, PgClient | ShigotoConfig> = Layer.effectDiscard(
+  Effect.flatMap(ShigotoConfig, (config): typeof check => (config.migrate ? Effect.asVoid(run) : check))
+)
+
+/**
+ * The SQL of all steps after `from`, as a script for people who run migrations by hand.
+ *
+ * @category migrations
+ */
+export const print = (schema: string, from: number = 0): string => {
+  const steps = migrations.filter((migration) => migration.version > from)
+  return [
+    "BEGIN;",
+    ...migrate.preparations(schema),
+    ...steps.flatMap((step) => [...step.statements(schema), migrate.recordText(schema, step)])
+  ]
+    .join(";\n\n")
+    .replace("BEGIN;;", "BEGIN;")
+    .concat(";\n\nCOMMIT;\n")
+}
+
+// internal
+
+const refuseNewer = (found: number): Effect.Effect<void, SchemaVersionMismatch> =>
+  found <= latest
+    ? Effect.void
+    : Effect.fail(
+        new SchemaVersionMismatch({
+          found,
+          expected: latest,
+          message: `The schema is at version ${found}, newer than this code (${latest}). Deploy the newer code, not the older.`
+        })
+      )
+
+/** The version found in the database, 0 for none; also refuses servers and schemas that this code cannot work with. */
+const currentVersion: Effect.Effect<number, MigrationError, PgClient | ShigotoConfig> = Effect.gen(function* () {
+  const { schema } = yield* ShigotoConfig
+  const client = (yield* PgClient).withoutTransforms()
+  const server = yield* Effect.mapError(migrate.server(client), (error) => classify("migrate", error))
+  if (server.version < minServerVersion || !server.isPostgres) {
+    return yield* new UnsupportedServer({
+      version: server.description,
+      message: `Shigoto needs PostgreSQL 14 or newer; this server is ${server.description}.`
+    })
+  }
+  const found = yield* Effect.mapError(migrate.installedVersion(client, schema), (error) => classify("migrate", error))
+  yield* refuseNewer(found)
+  return found
+})

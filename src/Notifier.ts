@@ -1,0 +1,233 @@
+/**
+ * Wake-ups between nodes by LISTEN and NOTIFY: hints that save waiting, never the truth.
+ *
+ * A hint that is lost costs at most one poll. Hints to the own node need no database. Hints to others leave coalesced:
+ * one statement carries all that came up while the one before was under way, each payload once.
+ *
+ * The listener has a connection of its own. It proves itself by a probe at the start and every 15 seconds: a
+ * connection that is half open, or a pooler that never delivers, is found within three seconds, and the node polls
+ * until a new connection has proved itself.
+ */
+import { PgClient } from "@effect/sql-pg/PgClient"
+import * as PgConnection from "@effect/sql-pg/PgConnection"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import * as Layer from "effect/Layer"
+import * as PubSub from "effect/PubSub"
+import * as EffectQueue from "effect/Queue"
+import * as Random from "effect/Random"
+import type * as Scope from "effect/Scope"
+import { pause } from "./internal/loop.ts"
+import { JobStore } from "./JobStore.ts"
+import { ShigotoConfig } from "./ShigotoConfig.ts"
+
+/**
+ * Something that may have changed.
+ *
+ * @category models
+ */
+export type Hint =
+  | { readonly _tag: "Available"; readonly queue: string }
+  | { readonly _tag: "Due"; readonly inMillis: number }
+  | { readonly _tag: "Cancel"; readonly node: number }
+  | { readonly _tag: "Queues" }
+  /** Hints may have been missed: look at everything. */
+  | { readonly _tag: "CatchUp" }
+
+/**
+ * The sender and receiver of hints.
+ *
+ * @category services
+ */
+export class Notifier extends Context.Service<
+  Notifier,
+  {
+    /** Sends a hint to this node at once, and to the others soon. */
+    readonly send: (hint: Hint) => Effect.Effect<void>
+    /** Sends a hint to this node alone. */
+    readonly wake: (hint: Hint) => void
+    /** The hints to this node. */
+    readonly hints: Effect.Effect<PubSub.Subscription<Hint>, never, Scope.Scope>
+    /** Whether notifications of other nodes arrive. */
+    readonly isListening: () => boolean
+  }
+>()("effect-shigoto/Notifier") {}
+
+/**
+ * Sends hints and hears only those of its own process: for producers, and where listening is switched off.
+ *
+ * @category layers
+ */
+export const layerSend: Layer.Layer<Notifier, never, JobStore | ShigotoConfig> = Layer.effect(
+  Notifier,
+  Effect.map(makeBus(), (bus) => bus.service(() => false))
+)
+
+/**
+ * Sends hints and listens for those of other nodes.
+ *
+ * @category layers
+ */
+export const layer: Layer.Layer<Notifier, never, JobStore | PgClient | ShigotoConfig> = Layer.effect(
+  Notifier,
+  Effect.gen(function* () {
+    const config = yield* ShigotoConfig
+    const bus = yield* makeBus()
+    if (!config.listen || config.timeSource === "clock") return bus.service(() => false)
+    const client = yield* PgClient
+    const store = yield* JobStore
+    const state = { listening: false }
+    const connection = PgConnection.make({
+      ...(config.listenUrl === undefined ? client.config : { ...client.config, ...noAddress, url: config.listenUrl }),
+      applicationName: `shigoto-listener/${config.nodeName}`.slice(0, 63)
+    })
+    const session = Effect.scoped(
+      Effect.gen(function* () {
+        const listener = yield* connection
+        const incoming = yield* listener.listen(config.schema)
+        const heard = Latch.makeUnsafe(false)
+        const probe = Effect.gen(function* () {
+          heard.closeUnsafe()
+          yield* Effect.ignore(store.notify([`probe ${bus.origin}`]))
+          return yield* heard.await.pipe(
+            Effect.as(true),
+            Effect.timeoutOrElse({
+              duration: "3 seconds",
+              orElse: () => Effect.succeed(false)
+            })
+          )
+        })
+        const receive = Effect.forever(
+          Effect.map(EffectQueue.take(incoming), ({ payload }) => {
+            const [kind, origin, ...rest] = payload.split(" ")
+            if (origin !== bus.origin) bus.receive(kind ?? "", rest.join(" "))
+            else if (kind === "probe") heard.openUnsafe()
+          })
+        )
+        const prove = Effect.gen(function* () {
+          while (yield* probe) {
+            if (!state.listening) {
+              state.listening = true
+              bus.wake({ _tag: "CatchUp" })
+            }
+            yield* Effect.sleep("15 seconds")
+          }
+          yield* Effect.logWarning(
+            "Shigoto hears no notifications and polls instead. Behind a pooler in transaction mode, set ShigotoConfig.listenUrl to a direct URL, or listen to false."
+          )
+        })
+        yield* Effect.raceFirst(receive, prove)
+      })
+    )
+    let failures = 0
+    yield* session.pipe(
+      Effect.tapCause((cause) => Effect.logDebug("Shigoto's listener lost its connection", cause)),
+      Effect.exit,
+      Effect.andThen(
+        Effect.suspend(() => {
+          failures = state.listening ? 0 : failures + 1
+          state.listening = false
+          bus.wake({ _tag: "CatchUp" })
+          return pause(failures)
+        })
+      ),
+      Effect.forever,
+      Effect.withTracerEnabled(false),
+      Effect.forkScoped
+    )
+    return bus.service(() => state.listening)
+  })
+)
+
+// internal
+
+/** The address fields that a URL of its own replaces. */
+const noAddress = { host: undefined, port: undefined, path: undefined, stream: undefined } as const
+
+/** How long a sender waits after one statement before the next, in milliseconds: commits that notify are serialised. */
+const spacing = 5
+
+function makeBus() {
+  return Effect.gen(function* () {
+    const config = yield* ShigotoConfig
+    const store = yield* JobStore
+    const scope = yield* Effect.scope
+    const bus = yield* PubSub.sliding<Hint>(4096)
+    const origin = (yield* Random.nextIntBetween(1, Number.MAX_SAFE_INTEGER)).toString(36)
+    const alone = config.timeSource === "clock"
+    let pending = new Set<string>()
+    let sending = false
+
+    const wake = (hint: Hint): void => {
+      PubSub.publishUnsafe(bus, hint)
+    }
+    const flush = Effect.gen(function* () {
+      while (pending.size > 0) {
+        const payloads = [...pending]
+        pending = new Set()
+        yield* Effect.ignore(store.notify(payloads))
+        yield* Effect.sleep(spacing)
+      }
+    }).pipe(
+      Effect.ensuring(
+        Effect.sync(() => {
+          sending = false
+        })
+      )
+    )
+    const service = (isListening: () => boolean): Notifier["Service"] =>
+      Notifier.of({
+        wake,
+        isListening,
+        hints: PubSub.subscribe(bus),
+        send: (hint) =>
+          Effect.suspend(() => {
+            wake(hint)
+            if (alone) return Effect.void
+            pending.add(encode(origin, hint))
+            if (sending) return Effect.void
+            sending = true
+            return Effect.asVoid(Effect.forkIn(flush, scope))
+          })
+      })
+    const receive = (kind: string, rest: string): void => {
+      const hint = decode(kind, rest)
+      if (hint !== undefined) wake(hint)
+    }
+    return { origin, wake, receive, service }
+  })
+}
+
+const encode = (origin: string, hint: Hint): string => {
+  switch (hint._tag) {
+    case "Available":
+      return `available ${origin} ${hint.queue}`
+    case "Due":
+      return `due ${origin} ${Math.ceil(hint.inMillis)}`
+    case "Cancel":
+      return `cancel ${origin} ${hint.node}`
+    case "Queues":
+      return `queues ${origin}`
+    case "CatchUp":
+      return `all ${origin}`
+  }
+}
+
+/** Reads a payload; anybody with access to the database may have sent it, so what makes no sense is nothing. */
+const decode = (kind: string, rest: string): Hint | undefined => {
+  switch (kind) {
+    case "available":
+      return { _tag: "Available", queue: rest }
+    case "due":
+      return /^\d{1,9}$/.test(rest) ? { _tag: "Due", inMillis: Number(rest) } : undefined
+    case "cancel":
+      return /^\d{1,10}$/.test(rest) ? { _tag: "Cancel", node: Number(rest) } : undefined
+    case "queues":
+      return { _tag: "Queues" }
+    case "all":
+      return { _tag: "CatchUp" }
+    default:
+      return undefined
+  }
+}

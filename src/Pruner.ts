@@ -1,0 +1,36 @@
+/**
+ * Keeps the history: makes the partitions of the next days ahead of time and drops those past their retention.
+ *
+ * Runs on every node; the database lets one at a time do the work. A lock that is not free within half a second is
+ * left for the next round, so that settles never wait for upkeep.
+ */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { forever } from "./internal/loop.ts"
+import { JobStore } from "./JobStore.ts"
+import { ShigotoConfig } from "./ShigotoConfig.ts"
+
+/**
+ * Prunes at the start and every `ShigotoConfig.pruneInterval`.
+ *
+ * @category layers
+ */
+export const layer: Layer.Layer<never, never, JobStore | ShigotoConfig> = Layer.effectDiscard(
+  Effect.gen(function* () {
+    const config = yield* ShigotoConfig
+    const store = yield* JobStore
+    const states = ["completed", "discarded", "cancelled"] as const
+    const round = Effect.forEach(
+      states,
+      (state) =>
+        Effect.catchTag(
+          Effect.asVoid(store.prune(state)),
+          "StorageUnavailable",
+          // A lock that is taken or a server that is away: history can wait.
+          (error) => Effect.logDebug(`Shigoto leaves the history of ${state} jobs for the next round`, error)
+        ),
+      { discard: true }
+    )
+    yield* forever("pruner", Effect.andThen(round, Effect.sleep(config.pruneInterval)))
+  })
+)

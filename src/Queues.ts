@@ -1,0 +1,176 @@
+/**
+ * The queues of this node and what operators ask of them, for one node's name or for all.
+ *
+ * Wishes are stored and outlive restarts; every node applies them as a notification tells it, at the latest with its
+ * next look at the database. A pause holds for the next claim on every node at once, since the claim itself reads it.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { Events } from "./internal/events.ts"
+import { nameProblem, shown } from "./internal/names.ts"
+import type { QueueColumns } from "./internal/sql/promote.ts"
+import type { QueueChange } from "./internal/sql/queue.ts"
+import { JobStore } from "./JobStore.ts"
+import { Notifier } from "./Notifier.ts"
+import { maxConcurrency, ShigotoConfig } from "./ShigotoConfig.ts"
+import { InvalidConcurrency, InvalidQueueName, type StorageFailure } from "./ShigotoError.ts"
+
+/**
+ * A queue as this node runs it.
+ *
+ * @category models
+ */
+export interface QueueState {
+  readonly name: string
+  /** How many of its jobs run here at once. */
+  readonly concurrency: number
+  readonly paused: boolean
+}
+
+/**
+ * Where a wish holds.
+ *
+ * @category models
+ */
+export interface Where {
+  /** The name of a node. Defaults to all nodes. */
+  readonly node?: string | undefined
+}
+
+/**
+ * What changing a queue may fail with.
+ *
+ * @category errors
+ */
+export type QueueError = InvalidQueueName | InvalidConcurrency | StorageFailure
+
+/**
+ * The queues of this node, and control over those of all.
+ *
+ * @category services
+ */
+export class Queues extends Context.Service<
+  Queues,
+  {
+    /** Runs a queue with a concurrency of its own, beside those of the configuration or in place of one. */
+    readonly add: (name: string, options: Where & { readonly concurrency: number }) => Effect.Effect<void, QueueError>
+    /** Stops running a queue, and waits until none of its jobs is executing any more. Its waiting jobs stay. */
+    readonly remove: (name: string, options?: Where) => Effect.Effect<void, QueueError>
+    /** Starts no further job of a queue; those that run go on. */
+    readonly pause: (name: string, options?: Where) => Effect.Effect<void, QueueError>
+    /** Takes a pause back. */
+    readonly resume: (name: string, options?: Where) => Effect.Effect<void, QueueError>
+    /** Changes how many jobs of a queue run at once on each node. */
+    readonly scale: (name: string, concurrency: number, options?: Where) => Effect.Effect<void, QueueError>
+    /** The queues that this node runs, as last read. */
+    readonly list: Effect.Effect<ReadonlyArray<QueueState>>
+    /** The queue of a name, if this node runs it. */
+    readonly get: (name: string) => QueueState | undefined
+    /** The names of the queues that this node runs. */
+    readonly names: () => ReadonlyArray<string>
+    /** Takes over what the database says; for the claimer. */
+    readonly apply: (rows: ReadonlyArray<QueueColumns>) => void
+    /** Calls back with the queues whenever they have changed; for the claimer. */
+    readonly onChange: (callback: () => void) => void
+  }
+>()("effect-shigoto/Queues") {}
+
+/**
+ * Joins configuration and wishes: what is asked for the node comes before what is asked for all, and that before the
+ * configuration; a pause of either holds.
+ *
+ * @category rules
+ */
+export const effective = (
+  configured: ReadonlyMap<string, number>,
+  wishes: ReadonlyArray<QueueColumns>,
+  node: string
+): ReadonlyMap<string, QueueState> => {
+  const everywhere = new Map(wishes.filter((wish) => wish.node === "").map((wish) => [wish.name, wish]))
+  const here = new Map(wishes.filter((wish) => wish.node === node && node !== "").map((wish) => [wish.name, wish]))
+  const states = new Map<string, QueueState>()
+  for (const name of new Set([...configured.keys(), ...everywhere.keys(), ...here.keys()])) {
+    const own = here.get(name)
+    const all = everywhere.get(name)
+    const removed = own?.removed === true || (all?.removed === true && own?.concurrency == null)
+    const concurrency = own?.concurrency ?? all?.concurrency ?? configured.get(name)
+    if (removed || concurrency === undefined) continue
+    states.set(name, { name, concurrency, paused: own?.paused === true || all?.paused === true })
+  }
+  return states
+}
+
+/**
+ * Provides the queues of the configuration and the control over all.
+ *
+ * @category layers
+ */
+export const layer: Layer.Layer<Queues, never, JobStore | Notifier | ShigotoConfig | Events> = Layer.effect(
+  Queues,
+  Effect.gen(function* () {
+    const config = yield* ShigotoConfig
+    const store = yield* JobStore
+    const notifier = yield* Notifier
+    const events = yield* Events
+    let states = effective(config.queues, [], config.nodeName)
+    let seen = ""
+    const callbacks: Array<() => void> = []
+
+    const change = Effect.fnUntraced(function* (wish: QueueChange): Effect.fn.Return<void, QueueError> {
+      const problem = nameProblem(wish.name) ?? (wish.node === "" ? undefined : nameProblem(wish.node))
+      if (problem !== undefined) {
+        return yield* new InvalidQueueName({
+          value: shown(wish.name),
+          message: `${shown(wish.name)} cannot name a queue: ${problem}.`
+        })
+      }
+      const { concurrency } = wish
+      if (
+        concurrency !== undefined &&
+        !(Number.isInteger(concurrency) && concurrency >= 1 && concurrency <= maxConcurrency)
+      ) {
+        return yield* new InvalidConcurrency({
+          value: shown(concurrency),
+          min: 1,
+          max: maxConcurrency,
+          message: `A queue's concurrency is an integer from 1 to ${maxConcurrency}, not ${shown(concurrency)}. To stop a queue, pause it.`
+        })
+      }
+      yield* store.changeQueue(wish)
+      yield* store.afterCommit(notifier.send({ _tag: "Queues" }))
+    })
+    const at = (options: Where | undefined): string => options?.node ?? ""
+    return Queues.of({
+      add: (name, options) => change({ name, node: at(options), concurrency: options.concurrency, removed: false }),
+      remove: Effect.fnUntraced(function* (name, options) {
+        yield* change({ name, node: at(options), removed: true })
+        while ((yield* store.executing(name, at(options))) > 0) yield* Effect.sleep("250 millis")
+      }),
+      pause: (name, options) =>
+        Effect.andThen(
+          change({ name, node: at(options), paused: true }),
+          Effect.sync(() => events.publish({ _tag: "QueuePaused", queue: name }))
+        ),
+      resume: (name, options) =>
+        Effect.andThen(
+          change({ name, node: at(options), paused: false }),
+          Effect.sync(() => events.publish({ _tag: "QueueResumed", queue: name }))
+        ),
+      scale: (name, concurrency, options) => change({ name, node: at(options), concurrency }),
+      list: Effect.sync(() => [...states.values()]),
+      get: (name) => states.get(name),
+      names: () => [...states.keys()],
+      apply: (rows) => {
+        const text = JSON.stringify(rows)
+        if (text === seen) return
+        seen = text
+        states = effective(config.queues, rows, config.nodeName)
+        for (const callback of callbacks) callback()
+      },
+      onChange: (callback) => {
+        callbacks.push(callback)
+      }
+    })
+  })
+)

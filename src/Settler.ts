@@ -1,0 +1,221 @@
+/**
+ * Brings outcomes to the database: batched, fenced, and sent again until they are accepted or refused.
+ *
+ * An outcome is sent at once while no statement is under way; those that come up meanwhile leave together in the next.
+ * A lost connection loses no outcome: the same batch goes out over the next connection, and a batch whose reply was
+ * lost after its commit is recognised by its epochs. A value that the database refuses is settled alone, so that it
+ * never holds up its neighbours.
+ */
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { Events } from "./internal/events.ts"
+import { pause } from "./internal/loop.ts"
+import type { Verdict } from "./internal/sql/settle.ts"
+import type { JobId } from "./JobRow.ts"
+import { JobStore } from "./JobStore.ts"
+import { Notifier } from "./Notifier.ts"
+import type { Outcome } from "./Outcome.ts"
+
+/**
+ * An attempt that has ended.
+ *
+ * @category models
+ */
+export interface Ended {
+  readonly id: JobId
+  readonly worker: string
+  readonly queue: string
+  readonly epoch: number
+  readonly attempt: number
+  readonly outcome: Outcome
+  /** When it ended, by this node's clock, as ISO 8601. */
+  readonly endedAt: string
+  /** The name of this node. */
+  readonly node: string
+  /** Called once the database has said what became of it; `accepted` is the state that the job is in. */
+  readonly settled: (accepted: string | undefined) => void
+}
+
+/**
+ * The sender of outcomes.
+ *
+ * @category services
+ */
+export class Settler extends Context.Service<
+  Settler,
+  {
+    readonly settle: (ended: Ended) => void
+    /** Waits until every outcome so far has been accepted or refused. */
+    readonly flushed: Effect.Effect<void>
+  }
+>()("effect-shigoto/Settler") {}
+
+/**
+ * The most outcomes in one statement.
+ *
+ * @category constants
+ */
+export const batchSize = 500
+
+/**
+ * Provides the settler.
+ *
+ * @category layers
+ */
+export const layer: Layer.Layer<Settler, never, JobStore | Notifier | Events> = Layer.effect(
+  Settler,
+  Effect.gen(function* () {
+    const store = yield* JobStore
+    const notifier = yield* Notifier
+    const events = yield* Events
+    const context = yield* Effect.context<never>()
+    const scope = yield* Effect.scope
+    let pending: Array<Ended> = []
+    let sending = false
+    let waiters: Array<Deferred.Deferred<void>> = []
+
+    const conclude = (ended: Ended, verdict: Verdict, resent: boolean): Effect.Effect<void> => {
+      // A row that is gone after a reply was lost went by our own hand: its state keeps no history.
+      const accepted =
+        verdict._tag === "Accepted"
+          ? verdict.state
+          : verdict._tag === "Gone" && resent
+            ? finalState(ended.outcome)
+            : undefined
+      if (verdict._tag === "Pending") {
+        pending.push(ended)
+        return Effect.void
+      }
+      publish(events, ended, accepted)
+      ended.settled(accepted)
+      return accepted === undefined ? Effect.void : follow(notifier, ended, accepted)
+    }
+    const send = Effect.fnUntraced(function* (batch: ReadonlyArray<Ended>) {
+      for (let failures = 0; true; failures++) {
+        const exit = yield* Effect.exit(store.settle(batch))
+        if (exit._tag === "Success") {
+          return yield* Effect.forEach(
+            batch,
+            (ended, i) => conclude(ended, exit.value[i] ?? { _tag: "Pending" }, failures > 0),
+            { discard: true }
+          )
+        }
+        const refused = exit.cause.reasons.find((reason) => reason._tag === "Fail")
+        if (refused?._tag === "Fail" && isDataError(refused.error.code))
+          return yield* sendEach(batch, refused.error.message)
+        if ((failures & (failures - 1)) === 0) {
+          yield* Effect.logWarning(`Shigoto could not settle ${batch.length} jobs and keeps trying`, exit.cause)
+        }
+        yield* pause(failures)
+      }
+    })
+    const sendEach = (batch: ReadonlyArray<Ended>, refusal: string): Effect.Effect<void> => {
+      const [only, ...others] = batch
+      if (only !== undefined && others.length === 0) {
+        return only.outcome._tag === "Discarded" && only.outcome.failure.tag === "ResultEncodeError"
+          ? Effect.logError(`Shigoto could not settle job ${only.id} in any way: ${refusal}`)
+          : send([{ ...only, outcome: unstorable(refusal, only) }])
+      }
+      return Effect.forEach(batch, (ended) => send([ended]), { discard: true })
+    }
+    const flush = Effect.gen(function* () {
+      while (pending.length > 0) {
+        const batch = pending.slice(0, batchSize)
+        pending = pending.slice(batchSize)
+        yield* send(batch)
+      }
+    }).pipe(
+      Effect.ensuring(
+        Effect.sync(() => {
+          sending = false
+          for (const waiter of waiters) Deferred.doneUnsafe(waiter, Effect.void)
+          waiters = []
+        })
+      )
+    )
+    const fork = Effect.runForkWith(context)
+    return Settler.of({
+      settle: (ended) => {
+        pending.push(ended)
+        if (sending) return
+        sending = true
+        // One turn of the fiber scheduler lets outcomes of the same moment share a statement.
+        fork(Effect.forkIn(Effect.andThen(Effect.yieldNow, flush), scope))
+      },
+      flushed: Effect.suspend(() => {
+        if (!sending) return Effect.void
+        const waiter = Deferred.makeUnsafe<void>()
+        waiters.push(waiter)
+        return Deferred.await(waiter)
+      })
+    })
+  })
+)
+
+// internal
+
+/** Data exceptions and broken constraints: sending the same value again cannot help. */
+const isDataError = (code: string): boolean => code.startsWith("22") || code.startsWith("23") || code === "54000"
+
+const unstorable = (refusal: string, ended: Ended): Outcome => ({
+  _tag: "Discarded",
+  failure: {
+    attempt: ended.attempt,
+    at: ended.endedAt,
+    node: ended.node,
+    tag: "ResultEncodeError",
+    message: `The database refused to store the outcome: ${refusal.slice(0, 500)}`
+  }
+})
+
+const finalState = (outcome: Outcome): string | undefined => {
+  switch (outcome._tag) {
+    case "Completed":
+      return "completed"
+    case "Discarded":
+      return "discarded"
+    case "Cancelled":
+      return "cancelled"
+    default:
+      return undefined
+  }
+}
+
+/** Wakes whoever may have something to do now. */
+const follow = (notifier: Notifier["Service"], ended: Ended, state: string): Effect.Effect<void> => {
+  const { outcome } = ended
+  if (state === "available") return notifier.send({ _tag: "Available", queue: ended.queue })
+  if (outcome._tag === "Retryable" || outcome._tag === "Snoozed") {
+    notifier.wake({ _tag: "Due", inMillis: outcome.delayMillis })
+  }
+  return Effect.void
+}
+
+const publish = (events: Events["Service"], ended: Ended, state: string | undefined): void => {
+  const { outcome } = ended
+  const ref = { id: ended.id, worker: ended.worker, queue: ended.queue, attempt: ended.attempt }
+  if (state === undefined) return events.publish({ _tag: "LeaseLost", ...ref })
+  if (state === "cancelled") {
+    return events.publish({
+      _tag: "Cancelled",
+      ...ref,
+      reason: outcome._tag === "Cancelled" ? outcome.reason : undefined
+    })
+  }
+  switch (outcome._tag) {
+    case "Completed":
+      return events.publish({ _tag: "Completed", ...ref })
+    case "Retryable":
+      return events.publish({ _tag: "Failed", ...ref, failure: outcome.failure, delayMillis: outcome.delayMillis })
+    case "Discarded":
+      return events.publish({ _tag: "Discarded", ...ref, failure: outcome.failure })
+    case "Snoozed":
+      return events.publish({ _tag: "Snoozed", ...ref, delayMillis: outcome.delayMillis })
+    case "Released":
+      return events.publish({ _tag: "Released", ...ref })
+    case "Cancelled":
+      return
+  }
+}

@@ -1,0 +1,54 @@
+/**
+ * The whole of it as layers: everything on PostgreSQL, or the part that a producer needs.
+ *
+ * The order of the composition is the order of a stop, backwards: claiming ends first, running handlers end or are
+ * interrupted, their outcomes are settled, the lease ends last, and the application's pool closes after all of it.
+ */
+import type { PgClient } from "@effect/sql-pg/PgClient"
+import * as Layer from "effect/Layer"
+import * as Claimer from "./Claimer.ts"
+import * as Executor from "./Executor.ts"
+import * as Heartbeat from "./Heartbeat.ts"
+import * as Events from "./internal/events.ts"
+import * as Jobs from "./Jobs.ts"
+import * as JobStore from "./JobStore.ts"
+import * as Migrations from "./Migrations.ts"
+import * as Notifier from "./Notifier.ts"
+import * as Pruner from "./Pruner.ts"
+import * as Queues from "./Queues.ts"
+import * as Settler from "./Settler.ts"
+import type { ShigotoConfig } from "./ShigotoConfig.ts"
+import * as Workers from "./Workers.ts"
+
+/**
+ * What start-up may fail with.
+ *
+ * @category errors
+ */
+export type StartError = Migrations.MigrationError
+
+/**
+ * Enqueues and looks, and nothing else: no loops, no listening, no lease, no handlers.
+ *
+ * @category layers
+ */
+export const layerProducer: Layer.Layer<Jobs.Jobs | Queues.Queues, StartError, PgClient | ShigotoConfig> =
+  Layer.mergeAll(Jobs.layer, Queues.layer).pipe(
+    Layer.provide(Notifier.layerSend),
+    Layer.provide([JobStore.layer, Events.layer]),
+    Layer.provide(Migrations.layerConfigured)
+  )
+
+/**
+ * Everything: claims, runs, settles, schedules, rescues and prunes on this node. Workers are layers on top of it.
+ *
+ * @category layers
+ */
+export const layer: Layer.Layer<Jobs.Jobs | Queues.Queues | Workers.Workers, StartError, PgClient | ShigotoConfig> =
+  Layer.mergeAll(Claimer.layer, Pruner.layer).pipe(
+    Layer.provideMerge(Executor.layer),
+    Layer.provideMerge(Layer.mergeAll(Settler.layer, Jobs.layer, Queues.layer)),
+    Layer.provideMerge(Layer.mergeAll(Notifier.layer, Heartbeat.layer, Workers.layer)),
+    Layer.provideMerge(Layer.mergeAll(JobStore.layer, Events.layer)),
+    Layer.provide(Migrations.layerConfigured)
+  )

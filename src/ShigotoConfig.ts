@@ -1,0 +1,335 @@
+/**
+ * The settings of a node: every one has a default, and every bad value is refused at start with its field's name.
+ */
+import * as Config from "effect/Config"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import type * as Redacted from "effect/Redacted"
+import { nameProblem, shown } from "./internal/names.ts"
+import { InvalidConfig, InvalidSchemaName } from "./ShigotoError.ts"
+
+/**
+ * How long finished jobs are kept, by the state they ended in.
+ *
+ * **Details**
+ *
+ * History is dropped a whole partition at a time, so a job stays at least this long and at most an eighth longer (or
+ * an hour, whichever is more). Zero keeps nothing: the job's row is deleted as it ends.
+ *
+ * @category models
+ */
+export interface Retention {
+  /** Defaults to 14 days. */
+  readonly completed: Duration.Duration
+  /** Defaults to 90 days. */
+  readonly discarded: Duration.Duration
+  /** Defaults to 14 days. */
+  readonly cancelled: Duration.Duration
+}
+
+/**
+ * The settings, with every default filled in.
+ *
+ * @category services
+ */
+export class ShigotoConfig extends Context.Service<
+  ShigotoConfig,
+  {
+    /** The PostgreSQL schema that holds the tables. Defaults to `shigoto`. */
+    readonly schema: string
+    /** Whether start-up brings the schema up to date; false only checks it. Defaults to true. */
+    readonly migrate: boolean
+    /** The queues of this node and how many jobs of each run at once. Defaults to `{ default: 10 }`. */
+    readonly queues: ReadonlyMap<string, number>
+    /** The name by which people know this node; several may share one. Defaults to the HOSTNAME variable, else `node`. */
+    readonly nodeName: string
+    /** The longest time between two looks for work while notifications do not arrive. Defaults to 1 second. */
+    readonly pollInterval: Duration.Duration
+    /** The longest time between two looks while notifications arrive and nothing runs. Defaults to 5 seconds. */
+    readonly idlePollInterval: Duration.Duration
+    /** How long a stopping node lets running handlers finish before it interrupts them. Defaults to 20 seconds. */
+    readonly shutdownGrace: Duration.Duration
+    /** How long an interrupted handler may run its finalizers before it is given up. Defaults to 5 seconds. */
+    readonly interruptGrace: Duration.Duration
+    /** How long a node's lease lasts after its last renewal. Defaults to 30 seconds. */
+    readonly leaseTtl: Duration.Duration
+    /** How often the lease is renewed; at most a third of `leaseTtl`. Defaults to 8 seconds. */
+    readonly leaseBeat: Duration.Duration
+    /** How long one statement of the library's loops may take. Defaults to 10 seconds. */
+    readonly queryTimeout: Duration.Duration
+    /** How long finished jobs are kept. */
+    readonly retention: Retention
+    /** How often old history is dropped and new partitions are made. Defaults to 10 minutes. */
+    readonly pruneInterval: Duration.Duration
+    /** The largest encoded args, in bytes. Defaults to 1 MiB, at most 64 MiB. */
+    readonly maxArgsBytes: number
+    /** The largest encoded result, in bytes. Defaults to 1 MiB, at most 64 MiB. */
+    readonly maxResultBytes: number
+    /** Whether this node listens for notifications. Defaults to true; polling alone is enough for correctness. */
+    readonly listen: boolean
+    /** Where to listen when the client's own URL leads to a pooler in transaction mode. Defaults to the client's. */
+    readonly listenUrl: Redacted.Redacted | undefined
+    /**
+     * Whose clock decides due times, leases and retention: the database's, or the `Clock` of the fibers (for tests with
+     * virtual time, on one process). Defaults to `database`.
+     */
+    readonly timeSource: "database" | "clock"
+  }
+>()("effect-shigoto/ShigotoConfig") {}
+
+/**
+ * What may be set; everything is optional.
+ *
+ * @category models
+ */
+export interface Options {
+  readonly schema?: string | undefined
+  readonly migrate?: boolean | undefined
+  readonly queues?: Readonly<Record<string, number>> | undefined
+  readonly nodeName?: string | undefined
+  readonly pollInterval?: Duration.Input | undefined
+  readonly idlePollInterval?: Duration.Input | undefined
+  readonly shutdownGrace?: Duration.Input | undefined
+  readonly interruptGrace?: Duration.Input | undefined
+  readonly leaseTtl?: Duration.Input | undefined
+  readonly leaseBeat?: Duration.Input | undefined
+  readonly queryTimeout?: Duration.Input | undefined
+  readonly retention?:
+    | {
+        readonly completed?: Duration.Input | undefined
+        readonly discarded?: Duration.Input | undefined
+        readonly cancelled?: Duration.Input | undefined
+      }
+    | undefined
+  readonly pruneInterval?: Duration.Input | undefined
+  readonly maxArgsBytes?: number | undefined
+  readonly maxResultBytes?: number | undefined
+  readonly listen?: boolean | undefined
+  readonly listenUrl?: Redacted.Redacted | undefined
+  readonly timeSource?: "database" | "clock" | undefined
+}
+
+/**
+ * Every default, in one place.
+ *
+ * @category constants
+ */
+export const defaults = {
+  schema: "shigoto",
+  migrate: true,
+  queues: { default: 10 },
+  nodeName: "node",
+  pollInterval: "1 second",
+  idlePollInterval: "5 seconds",
+  shutdownGrace: "20 seconds",
+  interruptGrace: "5 seconds",
+  leaseTtl: "30 seconds",
+  leaseBeat: "8 seconds",
+  queryTimeout: "10 seconds",
+  retention: { completed: "14 days", discarded: "90 days", cancelled: "14 days" },
+  pruneInterval: "10 minutes",
+  maxArgsBytes: 1024 * 1024,
+  maxResultBytes: 1024 * 1024,
+  listen: true,
+  timeSource: "database"
+} as const satisfies Options
+
+/**
+ * The largest concurrency of one queue on one node.
+ *
+ * @category constants
+ */
+export const maxConcurrency = 100_000
+
+/**
+ * Fills in the defaults and checks every value.
+ *
+ * @category constructors
+ */
+export const make = Effect.fnUntraced(function* (
+  options: Options = {}
+): Effect.fn.Return<ShigotoConfig["Service"], InvalidConfig | InvalidSchemaName> {
+  const schema = options.schema ?? defaults.schema
+  const problem = schemaProblem(schema)
+  if (problem !== undefined) {
+    return yield* new InvalidSchemaName({
+      value: shown(schema),
+      message: `The schema name ${shown(schema)} cannot be used: ${problem}. Use a lower-case identifier such as "shigoto".`
+    })
+  }
+  const queues = yield* makeQueues(options.queues ?? defaults.queues)
+  const hostname = yield* Effect.orElseSucceed(Config.option(Config.String("HOSTNAME")), Option.none<string>)
+  const nodeName = options.nodeName ?? Option.getOrElse(hostname, () => defaults.nodeName)
+  const nodeProblem = nameProblem(nodeName)
+  if (nodeProblem !== undefined) return yield* invalid("nodeName", nodeName, nodeProblem)
+
+  const leaseTtl = yield* duration("leaseTtl", options.leaseTtl ?? defaults.leaseTtl, minute / 60, hour)
+  const leaseBeat = yield* duration("leaseBeat", options.leaseBeat ?? defaults.leaseBeat, 50, hour)
+  if (Duration.toMillis(leaseBeat) * 3 > Duration.toMillis(leaseTtl)) {
+    return yield* invalid(
+      "leaseBeat",
+      options.leaseBeat,
+      "it must be at most a third of leaseTtl, so that a lost beat does not lose the lease"
+    )
+  }
+  const retention = options.retention ?? {}
+  return {
+    schema,
+    migrate: options.migrate ?? defaults.migrate,
+    queues,
+    nodeName,
+    pollInterval: yield* duration("pollInterval", options.pollInterval ?? defaults.pollInterval, 10, day),
+    idlePollInterval: yield* duration(
+      "idlePollInterval",
+      options.idlePollInterval ?? defaults.idlePollInterval,
+      10,
+      day
+    ),
+    shutdownGrace: yield* duration("shutdownGrace", options.shutdownGrace ?? defaults.shutdownGrace, 0, day),
+    interruptGrace: yield* duration("interruptGrace", options.interruptGrace ?? defaults.interruptGrace, 0, hour),
+    leaseTtl,
+    leaseBeat,
+    queryTimeout: yield* duration("queryTimeout", options.queryTimeout ?? defaults.queryTimeout, 100, hour),
+    retention: {
+      completed: yield* duration(
+        "retention.completed",
+        retention.completed ?? defaults.retention.completed,
+        0,
+        century
+      ),
+      discarded: yield* duration(
+        "retention.discarded",
+        retention.discarded ?? defaults.retention.discarded,
+        0,
+        century
+      ),
+      cancelled: yield* duration("retention.cancelled", retention.cancelled ?? defaults.retention.cancelled, 0, century)
+    },
+    pruneInterval: yield* duration("pruneInterval", options.pruneInterval ?? defaults.pruneInterval, 100, day),
+    maxArgsBytes: yield* integer("maxArgsBytes", options.maxArgsBytes ?? defaults.maxArgsBytes, 1, maxBytes),
+    maxResultBytes: yield* integer("maxResultBytes", options.maxResultBytes ?? defaults.maxResultBytes, 1, maxBytes),
+    listen: options.listen ?? defaults.listen,
+    listenUrl: options.listenUrl,
+    timeSource: options.timeSource ?? defaults.timeSource
+  }
+})
+
+/**
+ * Provides the settings, with defaults for all that is left out.
+ *
+ * @category layers
+ */
+export const layer = (options: Options = {}): Layer.Layer<ShigotoConfig, InvalidConfig | InvalidSchemaName> =>
+  Layer.effect(ShigotoConfig, make(options))
+
+/**
+ * Provides the settings from the environment, over the given ones.
+ *
+ * **Details**
+ *
+ * Reads SHIGOTO_SCHEMA, SHIGOTO_QUEUES (such as `default=10,emails=5`), SHIGOTO_NODE_NAME, SHIGOTO_MIGRATE,
+ * SHIGOTO_POLL_INTERVAL, SHIGOTO_SHUTDOWN_GRACE, SHIGOTO_LISTEN and SHIGOTO_LISTEN_URL through the current
+ * `ConfigProvider`.
+ *
+ * @category layers
+ */
+export const layerFromEnv = (
+  options: Options = {}
+): Layer.Layer<ShigotoConfig, InvalidConfig | InvalidSchemaName | Config.ConfigError> =>
+  Layer.effect(
+    ShigotoConfig,
+    Effect.gen(function* () {
+      const env = yield* fromEnv
+      const queues = env.queues === undefined ? undefined : yield* parseQueues(env.queues)
+      const given = Object.fromEntries(Object.entries({ ...env, queues }).filter(([, value]) => value !== undefined))
+      return yield* make({ ...options, ...given })
+    })
+  )
+
+// internal
+
+const minute = 60_000
+const hour = 60 * minute
+const day = 24 * hour
+const century = 36_525 * day
+const maxBytes = 64 * 1024 * 1024
+
+const optional = <A>(config: Config.Config<A>): Config.Config<A | undefined> =>
+  Config.map(Config.option(config), Option.getOrUndefined)
+
+const fromEnv = Config.all({
+  schema: optional(Config.String("SHIGOTO_SCHEMA")),
+  queues: optional(Config.String("SHIGOTO_QUEUES")),
+  nodeName: optional(Config.String("SHIGOTO_NODE_NAME")),
+  migrate: optional(Config.Boolean("SHIGOTO_MIGRATE")),
+  pollInterval: optional(Config.Duration("SHIGOTO_POLL_INTERVAL")),
+  shutdownGrace: optional(Config.Duration("SHIGOTO_SHUTDOWN_GRACE")),
+  listen: optional(Config.Boolean("SHIGOTO_LISTEN")),
+  listenUrl: optional(Config.Redacted("SHIGOTO_LISTEN_URL"))
+})
+
+const parseQueues = Effect.fnUntraced(function* (text: string) {
+  const queues: Record<string, number> = {}
+  for (const part of text.split(",")) {
+    const [name, concurrency, ...rest] = part.split("=")
+    if (name === undefined || concurrency === undefined || rest.length > 0 || !/^\s*\d+\s*$/.test(concurrency)) {
+      return yield* invalid("SHIGOTO_QUEUES", text, "write it as name=concurrency, separated by commas")
+    }
+    queues[name.trim()] = Number(concurrency)
+  }
+  return queues
+})
+
+const invalid = (field: string, value: unknown, why: string): InvalidConfig =>
+  new InvalidConfig({ field, value: shown(value), message: `${field} cannot be ${shown(value)}: ${why}.` })
+
+const makeQueues = Effect.fnUntraced(function* (queues: Readonly<Record<string, number>>) {
+  const made = new Map<string, number>()
+  for (const [name, concurrency] of Object.entries(queues)) {
+    const problem = nameProblem(name)
+    if (problem !== undefined) return yield* invalid("queues", name, `as a queue's name, ${problem}`)
+    made.set(name, yield* integer(`queues.${name}`, concurrency, 1, maxConcurrency))
+  }
+  return made
+})
+
+const integer = (field: string, value: number, min: number, max: number): Effect.Effect<number, InvalidConfig> =>
+  Number.isInteger(value) && value >= min && value <= max
+    ? Effect.succeed(value)
+    : Effect.fail(invalid(field, value, `it must be an integer from ${min} to ${max}`))
+
+const duration = (
+  field: string,
+  value: Duration.Input,
+  min: number,
+  max: number
+): Effect.Effect<Duration.Duration, InvalidConfig> => {
+  const parsed = Duration.fromInput(value)
+  const millis = Option.isSome(parsed) ? Duration.toMillis(parsed.value) : Number.NaN
+  return Option.isSome(parsed) && millis >= min && millis <= max
+    ? Effect.succeed(parsed.value)
+    : Effect.fail(invalid(field, value, `it must be a duration from ${min} to ${max} milliseconds`))
+}
+
+/** PostgreSQL's own schemas, and words that every statement would have to quote for people too. */
+const reserved = new Set([
+  "information_schema",
+  "public",
+  "user",
+  "table",
+  "select",
+  "all",
+  "order",
+  "group",
+  "default"
+])
+
+const schemaProblem = (schema: string): string | undefined =>
+  typeof schema !== "string" || !/^[a-z_][a-z0-9_]{0,40}$/.test(schema)
+    ? "it must match [a-z_][a-z0-9_]{0,40}"
+    : schema.startsWith("pg_") || reserved.has(schema)
+      ? "it is reserved"
+      : undefined

@@ -1,0 +1,305 @@
+/**
+ * Every typed error of the library: each says what failed, with which value, and what to do.
+ *
+ * Bad input is refused by these errors before anything is written; a failure of the database surfaces as
+ * {@link StorageUnavailable} (may pass by itself) or {@link StorageError} (will not).
+ */
+import * as Schema from "effect/Schema"
+
+const bulkIndex = {
+  /** Position of the offending element in a bulk call; absent in single calls. */
+  index: Schema.optionalKey(Schema.Int)
+}
+
+/**
+ * The name given to a job definition breaks the grammar of names.
+ *
+ * @category errors
+ */
+export class InvalidWorkerName extends Schema.TaggedError<InvalidWorkerName>("effect-shigoto/InvalidWorkerName")(
+  "InvalidWorkerName",
+  { value: Schema.String, message: Schema.String }
+) {}
+
+/**
+ * A queue name breaks the grammar of names.
+ *
+ * @category errors
+ */
+export class InvalidQueueName extends Schema.TaggedError<InvalidQueueName>("effect-shigoto/InvalidQueueName")(
+  "InvalidQueueName",
+  { value: Schema.String, message: Schema.String, ...bulkIndex }
+) {}
+
+/**
+ * A priority is not an integer within the range of a PostgreSQL smallint.
+ *
+ * @category errors
+ */
+export class InvalidPriority extends Schema.TaggedError<InvalidPriority>("effect-shigoto/InvalidPriority")(
+  "InvalidPriority",
+  { value: Schema.String, min: Schema.Int, max: Schema.Int, message: Schema.String, ...bulkIndex }
+) {}
+
+/**
+ * The largest number of attempts is not an integer from 1 to 32,767.
+ *
+ * @category errors
+ */
+export class InvalidMaxAttempts extends Schema.TaggedError<InvalidMaxAttempts>("effect-shigoto/InvalidMaxAttempts")(
+  "InvalidMaxAttempts",
+  { value: Schema.String, min: Schema.Int, max: Schema.Int, message: Schema.String, ...bulkIndex }
+) {}
+
+/**
+ * A `delay` or `runAt` is no instant that PostgreSQL and JavaScript both hold exactly.
+ *
+ * @category errors
+ */
+export class InvalidRunAt extends Schema.TaggedError<InvalidRunAt>("effect-shigoto/InvalidRunAt")("InvalidRunAt", {
+  value: Schema.String,
+  message: Schema.String,
+  ...bulkIndex
+}) {}
+
+/**
+ * A tag list is too long, or one of its tags is empty, too long, or not text.
+ *
+ * @category errors
+ */
+export class InvalidTags extends Schema.TaggedError<InvalidTags>("effect-shigoto/InvalidTags")("InvalidTags", {
+  value: Schema.String,
+  message: Schema.String,
+  ...bulkIndex
+}) {}
+
+/**
+ * The meta value is no JSON object, or is too large.
+ *
+ * @category errors
+ */
+export class InvalidMeta extends Schema.TaggedError<InvalidMeta>("effect-shigoto/InvalidMeta")("InvalidMeta", {
+  path: Schema.String,
+  message: Schema.String,
+  ...bulkIndex
+}) {}
+
+/**
+ * A partition key breaks the grammar of names.
+ *
+ * @category errors
+ */
+export class InvalidPartitionKey extends Schema.TaggedError<InvalidPartitionKey>("effect-shigoto/InvalidPartitionKey")(
+  "InvalidPartitionKey",
+  { value: Schema.String, message: Schema.String, ...bulkIndex }
+) {}
+
+/**
+ * The args do not match the job's schema, or encode to something that is not JSON.
+ *
+ * **Details**
+ *
+ * `path` points into the encoded args, such as `$.to[2]`.
+ *
+ * @category errors
+ */
+export class InvalidArgs extends Schema.TaggedError<InvalidArgs>("effect-shigoto/InvalidArgs")("InvalidArgs", {
+  worker: Schema.String,
+  path: Schema.String,
+  reason: Schema.String,
+  message: Schema.String,
+  ...bulkIndex
+}) {}
+
+/**
+ * The encoded args are larger than `ShigotoConfig.maxArgsBytes`.
+ *
+ * @category errors
+ */
+export class ArgsTooLarge extends Schema.TaggedError<ArgsTooLarge>("effect-shigoto/ArgsTooLarge")("ArgsTooLarge", {
+  worker: Schema.String,
+  size: Schema.Int,
+  limit: Schema.Int,
+  message: Schema.String,
+  ...bulkIndex
+}) {}
+
+/**
+ * No job with this id is live or archived.
+ *
+ * @category errors
+ */
+export class JobNotFound extends Schema.TaggedError<JobNotFound>("effect-shigoto/JobNotFound")("JobNotFound", {
+  id: Schema.String,
+  message: Schema.String
+}) {}
+
+/**
+ * A filter, cursor or page size given to `Jobs` cannot be used.
+ *
+ * @category errors
+ */
+export class InvalidFilter extends Schema.TaggedError<InvalidFilter>("effect-shigoto/InvalidFilter")("InvalidFilter", {
+  field: Schema.String,
+  value: Schema.String,
+  message: Schema.String
+}) {}
+
+/**
+ * A queue's concurrency is not an integer from 1 to 100,000.
+ *
+ * @category errors
+ */
+export class InvalidConcurrency extends Schema.TaggedError<InvalidConcurrency>("effect-shigoto/InvalidConcurrency")(
+  "InvalidConcurrency",
+  { value: Schema.String, min: Schema.Int, max: Schema.Int, message: Schema.String }
+) {}
+
+/**
+ * A field of the configuration cannot be used; `field` names it.
+ *
+ * @category errors
+ */
+export class InvalidConfig extends Schema.TaggedError<InvalidConfig>("effect-shigoto/InvalidConfig")("InvalidConfig", {
+  field: Schema.String,
+  value: Schema.String,
+  message: Schema.String
+}) {}
+
+/**
+ * The schema name is not usable as the home of the library's tables.
+ *
+ * @category errors
+ */
+export class InvalidSchemaName extends Schema.TaggedError<InvalidSchemaName>("effect-shigoto/InvalidSchemaName")(
+  "InvalidSchemaName",
+  { value: Schema.String, message: Schema.String }
+) {}
+
+/**
+ * The database holds an older or newer version of the tables than this library works with.
+ *
+ * @category errors
+ */
+export class SchemaVersionMismatch extends Schema.TaggedError<SchemaVersionMismatch>(
+  "effect-shigoto/SchemaVersionMismatch"
+)("SchemaVersionMismatch", { found: Schema.Int, expected: Schema.Int, message: Schema.String }) {}
+
+/**
+ * The server is not a PostgreSQL of a supported version.
+ *
+ * @category errors
+ */
+export class UnsupportedServer extends Schema.TaggedError<UnsupportedServer>("effect-shigoto/UnsupportedServer")(
+  "UnsupportedServer",
+  { version: Schema.String, message: Schema.String }
+) {}
+
+/**
+ * The database cannot serve the operation right now: unreachable, restarting, read-only, out of disk, connections
+ * or time.
+ *
+ * **Details**
+ *
+ * Nothing of the operation is known to be stored; where the connection broke during a commit it may be. `code` is
+ * the SQLSTATE, empty where there was no answer.
+ *
+ * @category errors
+ */
+export class StorageUnavailable extends Schema.TaggedError<StorageUnavailable>("effect-shigoto/StorageUnavailable")(
+  "StorageUnavailable",
+  { operation: Schema.String, code: Schema.String, message: Schema.String, cause: Schema.Defect() }
+) {}
+
+/**
+ * The database refused the operation, and would refuse it again: missing tables or rights, an aborted transaction.
+ *
+ * @category errors
+ */
+export class StorageError extends Schema.TaggedError<StorageError>("effect-shigoto/StorageError")("StorageError", {
+  operation: Schema.String,
+  code: Schema.String,
+  message: Schema.String,
+  cause: Schema.Defect()
+}) {}
+
+/**
+ * What any operation on the store may fail with.
+ *
+ * @category errors
+ */
+export type StorageFailure = StorageUnavailable | StorageError
+
+/**
+ * What keeps a job from being enqueued.
+ *
+ * @category errors
+ */
+export type EnqueueError =
+  | InvalidArgs
+  | ArgsTooLarge
+  | InvalidQueueName
+  | InvalidPriority
+  | InvalidMaxAttempts
+  | InvalidRunAt
+  | InvalidTags
+  | InvalidMeta
+  | InvalidPartitionKey
+  | StorageFailure
+
+/**
+ * The attempt ran longer than the job's `timeout` and was interrupted.
+ *
+ * @category attempts
+ */
+export class AttemptTimeout extends Schema.TaggedError<AttemptTimeout>("effect-shigoto/AttemptTimeout")(
+  "AttemptTimeout",
+  { timeoutMillis: Schema.Finite, message: Schema.String }
+) {}
+
+/**
+ * The handler died with a defect or was interrupted from inside.
+ *
+ * @category attempts
+ */
+export class AttemptDefect extends Schema.TaggedError<AttemptDefect>("effect-shigoto/AttemptDefect")("AttemptDefect", {
+  message: Schema.String,
+  cause: Schema.Defect()
+}) {}
+
+/**
+ * The stored args no longer match the job's schema; the handler was not called.
+ *
+ * @category attempts
+ */
+export class ArgsDecodeError extends Schema.TaggedError<ArgsDecodeError>("effect-shigoto/ArgsDecodeError")(
+  "ArgsDecodeError",
+  { worker: Schema.String, message: Schema.String }
+) {}
+
+/**
+ * The handler's result cannot be stored; the job is discarded, since running it again would repeat its effects.
+ *
+ * @category attempts
+ */
+export class ResultEncodeError extends Schema.TaggedError<ResultEncodeError>("effect-shigoto/ResultEncodeError")(
+  "ResultEncodeError",
+  { worker: Schema.String, message: Schema.String }
+) {}
+
+/**
+ * A handler asked to snooze for something that is no duration above zero and up to ten years.
+ *
+ * @category attempts
+ */
+export class InvalidSnooze extends Schema.TaggedError<InvalidSnooze>("effect-shigoto/InvalidSnooze")("InvalidSnooze", {
+  value: Schema.String,
+  message: Schema.String
+}) {}
+
+/**
+ * How an attempt may fail by the library's own judgement, beside the handler's own typed error.
+ *
+ * @category attempts
+ */
+export type AttemptError = AttemptTimeout | AttemptDefect | ArgsDecodeError | ResultEncodeError | InvalidSnooze

@@ -1,0 +1,113 @@
+/**
+ * The workers of this node: which job names it can run, and how.
+ *
+ * A worker registers as its layer is built and leaves as its layer's scope closes, after its running attempts have
+ * ended or the grace is over. Only registered names are claimed, so it does not matter whether workers or the claiming
+ * loops start first.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import type { Attempt, CurrentJob } from "./CurrentJob.ts"
+import type { AttemptFailure } from "./JobRow.ts"
+import type { Ending } from "./Outcome.ts"
+
+/**
+ * A worker with its types erased: what the executor needs to run attempts of one name.
+ *
+ * @category models
+ */
+export interface Worker {
+  readonly name: string
+  /** How many attempts may run on this node at once; undefined for as many as the queue allows. */
+  readonly concurrency: number | undefined
+  /** How long one attempt may take, in milliseconds; Infinity for as long as it likes. */
+  readonly timeoutMillis: number
+  /** Decodes the args, runs the handler, encodes the result as JSON text. */
+  readonly run: (args: unknown, job: CurrentJob["Service"]) => Effect.Effect<string | undefined, unknown>
+  /** Reads how a run ended that did not succeed; never fails. */
+  readonly ending: (
+    exit: Exit.Exit<string | undefined, unknown>,
+    attempt: Attempt,
+    stopped: Stopped | undefined,
+    node: string
+  ) => Effect.Effect<Ending>
+  /** Called on the node that discards a job, after the database has accepted it. */
+  readonly discarded: (args: unknown, attempt: Attempt, errors: ReadonlyArray<AttemptFailure>) => Effect.Effect<void>
+}
+
+/**
+ * Why the node interrupted an attempt.
+ *
+ * @category models
+ */
+export type Stopped = "timeout" | "cancel" | "shutdown" | "lease"
+
+/**
+ * The registry of workers.
+ *
+ * @category services
+ */
+export class Workers extends Context.Service<
+  Workers,
+  {
+    /**
+     * Adds a worker until the scope closes.
+     *
+     * Dies where another worker of that name is registered.
+     */
+    readonly register: (worker: Worker) => Effect.Effect<void, never, Scope.Scope>
+    /** The worker of a name, if this node has it. */
+    readonly get: (name: string) => Worker | undefined
+    /** The registered workers. */
+    readonly all: () => Iterable<Worker>
+    /** Calls back on every registration. */
+    readonly onRegister: (callback: () => void) => void
+    /** Sets what is to happen with the running attempts of a worker that leaves. */
+    readonly onLeave: (drain: (name: string) => Effect.Effect<void>) => void
+  }
+>()("effect-shigoto/Workers") {}
+
+/**
+ * Provides an empty registry.
+ *
+ * @category layers
+ */
+export const layer: Layer.Layer<Workers> = Layer.sync(Workers, () => {
+  // A Map, not an object: a job named "constructor" is just unknown.
+  const workers = new Map<string, Worker>()
+  const callbacks: Array<() => void> = []
+  let drain = (_name: string): Effect.Effect<void> => Effect.void
+  return Workers.of({
+    get: (name) => workers.get(name),
+    all: () => workers.values(),
+    onRegister: (callback) => {
+      callbacks.push(callback)
+    },
+    onLeave: (effect) => {
+      drain = effect
+    },
+    register: (worker) =>
+      Effect.acquireRelease(
+        Effect.suspend(() => {
+          if (workers.has(worker.name)) {
+            return Effect.die(
+              new Error(
+                `Two workers are registered for the job "${worker.name}" on one node. Provide its layer once, or give one job another name.`
+              )
+            )
+          }
+          workers.set(worker.name, worker)
+          for (const callback of callbacks) callback()
+          return Effect.void
+        }),
+        () =>
+          Effect.suspend(() => {
+            workers.delete(worker.name)
+            return drain(worker.name)
+          })
+      )
+  })
+})

@@ -1,0 +1,30 @@
+/**
+ * Shigoto: background jobs for Effect, kept in your own PostgreSQL.
+ *
+ * The modules in the order in which a job meets them: defined, configured, enqueued, claimed and run, controlled.
+ */
+
+/** What users write: definitions, workers, what a handler may say. */
+export * as Job from "./Job.ts"
+/** What a handler knows of its job. */
+export { CurrentJob } from "./CurrentJob.ts"
+/** The layer with everything. */
+export { ShigotoLive } from "./ShigotoLive.ts"
+/** The same in parts, and the layer of a producer. */
+export * as Shigoto from "./Shigoto.ts"
+/** The settings. */
+export * as ShigotoConfig from "./ShigotoConfig.ts"
+/** The tables. */
+export * as Migrations from "./Migrations.ts"
+/** The jobs in the database. */
+export { Jobs } from "./Jobs.ts"
+/** Control over queues. */
+export { Queues } from "./Queues.ts"
+/** A job as stored. */
+export type { AttemptFailure, JobId, JobRow, JobState } from "./JobRow.ts"
+/** What happens to jobs. */
+export type { JobEvent } from "./JobEvent.ts"
+/** The default wait between attempts, and how schedules are replayed. */
+export * as Backoff from "./Backoff.ts"
+/** Every typed error. */
+export * as ShigotoError from "./ShigotoError.ts"

@@ -1,0 +1,216 @@
+/** From what a producer says to what the database stores: every option is checked before anything is sent. */
+import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import {
+  ArgsTooLarge,
+  type EnqueueError,
+  InvalidArgs,
+  InvalidMaxAttempts,
+  InvalidMeta,
+  InvalidPartitionKey,
+  InvalidPriority,
+  InvalidQueueName,
+  InvalidRunAt,
+  InvalidTags,
+  InvalidWorkerName,
+  type StorageFailure
+} from "../ShigotoError.ts"
+import { stringify } from "./json.ts"
+import { nameProblem, shown } from "./names.ts"
+import type { NewJob } from "./sql/enqueue.ts"
+
+/** What a producer may say of a job beside its args. */
+export interface Options {
+  readonly queue?: string | undefined
+  readonly priority?: number | undefined
+  readonly delay?: Duration.Input | undefined
+  readonly runAt?: DateTime.DateTime | Date | undefined
+  readonly maxAttempts?: number | undefined
+  readonly tags?: ReadonlyArray<string> | undefined
+  readonly meta?: Readonly<Record<string, unknown>> | undefined
+  readonly partitionKey?: string | undefined
+}
+
+/** What keeps a job from being enqueued before the database is asked. */
+export type Refusal = Exclude<EnqueueError, StorageFailure>
+
+/** The most tags of a job. */
+export const maxTags = 100
+
+/** The largest meta, in bytes. */
+export const maxMetaBytes = 64 * 1024
+
+/** The range of a smallint. */
+export const minPriority = -32_768
+export const maxPriority = 32_767
+export const maxMaxAttempts = 32_767
+
+/** Says what is wrong with a worker's name, if anything. */
+export const checkWorker = (name: string): InvalidWorkerName | undefined => {
+  const problem = nameProblem(name)
+  return problem === undefined
+    ? undefined
+    : new InvalidWorkerName({
+        value: shown(name),
+        message: `${shown(name)} cannot name a job: ${problem}. Use 1 to 128 bytes without control characters.`
+      })
+}
+
+/** Checks the options that a definition and a call have in common. */
+export const checkOptions = (options: Options, index: { readonly index?: number } = {}): Refusal | undefined => {
+  const { maxAttempts, meta, partitionKey, priority, queue, tags } = options
+  if (queue !== undefined) {
+    const problem = nameProblem(queue)
+    if (problem !== undefined) {
+      return new InvalidQueueName({
+        value: shown(queue),
+        message: `${shown(queue)} cannot name a queue: ${problem}.`,
+        ...index
+      })
+    }
+  }
+  if (priority !== undefined && !isIntegerIn(priority, minPriority, maxPriority)) {
+    return new InvalidPriority({
+      value: shown(priority),
+      min: minPriority,
+      max: maxPriority,
+      message: `A priority is an integer from ${minPriority} to ${maxPriority}, not ${shown(priority)}.`,
+      ...index
+    })
+  }
+  if (maxAttempts !== undefined && !isIntegerIn(maxAttempts, 1, maxMaxAttempts)) {
+    return new InvalidMaxAttempts({
+      value: shown(maxAttempts),
+      min: 1,
+      max: maxMaxAttempts,
+      message: `maxAttempts is an integer from 1 to ${maxMaxAttempts}, not ${shown(maxAttempts)}.`,
+      ...index
+    })
+  }
+  if (partitionKey !== undefined) {
+    const problem = nameProblem(partitionKey)
+    if (problem !== undefined) {
+      return new InvalidPartitionKey({
+        value: shown(partitionKey),
+        message: `${shown(partitionKey)} cannot be a partition key: ${problem}.`,
+        ...index
+      })
+    }
+  }
+  return checkTags(tags, index) ?? checkMeta(meta, index)
+}
+
+/** The instant that a producer asks for, or why it is none. */
+export const dueOf = (
+  options: Options,
+  index: { readonly index?: number } = {}
+): Result.Result<NewJob["due"], InvalidRunAt> => {
+  const { delay, runAt } = options
+  const refuse = (value: unknown, why: string) =>
+    Result.fail(
+      new InvalidRunAt({ value: shown(value), message: `A job cannot run at ${shown(value)}: ${why}.`, ...index })
+    )
+  if (delay !== undefined && runAt !== undefined) return refuse(runAt, "give delay or runAt, not both")
+  if (delay !== undefined) {
+    const millis = Option.match(safeDuration(delay), { onNone: () => Number.NaN, onSome: Duration.toMillis })
+    return millis >= 0 && millis <= maxDelayMillis
+      ? Result.succeed({ delayMillis: millis })
+      : refuse(delay, "a delay is a duration from zero to 1,000 years")
+  }
+  if (runAt === undefined) return Result.succeed({ delayMillis: 0 })
+  const at = runAt instanceof Date ? runAt : DateTime.isDateTime(runAt) ? DateTime.toDateUtc(runAt) : undefined
+  if (at === undefined || Number.isNaN(at.getTime())) return refuse(runAt, "it is no valid Date or DateTime")
+  return at.getTime() >= firstInstant && at.getTime() <= lastInstant
+    ? Result.succeed({ at })
+    : refuse(at.getTime(), "it lies outside the years 1 to 9999")
+}
+
+/** Checks the args' encoding and brings everything into the form that is stored. */
+export const prepare = (
+  worker: string,
+  encoded: unknown,
+  options: Options & { readonly queue: string; readonly priority: number; readonly maxAttempts: number },
+  limits: { readonly maxArgsBytes: number },
+  index: { readonly index?: number } = {}
+): Result.Result<NewJob, Refusal> => {
+  const refusal = checkOptions(options, index)
+  if (refusal !== undefined) return Result.fail(refusal)
+  const due = dueOf(options, index)
+  if (Result.isFailure(due)) return Result.fail(due.failure)
+  const args = stringify(encoded, limits.maxArgsBytes)
+  if (Result.isFailure(args)) {
+    const { path, reason } = args.failure
+    return Result.fail(
+      new InvalidArgs({
+        worker,
+        path,
+        reason,
+        message: `The args of "${worker}" cannot be stored: ${reason} at ${path}.`,
+        ...index
+      })
+    )
+  }
+  if (args.success._tag === "TooLarge") {
+    return Result.fail(
+      new ArgsTooLarge({
+        worker,
+        size: args.success.size,
+        limit: limits.maxArgsBytes,
+        message: `The args of "${worker}" have at least ${args.success.size} bytes, the limit is ${limits.maxArgsBytes}. Store the bulk elsewhere and pass a reference, or raise ShigotoConfig.maxArgsBytes.`,
+        ...index
+      })
+    )
+  }
+  return Result.succeed({
+    worker,
+    queue: options.queue,
+    args: args.success.text,
+    priority: options.priority,
+    maxAttempts: options.maxAttempts,
+    due: due.success,
+    tags: options.tags === undefined || options.tags.length === 0 ? undefined : options.tags,
+    meta: options.meta === undefined ? undefined : JSON.stringify(options.meta),
+    partitionKey: options.partitionKey
+  })
+}
+
+// internal
+
+const firstInstant = -62_135_596_800_000
+const lastInstant = 253_402_300_799_999
+const maxDelayMillis = 1000 * 365.25 * 24 * 3_600_000
+
+const isIntegerIn = (value: unknown, min: number, max: number): boolean =>
+  typeof value === "number" && Number.isInteger(value) && value >= min && value <= max
+
+const safeDuration = (input: Duration.Input): Option.Option<Duration.Duration> =>
+  typeof input === "number" && Number.isNaN(input) ? Option.none() : Duration.fromInput(input)
+
+const checkTags = (
+  tags: ReadonlyArray<string> | undefined,
+  index: { readonly index?: number }
+): InvalidTags | undefined => {
+  if (tags === undefined) return undefined
+  const refuse = (value: unknown, why: string) =>
+    new InvalidTags({ value: shown(value), message: `The tags cannot be stored: ${why}.`, ...index })
+  if (!Array.isArray(tags)) return refuse(tags, "they are no array")
+  if (tags.length > maxTags) return refuse(tags.length, `there are ${tags.length}, the limit is ${maxTags}`)
+  for (const [i, tag] of tags.entries()) {
+    const problem = nameProblem(tag)
+    if (problem !== undefined) return refuse(tag, `tag ${i}, ${shown(tag)}: ${problem}`)
+    if (tags.indexOf(tag) !== i) return refuse(tag, `${shown(tag)} is there twice`)
+  }
+  return undefined
+}
+
+const checkMeta = (meta: unknown, index: { readonly index?: number }): InvalidMeta | undefined => {
+  if (meta === undefined) return undefined
+  const refuse = (path: string, why: string) =>
+    new InvalidMeta({ path, message: `The meta cannot be stored: ${why} at ${path}.`, ...index })
+  if (typeof meta !== "object" || meta === null || Array.isArray(meta)) return refuse("$", "it is no object")
+  const text = stringify(meta, maxMetaBytes)
+  if (Result.isFailure(text)) return refuse(text.failure.path, text.failure.reason)
+  return text.success._tag === "TooLarge" ? refuse("$", `it has more than ${maxMetaBytes} bytes`) : undefined
+}

@@ -1,0 +1,65 @@
+/** From any failure of a handler to the bounded, storable record of it. */
+import * as Cause from "effect/Cause"
+import type { AttemptFailure } from "../JobRow.ts"
+import { describe, sanitize, utf8Length } from "./json.ts"
+
+/** The largest record, in bytes; the cause is cut first. */
+export const maxFailureBytes = 16 * 1024
+
+/** Records a failed attempt; never throws, whatever was thrown. */
+export const failureOf = (
+  error: unknown,
+  cause: Cause.Cause<unknown> | undefined,
+  attempt: { readonly attempt: number; readonly at: Date; readonly node: string }
+): AttemptFailure => {
+  const base = {
+    attempt: attempt.attempt,
+    at: attempt.at.toISOString(),
+    node: attempt.node,
+    tag: fit(tagOf(error), 128),
+    message: fit(messageOf(error), 4096)
+  }
+  const pretty = cause === undefined ? "" : fit(prettyOf(cause), maxFailureBytes - 5120)
+  return pretty === "" ? base : { ...base, cause: pretty }
+}
+
+// internal
+
+const fit = (text: string, maxBytes: number): string => {
+  const cut = sanitize(text, maxBytes)
+  return utf8Length(cut) <= maxBytes ? cut : sanitize(text, Math.floor(maxBytes / 3))
+}
+
+const read = (value: unknown, key: string): unknown => {
+  try {
+    return typeof value === "object" && value !== null ? (value as Record<string, unknown>)[key] : undefined
+  } catch {
+    return undefined
+  }
+}
+
+const tagOf = (error: unknown): string => {
+  const tag = read(error, "_tag")
+  if (typeof tag === "string" && tag !== "") return tag
+  const name = read(error, "name")
+  return typeof name === "string" && name !== "" ? name : error === null ? "null" : typeof error
+}
+
+const messageOf = (error: unknown): string => {
+  const message = read(error, "message")
+  if (typeof message === "string" && message !== "") return message
+  if (typeof error !== "object" || error === null) return describe(error)
+  try {
+    return JSON.stringify(error) ?? "(no message)"
+  } catch {
+    return "(no message)"
+  }
+}
+
+const prettyOf = (cause: Cause.Cause<unknown>): string => {
+  try {
+    return Cause.pretty(cause)
+  } catch {
+    return ""
+  }
+}

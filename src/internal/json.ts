@@ -1,0 +1,169 @@
+/**
+ * JSON as PostgreSQL stores it: checks a value before it is sent, and names the path of what cannot be stored.
+ *
+ * `JSON.stringify` turns NaN into null, drops undefined and calls `toJSON`; `jsonb` refuses NUL and unpaired
+ * surrogates. Neither may happen silently, so the value is walked first.
+ */
+import * as Result from "effect/Result"
+
+/** Deepest nesting of arrays and objects that is accepted; `JSON.stringify` overflows the stack at some thousands. */
+export const maxDepth = 256
+
+/** Why a value is no JSON, and where. */
+export interface Problem {
+  readonly path: string
+  readonly reason: string
+}
+
+/** The value's JSON text, or its size once it is known to pass the limit. */
+export type Encoded =
+  | { readonly _tag: "Text"; readonly text: string }
+  | { readonly _tag: "TooLarge"; readonly size: number }
+
+/**
+ * Turns a JSON value into text of at most `limit` bytes of UTF-8.
+ *
+ * Negative zero becomes zero, as in JSON; object properties that are undefined are left out, as if absent.
+ */
+export const stringify = (value: unknown, limit: number): Result.Result<Encoded, Problem> => {
+  const walk: Walk = { path: [], seen: new Set(), size: 0, limit }
+  let problem: Problem | undefined
+  try {
+    problem = check(value, walk)
+  } catch (cause) {
+    problem = at(walk, `reading the value threw: ${describe(cause)}`)
+  }
+  if (problem !== undefined) return Result.fail(problem)
+  if (walk.size > limit) return Result.succeed({ _tag: "TooLarge", size: walk.size })
+  const text = JSON.stringify(value)
+  const size = utf8Length(text)
+  return Result.succeed(size > limit ? { _tag: "TooLarge", size } : { _tag: "Text", text })
+}
+
+/** Bytes of a text in UTF-8. */
+export const utf8Length = (text: string): number => {
+  let size = text.length
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i)
+    if (code < 0x80) continue
+    if (code < 0x800) size += 1
+    else if (code >= 0xd800 && code < 0xdc00) {
+      // a pair is four bytes and two units
+      size += 2
+      i++
+    } else size += 2
+  }
+  return size
+}
+
+// eslint-disable-next-line no-control-regex
+const nul = /\u0000/g
+const loneSurrogate = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/
+
+/** Says why PostgreSQL would refuse or bend a text, or undefined where it would not. */
+export const textProblem = (text: string): string | undefined =>
+  text.includes("\u0000") ? "NUL" : loneSurrogate.test(text) ? "unpaired surrogate" : undefined
+
+/** Makes any text storable: NUL becomes U+2400, an unpaired surrogate U+FFFD, and the rest is cut at `max` units. */
+export const sanitize = (text: string, max: number): string => {
+  const cut = text.length > max ? `${text.slice(0, max - 1)}…` : text
+  const clean = cut.includes("\u0000") ? cut.replace(nul, "\u2400") : cut
+  return clean.isWellFormed() ? clean : clean.toWellFormed()
+}
+
+/** Text for any thrown value, even one whose `toString` throws. */
+export const describe = (value: unknown): string => {
+  try {
+    return value instanceof Error ? value.message : String(value)
+  } catch {
+    return "(a value that cannot be shown)"
+  }
+}
+
+// internal
+
+interface Walk {
+  readonly path: Array<string | number>
+  readonly seen: Set<object>
+  readonly limit: number
+  size: number
+}
+
+const at = (walk: Walk, reason: string): Problem => ({
+  path: walk.path.reduce<string>(
+    (path, key) => (typeof key === "number" ? `${path}[${key}]` : `${path}.${sanitize(key, 60)}`),
+    "$"
+  ),
+  reason
+})
+
+const check = (value: unknown, walk: Walk): Problem | undefined => {
+  switch (typeof value) {
+    case "string": {
+      walk.size += value.length + 2
+      if (walk.size > walk.limit) return undefined
+      const reason = textProblem(value)
+      return reason === undefined ? undefined : at(walk, reason)
+    }
+    case "number":
+      walk.size += 1
+      return Number.isFinite(value) ? undefined : at(walk, `${value} is not a JSON number`)
+    case "boolean":
+      walk.size += 4
+      return undefined
+    case "object":
+      return value === null ? undefined : checkObject(value, walk)
+    case "undefined":
+      return at(walk, "undefined is not JSON")
+    default:
+      return at(walk, `a ${typeof value} is not JSON`)
+  }
+}
+
+const checkObject = (value: object, walk: Walk): Problem | undefined => {
+  if (walk.path.length >= maxDepth) return at(walk, `depth: nested deeper than ${maxDepth}`)
+  if (walk.seen.has(value)) return at(walk, "cycle")
+  walk.seen.add(value)
+  const problem = Array.isArray(value) ? checkArray(value, walk) : checkRecord(value, walk)
+  walk.seen.delete(value)
+  return problem
+}
+
+const checkArray = (value: ReadonlyArray<unknown>, walk: Walk): Problem | undefined => {
+  walk.size += 1 + value.length
+  for (let i = 0; i < value.length; i++) {
+    if (walk.size > walk.limit) return undefined
+    walk.path.push(i)
+    const problem = i in value ? check(value[i], walk) : at(walk, "a hole in an array is not JSON")
+    if (problem !== undefined) return problem
+    walk.path.pop()
+  }
+  return undefined
+}
+
+const checkRecord = (value: object, walk: Walk): Problem | undefined => {
+  const prototype: unknown = Object.getPrototypeOf(value)
+  if (prototype !== Object.prototype && prototype !== null) {
+    return at(walk, `an instance of ${className(prototype)} is not JSON`)
+  }
+  if (typeof (value as { readonly toJSON?: unknown }).toJSON === "function") {
+    return at(walk, "an object with a toJSON method is not JSON")
+  }
+  walk.size += 1
+  for (const [key, item] of Object.entries(value)) {
+    if (item === undefined) continue
+    walk.path.push(key)
+    walk.size += key.length + 4
+    if (walk.size > walk.limit) return undefined
+    const reason = textProblem(key)
+    const problem = reason === undefined ? check(item, walk) : at(walk, `${reason} in a key`)
+    if (problem !== undefined) return problem
+    walk.path.pop()
+  }
+  return undefined
+}
+
+const className = (prototype: unknown): string => {
+  const name = (prototype as { readonly constructor?: { readonly name?: unknown } } | null)?.constructor?.name
+  return typeof name === "string" && name !== "" ? name : "a class"
+}

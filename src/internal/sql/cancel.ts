@@ -1,0 +1,85 @@
+/** Cancels jobs: queued ones at once, executing ones by a request to their holder. */
+import * as Effect from "effect/Effect"
+import type { SqlError } from "effect/sql/SqlError"
+import type { JobId, JobState } from "../../JobRow.ts"
+import { array, type Db, oid } from "./db.ts"
+import { jobId } from "./row.ts"
+import { archivedColumns, keptStates } from "./settle.ts"
+
+/** What became of the wish to cancel one job. */
+export type Cancelled =
+  | { readonly _tag: "Cancelled"; readonly worker: string; readonly queue: string; readonly attempt: number }
+  | { readonly _tag: "Requested"; readonly node: number }
+  | { readonly _tag: "Finished"; readonly state: JobState }
+  | { readonly _tag: "NotFound" }
+  /** The row changed between two looks; ask again. */
+  | { readonly _tag: "Moved" }
+
+/** Cancels one job, or asks its holder to. */
+export const cancel = Effect.fnUntraced(function* (db: Db, id: JobId, reason: string | undefined) {
+  const { sql } = db
+  const now = yield* db.now
+  const archived = sql.literal(archivedColumns)
+  const why = reason ?? null
+  const [met] = yield* db.statement(sql<{
+    readonly worker: string
+    readonly queue: string
+    readonly attempt: number
+    readonly claimed_by: number | null
+  }>`
+    WITH gone AS (
+      DELETE FROM ${db.jobs} AS j
+      WHERE j.id = ${id}::bigint
+        AND j.state IN ('scheduled', 'blocked', 'available', 'retryable')
+      RETURNING j.*
+    ),
+    archived AS (
+      INSERT INTO ${db.archive} (${archived}, finished_at, state, errors, cancel_reason)
+      SELECT ${archived}, ${now}, 'cancelled', gone.errors, ${why}::text
+      FROM gone
+      WHERE 'cancelled' = ANY(${array(keptStates(db), oid.text)}::text[])
+    ),
+    asked AS (
+      UPDATE ${db.jobs} AS j
+      SET cancel_requested_at = coalesce(j.cancel_requested_at, ${now}),
+        cancel_reason = coalesce(j.cancel_reason, ${why}::text)
+      WHERE j.id = ${id}::bigint
+        AND j.state = 'executing'
+      RETURNING j.worker, j.queue, j.attempt, j.claimed_by
+    )
+    SELECT worker, queue, attempt, NULL::integer AS claimed_by
+    FROM gone
+    UNION ALL
+    SELECT worker, queue, attempt, claimed_by
+    FROM asked`)
+  if (met !== undefined) {
+    return met.claimed_by === null
+      ? ({ _tag: "Cancelled", worker: met.worker, queue: met.queue, attempt: met.attempt } satisfies Cancelled)
+      : ({ _tag: "Requested", node: met.claimed_by } satisfies Cancelled)
+  }
+  return yield* whereabouts(db, id)
+})
+
+/** The jobs that a node holds and is to cancel. */
+export const requested = Effect.fnUntraced(function* (db: Db, node: number) {
+  const rows = yield* db.sql<{ readonly id: bigint; readonly epoch: number; readonly cancel_reason: string | null }>`
+    SELECT id, epoch, cancel_reason
+    FROM ${db.jobs}
+    WHERE claimed_by = ${node}::integer
+      AND state = 'executing'
+      AND cancel_requested_at IS NOT NULL`
+  return rows.map((row) => ({ id: jobId(row.id), epoch: row.epoch, reason: row.cancel_reason ?? undefined }))
+})
+
+/** What becomes of a job that no write met: finished, unknown, or changed between the two statements. */
+export const whereabouts = Effect.fnUntraced(function* (db: Db, id: JobId): Effect.fn.Return<Cancelled, SqlError> {
+  const [row] = yield* db.sql<{ readonly state: JobState; readonly finished: boolean }>`
+    SELECT state, finished_at IS NOT NULL AS finished
+    FROM ${db.allJobs}
+    WHERE id = ${id}::bigint`
+  return row === undefined
+    ? { _tag: "NotFound" }
+    : row.finished
+      ? { _tag: "Finished", state: row.state }
+      : { _tag: "Moved" }
+})

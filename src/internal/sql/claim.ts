@@ -1,0 +1,138 @@
+/** Takes available jobs for this node. */
+import * as Effect from "effect/Effect"
+import type { AttemptFailure, JobId } from "../../JobRow.ts"
+import { array, type Db, oid } from "./db.ts"
+import { jobId } from "./row.ts"
+
+/** What a claim asks for. */
+export interface ClaimRequest {
+  readonly node: number
+  readonly nodeName: string
+  readonly queue: string
+  readonly limit: number
+  /** The workers that may be claimed, each with the number of its jobs that this node has room for. */
+  readonly workers: ReadonlyArray<{ readonly name: string; readonly room: number }>
+}
+
+/** A claimed job, as its attempt needs it. */
+export interface Claimed {
+  readonly id: JobId
+  readonly epoch: number
+  readonly worker: string
+  readonly queue: string
+  readonly attempt: number
+  readonly maxAttempts: number
+  readonly priority: number
+  readonly args: unknown
+  readonly runAt: Date
+  readonly insertedAt: Date
+  readonly errors: ReadonlyArray<AttemptFailure>
+  readonly meta: Readonly<Record<string, unknown>>
+  readonly tags: ReadonlyArray<string>
+  readonly partitionKey: string | undefined
+  readonly snoozes: number
+}
+
+/**
+ * Claims up to `limit` jobs in the order (priority, run_at, id), for a node whose lease is live.
+ *
+ * Reads the index jobs_claim in its own order. The CTE is MATERIALIZED so that LIMIT holds under every plan. A worker
+ * that has no room for all its candidates leaves the rest unlocked; the caller then asks again without it.
+ */
+export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest) {
+  const { sql } = db
+  const now = yield* db.now
+  const names = array(
+    request.workers.map((worker) => worker.name),
+    oid.text
+  )
+  const bounded = request.workers.some((worker) => worker.room < request.limit)
+  const candidate = sql`
+    SELECT j.id, j.worker, j.rank, j.run_at
+    FROM ${db.jobs} AS j
+    WHERE j.queue = ${request.queue}
+      AND j.state = 'available'
+      AND j.worker = ANY(${names}::text[])
+      AND j.attempt < j.max_attempts
+      AND EXISTS (
+        SELECT FROM ${db.nodes} AS n
+        WHERE n.id = ${request.node}::integer
+          AND n.expires_at > ${now}
+      )
+      AND NOT EXISTS (
+        SELECT FROM ${db.queues} AS q
+        WHERE q.name = ${request.queue}
+          AND q.node IN ('', ${request.nodeName})
+          AND q.paused_at IS NOT NULL
+      )
+    ORDER BY j.rank, j.run_at, j.id
+    LIMIT ${request.limit}::integer
+    FOR UPDATE OF j SKIP LOCKED`
+  const chosen = bounded
+    ? sql`
+    SELECT ranked.id
+    FROM (
+      SELECT id, worker, row_number() OVER (PARTITION BY worker ORDER BY rank, run_at, id) AS place
+      FROM candidate
+    ) AS ranked
+    JOIN unnest(
+      ${names}::text[],
+      ${array(
+        request.workers.map((worker) => Math.min(worker.room, request.limit)),
+        oid.int4
+      )}::integer[]
+    ) AS worker (name, room)
+      ON worker.name = ranked.worker
+      AND ranked.place <= worker.room`
+    : sql`SELECT id FROM candidate`
+  const rows = yield* sql<{
+    readonly id: bigint
+    readonly epoch: number
+    readonly worker: string
+    readonly queue: string
+    readonly attempt: number
+    readonly max_attempts: number
+    readonly priority: number
+    readonly args: unknown
+    readonly run_at: Date
+    readonly inserted_at: Date
+    readonly errors: ReadonlyArray<AttemptFailure> | null
+    readonly meta: Readonly<Record<string, unknown>> | null
+    readonly tags: ReadonlyArray<string> | null
+    readonly partition_key: string | null
+    readonly snoozes: number | null
+  }>`
+    WITH candidate AS MATERIALIZED (${candidate}),
+    chosen AS MATERIALIZED (${chosen})
+    UPDATE ${db.jobs} AS j
+    SET state = 'executing',
+      claimed_by = ${request.node}::integer,
+      claimed_at = ${now},
+      attempt = j.attempt + 1,
+      epoch = j.epoch + 1,
+      progress = NULL
+    FROM chosen
+    WHERE j.id = chosen.id
+      AND j.state = 'available'
+    RETURNING j.id, j.epoch, j.worker, j.queue, j.attempt, j.max_attempts, j.priority, j.args, j.run_at,
+      j.inserted_at, j.errors, j.meta, j.tags, j.partition_key, j.snoozes`
+  return rows
+    .map((row): Claimed => ({
+      id: jobId(row.id),
+      epoch: row.epoch,
+      worker: row.worker,
+      queue: row.queue,
+      attempt: row.attempt,
+      maxAttempts: row.max_attempts,
+      priority: row.priority,
+      args: row.args,
+      runAt: row.run_at,
+      insertedAt: row.inserted_at,
+      errors: row.errors ?? [],
+      meta: row.meta ?? {},
+      tags: row.tags ?? [],
+      partitionKey: row.partition_key ?? undefined,
+      snoozes: row.snoozes ?? 0
+    }))
+    .toSorted((a, b) => b.priority - a.priority || a.runAt.getTime() - b.runAt.getTime() || a.id - b.id)
+})

@@ -1,0 +1,58 @@
+/** The bookkeeping of migrations: what is installed, and the lock under which it changes. */
+import type { PgClient } from "@effect/sql-pg/PgClient"
+import * as Effect from "effect/Effect"
+import type { SqlError } from "effect/sql/SqlError"
+
+/** The server's version, and whether it is PostgreSQL at all. */
+export const server = Effect.fnUntraced(function* (sql: PgClient) {
+  const [row] = yield* sql<{ readonly number: string; readonly description: string }>`
+    SELECT current_setting('server_version_num') AS number, version() AS description`
+  const description = row?.description ?? "unknown"
+  return { version: Number(row?.number), description, isPostgres: description.startsWith("PostgreSQL ") }
+})
+
+/** The version of an installed schema; 0 where there is none. */
+export const installedVersion = Effect.fnUntraced(function* (sql: PgClient, schema: string) {
+  const [row] = yield* sql<{ readonly found: boolean }>`
+    SELECT to_regclass(${`"${schema}".migrations`}::text) IS NOT NULL AS found`
+  return row?.found === true ? yield* version(sql, schema) : 0
+})
+
+/** The version of a schema that has its table of migrations. */
+export const version = Effect.fnUntraced(function* (sql: PgClient, schema: string) {
+  const [row] = yield* sql<{ readonly version: number }>`
+    SELECT coalesce(max(version), 0)::int4 AS version
+    FROM ${sql(`${schema}.migrations`)}`
+  return row?.version ?? 0
+})
+
+/** Takes the lock of all migrators until the transaction ends. */
+export const lock = Effect.fnUntraced(function* (sql: PgClient, schema: string) {
+  yield* sql`SELECT set_config('lock_timeout', '2s', true)`
+  yield* sql`SELECT pg_advisory_xact_lock(hashtextextended(${`shigoto.migrations.${schema}`}::text, 0))`
+})
+
+/** Makes the schema and the table of migrations where they are missing. */
+export const prepare = (sql: PgClient, schema: string): Effect.Effect<void, SqlError> =>
+  Effect.forEach(preparations(schema), (statement) => sql.unsafe(statement).unprepared, { discard: true })
+
+/** The statements of {@link prepare}. */
+export const preparations = (schema: string): ReadonlyArray<string> => [
+  `CREATE SCHEMA IF NOT EXISTS "${schema}"`,
+  `CREATE TABLE IF NOT EXISTS "${schema}".migrations (
+  version integer PRIMARY KEY,
+  name text NOT NULL,
+  applied_at timestamptz(3) NOT NULL DEFAULT statement_timestamp()
+)`
+]
+
+/** Notes that a step was run. */
+export const record = (
+  sql: PgClient,
+  schema: string,
+  step: { readonly version: number; readonly name: string }
+): Effect.Effect<void, SqlError> => Effect.asVoid(sql.unsafe(recordText(schema, step)).unprepared)
+
+/** The statement of {@link record}; the name is the library's own. */
+export const recordText = (schema: string, step: { readonly version: number; readonly name: string }): string =>
+  `INSERT INTO "${schema}".migrations (version, name) VALUES (${step.version}, '${step.name}')`

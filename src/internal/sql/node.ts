@@ -1,0 +1,97 @@
+/** The lease of a node: taken at boot, renewed, given up last. */
+import * as Effect from "effect/Effect"
+import { array, type Db, ids, oid } from "./db.ts"
+import { jobId } from "./row.ts"
+
+/** Makes a row for a new incarnation and returns its number. */
+export const register = Effect.fnUntraced(function* (
+  db: Db,
+  node: { readonly name: string; readonly ttlMillis: number }
+) {
+  const now = yield* db.now
+  const [row] = yield* db.sql<{ readonly id: number }>`
+    INSERT INTO ${db.nodes} (name, started_at, beat_at, expires_at, ttl_millis)
+    VALUES (
+      ${node.name}, ${now}, ${now},
+      ${now} + ${node.ttlMillis}::float8 * interval '1 millisecond',
+      ${node.ttlMillis}::integer
+    )
+    RETURNING id`
+  return row?.id ?? 0
+})
+
+/** Renews a live lease; false where it has run out, and with it the incarnation. */
+export const renew = Effect.fnUntraced(function* (
+  db: Db,
+  node: { readonly id: number; readonly workers: ReadonlyArray<string>; readonly queues: ReadonlyArray<string> }
+) {
+  const now = yield* db.now
+  const rows = yield* db.statement(db.sql`
+    UPDATE ${db.nodes}
+    SET beat_at = ${now},
+      expires_at = ${now} + ttl_millis * interval '1 millisecond',
+      workers = ${array(node.workers, oid.text)}::text[],
+      queues = ${array(node.queues, oid.text)}::text[]
+    WHERE id = ${node.id}::integer
+      AND expires_at > ${now}
+    RETURNING id`)
+  return rows.length === 1
+})
+
+/**
+ * Gives back jobs that the database thinks this node holds but that it does not know: their claim's reply was lost.
+ *
+ * The epoch rises, so that a late reply cannot start them; the attempt is given back, since it never started.
+ */
+export const reconcile = Effect.fnUntraced(function* (
+  db: Db,
+  node: { readonly id: number; readonly known: ReadonlyArray<number>; readonly graceMillis: number }
+) {
+  const now = yield* db.now
+  const rows = yield* db.statement(db.sql<{ readonly id: bigint }>`
+    WITH lost AS MATERIALIZED (
+      SELECT id
+      FROM ${db.jobs}
+      WHERE claimed_by = ${node.id}::integer
+        AND state = 'executing'
+        AND NOT (id = ANY(${ids(node.known)}::bigint[]))
+        AND claimed_at <= ${now} - ${node.graceMillis}::float8 * interval '1 millisecond'
+      ORDER BY id
+      FOR UPDATE SKIP LOCKED
+    )
+    UPDATE ${db.jobs} AS j
+    SET state = 'available',
+      claimed_by = NULL,
+      epoch = j.epoch + 1,
+      attempt = j.attempt - 1
+    FROM lost
+    WHERE j.id = lost.id
+      AND j.state = 'executing'
+      AND j.claimed_by = ${node.id}::integer
+    RETURNING j.id`)
+  return rows.map((row) => jobId(row.id))
+})
+
+/** Ends a lease and, where no job is left under it, removes its row. */
+export const retire = Effect.fnUntraced(function* (db: Db, id: number) {
+  const now = yield* db.now
+  yield* db.statement(db.sql`
+    UPDATE ${db.nodes}
+    SET expires_at = ${now}
+    WHERE id = ${id}::integer
+      AND expires_at > ${now}`)
+  yield* sweep(db)
+})
+
+/** Removes the rows of dead nodes that hold no job any more. */
+export const sweep = Effect.fnUntraced(function* (db: Db) {
+  const now = yield* db.now
+  yield* db.statement(db.sql`
+    DELETE FROM ${db.nodes} AS n
+    WHERE n.expires_at <= ${now}
+      AND NOT EXISTS (
+        SELECT FROM ${db.jobs} AS j
+        WHERE j.claimed_by = n.id
+          AND j.state = 'executing'
+      )`)
+})

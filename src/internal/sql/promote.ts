@@ -1,0 +1,108 @@
+/** One look at the database: makes due jobs available and tells what there is to do. */
+import * as Effect from "effect/Effect"
+import { array, type Db, oid } from "./db.ts"
+
+/** What a look found. */
+export interface Look {
+  /** How many jobs became available. */
+  readonly promoted: number
+  /** Those of the node's queues that have an available job. */
+  readonly ready: ReadonlyArray<string>
+  /** Milliseconds until the next scheduled or retryable job is due; undefined where there is none. */
+  readonly nextDueMillis: number | undefined
+  /** Whether a node's lease has run out. */
+  readonly deadNodes: boolean
+  /** Whether a job of this node is to be cancelled. */
+  readonly cancels: boolean
+  /** What operators asked of queues, as `queue.ts` reads it. */
+  readonly queues: ReadonlyArray<QueueColumns>
+}
+
+/** A row of `queues` as JSON. */
+export interface QueueColumns {
+  readonly name: string
+  readonly node: string
+  readonly concurrency: number | null
+  readonly paused: boolean
+  readonly removed: boolean
+}
+
+/** The most jobs promoted by one statement. */
+export const promoteLimit = 1000
+
+/**
+ * Promotes due jobs of all queues and looks around, in one statement.
+ *
+ * Rows are locked in the order of jobs_due, skipping those that another node is promoting or cancelling.
+ */
+export const promote = Effect.fnUntraced(function* (
+  db: Db,
+  node: { readonly id: number; readonly queues: ReadonlyArray<string> }
+) {
+  const { sql } = db
+  const now = yield* db.now
+  const [row] = yield* db.statement(sql<{
+    readonly promoted: number
+    readonly ready: ReadonlyArray<string>
+    readonly next_due_millis: number | null
+    readonly dead_nodes: boolean
+    readonly cancels: boolean
+    readonly queues: ReadonlyArray<QueueColumns> | null
+  }>`
+    WITH due AS MATERIALIZED (
+      SELECT id
+      FROM ${db.jobs}
+      WHERE state IN ('scheduled', 'retryable')
+        AND run_at <= ${now}
+      ORDER BY run_at, id
+      LIMIT ${sql.literal(String(promoteLimit))}
+      FOR UPDATE SKIP LOCKED
+    ),
+    promoted AS (
+      UPDATE ${db.jobs} AS j
+      SET state = 'available'
+      FROM due
+      WHERE j.id = due.id
+        AND j.state IN ('scheduled', 'retryable')
+      RETURNING j.queue
+    )
+    SELECT
+      (SELECT count(*)::integer FROM promoted) AS promoted,
+      ARRAY(
+        SELECT q.name
+        FROM unnest(${array(node.queues, oid.text)}::text[]) AS q (name)
+        WHERE EXISTS (SELECT FROM promoted WHERE promoted.queue = q.name)
+          OR EXISTS (SELECT FROM ${db.jobs} AS j WHERE j.queue = q.name AND j.state = 'available')
+      ) AS ready,
+      (
+        SELECT extract(epoch FROM min(run_at) - ${now})::float8 * 1000
+        FROM ${db.jobs}
+        WHERE state IN ('scheduled', 'retryable')
+          AND run_at > ${now}
+      ) AS next_due_millis,
+      EXISTS (SELECT FROM ${db.nodes} WHERE expires_at <= ${now}) AS dead_nodes,
+      EXISTS (
+        SELECT FROM ${db.jobs}
+        WHERE claimed_by = ${node.id}::integer
+          AND state = 'executing'
+          AND cancel_requested_at IS NOT NULL
+      ) AS cancels,
+      (
+        SELECT jsonb_agg(jsonb_build_object(
+          'name', name,
+          'node', node,
+          'concurrency', concurrency,
+          'paused', paused_at IS NOT NULL,
+          'removed', removed_at IS NOT NULL
+        ) ORDER BY name, node)
+        FROM ${db.queues}
+      ) AS queues`)
+  return {
+    promoted: row?.promoted ?? 0,
+    ready: row?.ready ?? [],
+    nextDueMillis: row?.next_due_millis ?? undefined,
+    deadNodes: row?.dead_nodes ?? false,
+    cancels: row?.cancels ?? false,
+    queues: row?.queues ?? []
+  } satisfies Look
+})

@@ -1,0 +1,108 @@
+/** Takes jobs away from dead nodes. */
+import * as Effect from "effect/Effect"
+import type { JobId, JobState } from "../../JobRow.ts"
+import { array, type Db, oid } from "./db.ts"
+import { jobId } from "./row.ts"
+import { appendFailure, archivedColumns, keptStates } from "./settle.ts"
+
+/** A job taken from a dead node. */
+export interface Rescued {
+  readonly id: JobId
+  readonly worker: string
+  readonly queue: string
+  readonly attempt: number
+  readonly state: JobState
+  /** The name of the dead node. */
+  readonly node: string
+  readonly failure: string
+}
+
+/** The most jobs rescued by one statement. */
+export const rescueLimit = 500
+
+/**
+ * Rescues executing jobs whose node's lease has run out: back to retryable, or to their end.
+ *
+ * Decides from the row alone, so a node that lacks the worker rescues as well as any. The epoch rises, so the old
+ * holder's outcome is refused; the attempt stays counted. After a first crash the job is due at once; when the attempt
+ * before this one crashed too it waits as after any failure, so that a job that kills its process does not meet the
+ * same neighbours again and again. Rows are locked in the order of their ids, skipping those being settled.
+ */
+export const rescue = Effect.fnUntraced(function* (db: Db, by: string) {
+  const { sql } = db
+  const now = yield* db.now
+  const archived = sql.literal(archivedColumns)
+  const rows = yield* db.statement(sql<{
+    readonly id: bigint
+    readonly worker: string
+    readonly queue: string
+    readonly attempt: number
+    readonly state: JobState
+    readonly node: string
+    readonly failure: string
+  }>`
+    WITH lost AS MATERIALIZED (
+      SELECT j.id, n.name AS node,
+        j.cancel_requested_at IS NOT NULL AS cancelled,
+        j.attempt >= j.max_attempts AS exhausted,
+        coalesce(j.errors -> -1 ->> 'tag' = 'LeaseExpired', false)
+          AND (j.errors -> -1 ->> 'attempt')::integer = j.attempt - 1 AS again,
+        jsonb_build_object(
+          'attempt', j.attempt,
+          'at', to_char(${now} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+          'node', ${by}::text,
+          'tag', 'LeaseExpired',
+          'message', 'The lease of node ' || n.name || ' (' || n.id || ') expired while it ran this attempt.'
+        ) AS failure
+      FROM ${db.jobs} AS j
+      JOIN ${db.nodes} AS n
+        ON n.id = j.claimed_by
+      WHERE j.state = 'executing'
+        AND n.expires_at <= ${now}
+      ORDER BY j.id
+      LIMIT ${sql.literal(String(rescueLimit))}
+      FOR UPDATE OF j SKIP LOCKED
+    ),
+    gone AS (
+      DELETE FROM ${db.jobs} AS j
+      USING lost
+      WHERE j.id = lost.id
+        AND j.state = 'executing'
+        AND (lost.exhausted OR lost.cancelled)
+      RETURNING j.*, lost.node, lost.failure,
+        CASE WHEN lost.cancelled THEN 'cancelled' ELSE 'discarded' END AS final
+    ),
+    archived AS (
+      INSERT INTO ${db.archive} (${archived}, finished_at, state, errors, cancel_reason)
+      SELECT ${archived}, ${now}, gone.final,
+        ${appendFailure(db, "gone.errors", "gone.failure")},
+        gone.cancel_reason
+      FROM gone
+      WHERE gone.final = ANY(${array(keptStates(db), oid.text)}::text[])
+    ),
+    back AS (
+      UPDATE ${db.jobs} AS j
+      SET state = 'retryable',
+        claimed_by = NULL,
+        epoch = j.epoch + 1,
+        run_at = CASE
+          WHEN lost.again THEN ${now} + least(
+            power(j.attempt, 4) + 1 + abs(hashint8(j.id * 31 + j.attempt)::bigint) % 30,
+            1800
+          ) * interval '1 second'
+          ELSE ${now}
+        END,
+        errors = ${appendFailure(db, "j.errors", "lost.failure")}
+      FROM lost
+      WHERE j.id = lost.id
+        AND j.state = 'executing'
+        AND NOT (lost.exhausted OR lost.cancelled)
+      RETURNING j.id, j.worker, j.queue, j.attempt, j.state, lost.node, lost.failure
+    )
+    SELECT id, worker, queue, attempt, final AS state, node, failure::text
+    FROM gone
+    UNION ALL
+    SELECT id, worker, queue, attempt, state, node, failure::text
+    FROM back`)
+  return rows.map((row): Rescued => ({ ...row, id: jobId(row.id) }))
+})

@@ -1,0 +1,73 @@
+/**
+ * How the library talks to PostgreSQL: its own transactions name their isolation level, and every failure is told as
+ * one of two errors.
+ */
+import type { PgClient } from "@effect/sql-pg/PgClient"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import * as SqlClient from "effect/sql/SqlClient"
+import { isSqlError, type SqlError } from "effect/sql/SqlError"
+import { StorageError, type StorageFailure, StorageUnavailable } from "../../ShigotoError.ts"
+
+/**
+ * Runs an effect in a transaction at READ COMMITTED, whatever the database's default is; inside a caller's
+ * transaction, in a savepoint of it.
+ */
+export const autonomous = <A, E, R>(sql: PgClient, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | SqlError, R> =>
+  sql
+    .withTransaction(effect)
+    .pipe(Effect.provideService(SqlClient.BeginTransaction, "BEGIN ISOLATION LEVEL READ COMMITTED"), failWithSqlDefects)
+
+/** Gives back as a failure what the driver raises as a defect: a connection lost inside a transaction. */
+export const failWithSqlDefects = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | SqlError, R> =>
+  Effect.catchCause(effect, (cause): Effect.Effect<A, E | SqlError> => {
+    for (const reason of cause.reasons) {
+      if (Cause.isDieReason(reason) && isSqlError(reason.defect)) return Effect.fail(reason.defect)
+    }
+    return Effect.failCause(cause)
+  })
+
+/** The SQLSTATE of a failure; empty where the server gave none. */
+export const sqlState = (error: SqlError): string => {
+  const cause: unknown = error.reason.cause
+  const code = typeof cause === "object" && cause !== null && "code" in cause ? cause.code : undefined
+  return typeof code === "string" && /^[0-9A-Z]{5}$/.test(code) ? code : ""
+}
+
+/** Tells a failure of the driver as one of the library's: worth another try, or not. */
+export const classify = (operation: string, error: SqlError): StorageFailure => {
+  const code = sqlState(error)
+  const message = `${operation} failed${code === "" ? "" : ` (SQLSTATE ${code})`}: ${reasonOf(error)}`
+  return error.isRetryable || passes(code)
+    ? new StorageUnavailable({ operation, code, message, cause: error })
+    : new StorageError({ operation, code, message, cause: error })
+}
+
+/** Tries an operation again when it lost a race with another transaction: deadlock, serialization, lock timeout. */
+export const retryRaces = <A, E extends { readonly _tag: string; readonly code?: unknown }, R>(
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> =>
+  Effect.retry(effect, {
+    while: (error) => error._tag === "StorageUnavailable" && races.has(String(error.code)),
+    schedule: Schedule.jittered(Schedule.exponential("5 millis")),
+    times: 8
+  })
+
+// internal
+
+const races = new Set(["40001", "40P01", "55P03"])
+
+/** Shutdown and start-up (57P0x), lost connections (08), lack of resources (53), read-only (25006), cancel (57014). */
+const passes = (code: string): boolean =>
+  code.startsWith("57P0") ||
+  code.startsWith("08") ||
+  code.startsWith("53") ||
+  code === "25006" ||
+  code === "57014" ||
+  code === "26000"
+
+const reasonOf = (error: SqlError): string => {
+  const cause: unknown = error.reason.cause
+  return cause instanceof Error && cause.message !== "" ? cause.message : (error.reason.message ?? error.message)
+}

@@ -1,0 +1,235 @@
+/** From a handler to a worker: decode, handle, encode, and read every way in which that may end. */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import type * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import * as SchemaIssue from "effect/SchemaIssue"
+import * as Backoff from "../Backoff.ts"
+import { type Attempt, CurrentJob } from "../CurrentJob.ts"
+import type { AttemptFailure } from "../JobRow.ts"
+import type { Ending } from "../Outcome.ts"
+import { defaults, ShigotoConfig } from "../ShigotoConfig.ts"
+import {
+  ArgsDecodeError,
+  AttemptDefect,
+  AttemptTimeout,
+  InvalidArgs,
+  InvalidSnooze,
+  ResultEncodeError
+} from "../ShigotoError.ts"
+import { Cancel, Discard, Snooze } from "../Signal.ts"
+import type { Worker } from "../Workers.ts"
+import { failureOf } from "./failure.ts"
+import { describe, sanitize, stringify } from "./json.ts"
+import { shown } from "./names.ts"
+
+/** The part of a definition that a worker needs. */
+export interface Definition {
+  readonly name: string
+  readonly args: Schema.Top
+  readonly success: Schema.Top
+  readonly options: { readonly timeout?: Duration.Input | undefined }
+}
+
+/** A worker's options with their types erased. */
+export interface Options {
+  readonly retry?: Schedule.Schedule<unknown, never, unknown> | undefined
+  readonly concurrency?: number | undefined
+  readonly onDiscard?:
+    | ((discarded: {
+        readonly args: Option.Option<never>
+        readonly job: Attempt
+        readonly errors: ReadonlyArray<AttemptFailure>
+      }) => Effect.Effect<void>)
+    | undefined
+}
+
+/** How long an attempt may take by default: 5 minutes. */
+export const defaultTimeout: Duration.Input = "5 minutes"
+
+/** Builds the worker in the context of its layer, which the handler keeps. */
+export const makeWorker = Effect.fnUntraced(function* (
+  definition: Definition,
+  handler: (args: never, job: Attempt) => Effect.Effect<unknown, unknown, never>,
+  options: Options
+) {
+  const context = yield* Effect.context<never>()
+  const config = yield* Effect.serviceOption(ShigotoConfig)
+  const maxResultBytes = Option.match(config, {
+    onNone: () => defaults.maxResultBytes,
+    onSome: (service) => service.maxResultBytes
+  })
+  const decode = Schema.decodeUnknownEffect(Schema.toCodecJson(definition.args)) as Codec
+  const encode = Schema.encodeUnknownEffect(Schema.toCodecJson(definition.success)) as Codec
+  const { name } = definition
+
+  const encodeResult = (value: unknown): Effect.Effect<string | undefined, ResultEncodeError> =>
+    value === undefined && definition.success === (Schema.Void as Schema.Top)
+      ? Effect.undefined
+      : Effect.matchEffect(encode(value), {
+          onFailure: (error) => resultProblem(name, error.message),
+          onSuccess: (encoded) => {
+            const text = stringify(encoded, maxResultBytes)
+            return Result.isFailure(text)
+              ? resultProblem(name, `${text.failure.reason} at ${text.failure.path}`)
+              : text.success._tag === "TooLarge"
+                ? resultProblem(name, `it has at least ${text.success.size} bytes, the limit is ${maxResultBytes}`)
+                : Effect.succeed(text.success.text)
+          }
+        })
+  const delayFor = (attempt: Attempt, error: unknown): Effect.Effect<number | undefined> => {
+    const usual = Backoff.defaultDelayMillis(attempt.id, attempt.attempt)
+    if (options.retry === undefined) return Effect.succeed(usual)
+    const instead = (why: string) =>
+      Effect.as(
+        Effect.logWarning(`The retry schedule of ${name} ${why}; job ${attempt.id} waits ${usual} ms instead`),
+        usual
+      )
+    return Backoff.fromSchedule(options.retry, {
+      id: attempt.id,
+      attempt: attempt.attempt,
+      error: error as never
+    }).pipe(
+      Effect.timeoutOption("5 seconds"),
+      Effect.matchCauseEffect({
+        onFailure: (cause) => instead(`failed (${describe(Cause.squash(cause))})`),
+        onSuccess: Option.match({
+          onNone: () => instead("did not answer within five seconds"),
+          onSome: (delay) =>
+            delay === undefined || Backoff.isUsable(delay) ? Effect.succeed(delay) : instead(`gave ${delay} ms`)
+        })
+      })
+    )
+  }
+
+  const worker: Worker = {
+    name,
+    concurrency: options.concurrency,
+    timeoutMillis: Duration.toMillis(Duration.fromInputUnsafe(definition.options.timeout ?? defaultTimeout)),
+    run: (args, job) =>
+      Effect.matchEffect(decode(args), {
+        onFailure: (error) =>
+          Effect.fail(
+            new ArgsDecodeError({
+              worker: name,
+              message: `The stored args no longer match the schema of "${name}": ${sanitize(error.message, 2000)}`
+            })
+          ),
+        onSuccess: (decoded) => Effect.flatMap(handler(decoded as never, job), encodeResult)
+      }).pipe(Effect.scoped, Effect.provideService(CurrentJob, job), Effect.provideContext(context)),
+    ending: Effect.fnUntraced(
+      function* (exit, attempt, stopped, node): Effect.fn.Return<Ending> {
+        if (Exit.isSuccess(exit)) return { _tag: "Succeeded", result: exit.value }
+        const at = new Date(yield* Clock.currentTimeMillis)
+        const told = (error: unknown, cause?: Cause.Cause<unknown>) =>
+          failureOf(error, cause, { attempt: attempt.attempt, at, node })
+        const failed = Effect.fnUntraced(function* (error: unknown, shownError: unknown, cause?: Cause.Cause<unknown>) {
+          return {
+            _tag: "Failed",
+            failure: told(shownError, cause),
+            delayMillis: yield* delayFor(attempt, error)
+          } satisfies Ending
+        })
+        const { cause } = exit
+        if (stopped !== undefined && (Cause.hasInterrupts(cause) || stopped === "timeout")) {
+          if (stopped !== "timeout") return { _tag: "Interrupted" }
+          const error = new AttemptTimeout({
+            timeoutMillis: worker.timeoutMillis,
+            message: `The attempt took longer than ${Duration.format(Duration.millis(worker.timeoutMillis))}.`
+          })
+          return yield* failed(error, error)
+        }
+        const error = Cause.findErrorOption(cause)
+        if (Option.isNone(error)) {
+          const defect = Cause.hasDies(cause) ? Cause.squash(cause) : undefined
+          const message = defect === undefined ? "The handler was interrupted from inside." : describe(defect)
+          const attemptDefect = new AttemptDefect({ message: sanitize(message, 1000), cause: defect })
+          return yield* failed(attemptDefect, defect ?? attemptDefect, cause)
+        }
+        const signal = error.value
+        if (signal instanceof Snooze) return yield* snoozed(signal, failed)
+        if (signal instanceof Cancel) {
+          return { _tag: "CancelAsked", reason: sanitize(signal.reason, 1000) }
+        }
+        if (signal instanceof Discard) {
+          return {
+            _tag: "DiscardAsked",
+            failure: { ...told(signal), message: sanitize(signal.reason, 4096) }
+          }
+        }
+        if (signal instanceof ResultEncodeError) return { _tag: "DiscardAsked", failure: told(signal) }
+        return yield* failed(signal, signal, cause)
+      },
+      (ending, _exit, attempt, _stopped, node) =>
+        Effect.catchDefect(ending, (defect) => unreadable(defect, attempt, node))
+    ),
+    discarded: (args, job, errors) => {
+      const { onDiscard } = options
+      if (onDiscard === undefined) return Effect.void
+      return Effect.option(decode(args)).pipe(
+        Effect.flatMap((decoded) => onDiscard({ args: decoded as Option.Option<never>, job, errors })),
+        Effect.catchCause((cause) => Effect.logError(`The onDiscard of ${name} failed for job ${job.id}`, cause)),
+        Effect.provideContext(context)
+      )
+    }
+  }
+  return worker
+})
+
+/** Tells why args do not match their schema, with the path of the first thing that does not. */
+export const argsProblem = (
+  worker: string,
+  issue: SchemaIssue.Issue,
+  index: { readonly index?: number }
+): InvalidArgs => {
+  const [first] = SchemaIssue.makeFormatterStandardSchemaV1()(issue).issues
+  const path = (first?.path ?? []).reduce<string>((text, segment) => {
+    const key = typeof segment === "object" ? segment.key : segment
+    return typeof key === "number" ? `${text}[${key}]` : `${text}.${shown(String(key)).slice(1, -1)}`
+  }, "$")
+  const reason = sanitize(first?.message ?? "it does not match", 500)
+  return new InvalidArgs({
+    worker,
+    path,
+    reason,
+    message: `The args of "${worker}" do not match its schema at ${path}: ${reason}`,
+    ...index
+  })
+}
+
+// internal
+
+/** An ending so hostile that reading it threw; the attempt has failed all the same. */
+const unreadable = (defect: unknown, attempt: Attempt, node: string): Effect.Effect<Ending> =>
+  Effect.map(Clock.currentTimeMillis, (millis) => ({
+    _tag: "Failed",
+    failure: failureOf(defect, undefined, { attempt: attempt.attempt, at: new Date(millis), node }),
+    delayMillis: Backoff.defaultDelayMillis(attempt.id, attempt.attempt)
+  }))
+
+/** A codec with its services erased: they are in the worker's context, as its layer's type demands. */
+type Codec = (input: unknown) => Effect.Effect<unknown, Schema.SchemaError>
+
+const resultProblem = (worker: string, why: string): Effect.Effect<never, ResultEncodeError> =>
+  Effect.fail(
+    new ResultEncodeError({ worker, message: `The result of "${worker}" cannot be stored: ${sanitize(why, 2000)}` })
+  )
+
+const snoozed = (
+  signal: Snooze,
+  failed: (error: unknown, shownError: unknown) => Effect.Effect<Ending>
+): Effect.Effect<Ending> => {
+  const parsed = Duration.fromInput(signal.duration)
+  const millis = Option.isSome(parsed) ? Duration.toMillis(parsed.value) : Number.NaN
+  if (millis > 0 && millis <= Backoff.maxDelayMillis) return Effect.succeed({ _tag: "Snoozed", delayMillis: millis })
+  const error = new InvalidSnooze({
+    value: shown(signal.duration),
+    message: `A job cannot snooze for ${shown(signal.duration)}: it takes a duration above zero and up to ten years.`
+  })
+  return failed(error, error)
+}
