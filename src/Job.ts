@@ -14,8 +14,9 @@ import type * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type { Attempt, CurrentJob } from "./CurrentJob.ts"
-import { checkOptions, checkWorker, prepare } from "./internal/enqueueing.ts"
+import { checkOptions, checkWorker, prepare, type Refusal } from "./internal/enqueueing.ts"
 import { shown } from "./internal/names.ts"
+import type { NewJob } from "./internal/sql/enqueue.ts"
 import { argsProblem, makeWorker, type Options } from "./internal/worker.ts"
 import type { AttemptFailure } from "./JobRow.ts"
 import { type EnqueueResult, Jobs } from "./Jobs.ts"
@@ -154,6 +155,13 @@ export interface Job<
     options?: EnqueueOptions | ((args: Args["~type.make.in"], index: number) => EnqueueOptions)
   ) => Effect.Effect<ReadonlyArray<EnqueueResult>, EnqueueError, Jobs | Args["EncodingServices"]>
   /**
+   * Checks and encodes one job without storing it, for what stores jobs later: cron entries.
+   */
+  readonly prepare: (
+    args: Args["~type.make.in"],
+    options?: EnqueueOptions
+  ) => Effect.Effect<NewJob, Refusal, Jobs | Args["EncodingServices"]>
+  /**
    * Makes the worker: a layer that runs the job's attempts on this node with the handler.
    *
    * What the handler needs, the layer needs; a `Scope` lives for one attempt. As the layer closes, running attempts
@@ -252,6 +260,7 @@ const makeErased = (
     success,
     error,
     options,
+    prepare: (input: unknown, given: EnqueueOptions = {}) => encode(input, given, {}),
     enqueue: Effect.fn(`${name}.enqueue`)(function* (input: unknown, given: EnqueueOptions = {}) {
       const jobs = yield* Jobs
       const [result] = yield* jobs.insert([yield* encode(input, given, {})])

@@ -13,6 +13,7 @@ import * as Layer from "effect/Layer"
 import type { SqlError } from "effect/sql/SqlError"
 import * as cancel from "./internal/sql/cancel.ts"
 import * as claim from "./internal/sql/claim.ts"
+import * as cron from "./internal/sql/cron.ts"
 import * as database from "./internal/sql/db.ts"
 import * as enqueue from "./internal/sql/enqueue.ts"
 import * as inspect from "./internal/sql/inspect.ts"
@@ -113,6 +114,39 @@ export class JobStore extends Context.Service<
     readonly changeQueue: (change: queue.QueueChange) => Effect.Effect<void, StorageFailure>
     /** How many jobs of a queue are executing on nodes of one name, or anywhere. */
     readonly executing: (queue: string, node: string) => Effect.Effect<number, StorageFailure>
+    /** Stores a cron entry. */
+    readonly upsertCron: (
+      entry: cron.NewCron
+    ) => Effect.Effect<
+      { readonly _tag: "Stored" } | { readonly _tag: "Conflict"; readonly source: "code" | "database" },
+      StorageFailure
+    >
+    /** All cron entries, or the one of a name. */
+    readonly listCron: (name?: string) => Effect.Effect<ReadonlyArray<cron.CronColumns>, StorageFailure>
+    /** Removes a cron entry; false where there is none. */
+    readonly removeCron: (name: string) => Effect.Effect<boolean, StorageFailure>
+    /** Pauses or resumes a cron entry; false where there is none. */
+    readonly pauseCron: (name: string, paused: boolean) => Effect.Effect<boolean, StorageFailure>
+    /** Inserts a job of a cron entry now; undefined where there is none. */
+    readonly runCronNow: (
+      name: string
+    ) => Effect.Effect<
+      { readonly id: JobId; readonly worker: string; readonly queue: string } | undefined,
+      StorageFailure
+    >
+    /** Says which cron entries are due for a node, and when the next one is. */
+    readonly lookCron: (node: {
+      readonly id: number
+      readonly entries: ReadonlyArray<string>
+      readonly leaseMillis: number
+    }) => Effect.Effect<cron.CronLook, StorageFailure>
+    /** Deals with the ticks of a due cron entry. */
+    readonly evaluateCron: (
+      name: string,
+      plan: (entry: cron.CronColumns, now: number) => cron.CronPlan
+    ) => Effect.Effect<ReadonlyArray<cron.Ticked>, StorageFailure>
+    /** Forgets old ticks. */
+    readonly pruneTicks: Effect.Effect<void, StorageFailure>
     /** Makes and drops partitions of the archive of one state. */
     readonly prune: (state: "completed" | "discarded" | "cancelled") => Effect.Effect<prune.Pruned, StorageFailure>
   }
@@ -187,6 +221,14 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       counts: called("counts")(inspect.counts(db)),
       changeQueue: (change) => called("queue")(queue.change(db, change)),
       executing: (name, on) => called("executing")(queue.executing(db, name, on)),
+      upsertCron: (entry) => called("cron")(cron.upsert(db, entry)),
+      listCron: (name) => called("cron")(cron.list(db, name)),
+      removeCron: (name) => called("cron")(cron.remove(db, name)),
+      pauseCron: (name, paused) => called("cron")(cron.pause(db, name, paused)),
+      runCronNow: (name) => called("cron")(cron.runNow(db, name)),
+      lookCron: (options) => background("cron")(cron.look(db, options)),
+      evaluateCron: (name, plan) => background("cron")(cron.evaluate(db, name, plan)),
+      pruneTicks: background("prune")(cron.pruneTicks(db)),
       prune: (state) => background("prune")(prune.prune(db, state))
     })
   }

@@ -215,6 +215,7 @@ const inserted = (job: NewJob, row: InsertedRow): EnqueueResult => ({
     snoozes: 0,
     claimedBy: undefined,
     runAt: DateTime.fromDateUnsafe(row.runAt),
+    scheduledFor: DateTime.fromDateUnsafe(row.runAt),
     insertedAt: DateTime.fromDateUnsafe(row.insertedAt),
     claimedAt: undefined,
     finishedAt: undefined,

@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import * as core from "../migrations/0001_core.ts"
+import * as cron from "../migrations/0002_cron.ts"
 import * as migrate from "./internal/sql/migrate.ts"
 import { autonomous, classify } from "./internal/sql/statement.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
@@ -31,7 +32,10 @@ export interface Migration {
  *
  * @category constants
  */
-export const migrations: ReadonlyArray<Migration> = [{ version: 1, name: "core", statements: core.statements }]
+export const migrations: ReadonlyArray<Migration> = [
+  { version: 1, name: "core", statements: core.statements },
+  { version: 2, name: "cron", statements: cron.statements }
+]
 
 /**
  * The version of the schema that this code works with.

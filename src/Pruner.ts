@@ -31,6 +31,7 @@ export const layer: Layer.Layer<never, never, JobStore | ShigotoConfig> = Layer.
         ),
       { discard: true }
     )
-    yield* forever("pruner", Effect.andThen(round, Effect.sleep(config.pruneInterval)))
+    const ticks = Effect.ignore(store.pruneTicks)
+    yield* forever("pruner", Effect.andThen(Effect.andThen(round, ticks), Effect.sleep(config.pruneInterval)))
   })
 )

@@ -231,6 +231,39 @@ export class StorageError extends Schema.TaggedError<StorageError>("effect-shigo
 export type StorageFailure = StorageUnavailable | StorageError
 
 /**
+ * A cron entry cannot be used; `field` says which part of it.
+ *
+ * @category errors
+ */
+export class InvalidCron extends Schema.TaggedError<InvalidCron>("effect-shigoto/InvalidCron")("InvalidCron", {
+  name: Schema.String,
+  field: Schema.String,
+  reason: Schema.String,
+  message: Schema.String
+}) {}
+
+/**
+ * A cron entry of this name is owned by code, or by the database, and the other wants to change it.
+ *
+ * @category errors
+ */
+export class CronConflict extends Schema.TaggedError<CronConflict>("effect-shigoto/CronConflict")("CronConflict", {
+  name: Schema.String,
+  source: Schema.Literals(["code", "database"]),
+  message: Schema.String
+}) {}
+
+/**
+ * There is no cron entry of this name.
+ *
+ * @category errors
+ */
+export class CronNotFound extends Schema.TaggedError<CronNotFound>("effect-shigoto/CronNotFound")("CronNotFound", {
+  name: Schema.String,
+  message: Schema.String
+}) {}
+
+/**
  * What keeps a job from being enqueued.
  *
  * @category errors

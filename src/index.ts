@@ -6,6 +6,10 @@
 
 /** What users write: definitions, workers, what a handler may say. */
 export * as Job from "./Job.ts"
+/** Schedules. */
+export * as CronJob from "./CronJob.ts"
+/** Control over schedules. */
+export { CronJobs } from "./CronJobs.ts"
 /** What a handler knows of its job. */
 export { CurrentJob } from "./CurrentJob.ts"
 /** The layer with everything. */

@@ -14,6 +14,8 @@ export interface NewJob {
   readonly maxAttempts: number
   /** An absolute instant, or a delay from the database's now. */
   readonly due: { readonly at: Date } | { readonly delayMillis: number }
+  /** The instant that the job stands for, where that is not when it is due: a cron tick. */
+  readonly scheduledFor?: Date | undefined
   readonly tags: ReadonlyArray<string> | undefined
   /** JSON text of an object. */
   readonly meta: string | undefined
@@ -37,6 +39,7 @@ export interface Inserted {
 export const insert = Effect.fnUntraced(function* (db: Db, jobs: ReadonlyArray<NewJob>) {
   const { sql } = db
   const now = yield* db.now
+  const column = (read: (job: NewJob) => unknown, type: number) => array(jobs.map(read), type)
   const rows = yield* sql<{
     readonly id: bigint
     readonly state: JobState
@@ -44,55 +47,29 @@ export const insert = Effect.fnUntraced(function* (db: Db, jobs: ReadonlyArray<N
     readonly inserted_at: Date
   }>`
     INSERT INTO ${db.jobs}
-      (state, worker, queue, args, priority, max_attempts, run_at, inserted_at, tags, meta, partition_key)
+      (state, worker, queue, args, priority, max_attempts, run_at, inserted_at, tags, meta, partition_key,
+        scheduled_for)
     SELECT
       CASE WHEN due.at > ${now} THEN 'scheduled' ELSE 'available' END,
       job.worker, job.queue, job.args, job.priority, job.max_attempts, due.at, ${now},
       CASE WHEN job.tags IS NULL THEN NULL ELSE ARRAY(SELECT jsonb_array_elements_text(job.tags)) END,
-      job.meta, job.partition_key
+      job.meta, job.partition_key,
+      coalesce(job.scheduled_for, CASE WHEN due.at > ${now} THEN due.at END)
     FROM unnest(
-      ${array(
-        jobs.map((job) => job.worker),
-        oid.text
-      )}::text[],
-      ${array(
-        jobs.map((job) => job.queue),
-        oid.text
-      )}::text[],
-      ${array(
-        jobs.map((job) => job.args),
-        oid.text
-      )}::text[]::jsonb[],
-      ${array(
-        jobs.map((job) => job.priority),
-        oid.int2
-      )}::smallint[],
-      ${array(
-        jobs.map((job) => job.maxAttempts),
-        oid.int2
-      )}::smallint[],
-      ${array(
-        jobs.map((job) => ("at" in job.due ? job.due.at : null)),
-        oid.timestamptz
-      )}::timestamptz[],
-      ${array(
-        jobs.map((job) => ("delayMillis" in job.due ? job.due.delayMillis : null)),
-        oid.float8
-      )}::float8[],
-      ${array(
-        jobs.map((job) => (job.tags === undefined ? null : JSON.stringify(job.tags))),
-        oid.text
-      )}::text[]::jsonb[],
-      ${array(
-        jobs.map((job) => job.meta ?? null),
-        oid.text
-      )}::text[]::jsonb[],
-      ${array(
-        jobs.map((job) => job.partitionKey ?? null),
-        oid.text
-      )}::text[]
+      ${column((job) => job.worker, oid.text)}::text[],
+      ${column((job) => job.queue, oid.text)}::text[],
+      ${column((job) => job.args, oid.text)}::text[]::jsonb[],
+      ${column((job) => job.priority, oid.int2)}::smallint[],
+      ${column((job) => job.maxAttempts, oid.int2)}::smallint[],
+      ${column((job) => ("at" in job.due ? job.due.at : null), oid.timestamptz)}::timestamptz[],
+      ${column((job) => ("delayMillis" in job.due ? job.due.delayMillis : null), oid.float8)}::float8[],
+      ${column((job) => (job.tags === undefined ? null : JSON.stringify(job.tags)), oid.text)}::text[]::jsonb[],
+      ${column((job) => job.meta ?? null, oid.text)}::text[]::jsonb[],
+      ${column((job) => job.partitionKey ?? null, oid.text)}::text[],
+      ${column((job) => job.scheduledFor ?? null, oid.timestamptz)}::timestamptz[]
     ) WITH ORDINALITY AS job
-      (worker, queue, args, priority, max_attempts, run_at, delay_millis, tags, meta, partition_key, position)
+      (worker, queue, args, priority, max_attempts, run_at, delay_millis, tags, meta, partition_key, scheduled_for,
+        position)
     CROSS JOIN LATERAL (
       SELECT greatest(
         coalesce(job.run_at, ${now} + job.delay_millis * interval '1 millisecond')::timestamptz(3),

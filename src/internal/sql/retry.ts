@@ -10,7 +10,7 @@ export type Retried =
   | { readonly _tag: "NotFound" }
 
 const columns =
-  "id, inserted_at, claimed_at, priority, attempt, snoozes, queue, worker, args, errors, meta, tags, partition_key"
+  "id, inserted_at, claimed_at, priority, attempt, snoozes, queue, worker, args, errors, meta, tags, partition_key, scheduled_for"
 
 /**
  * Makes a finished, scheduled or retryable job available now, with room for one attempt more.

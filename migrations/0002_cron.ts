@@ -1,0 +1,67 @@
+/**
+ * Cron entries, their ledger of ticks, the leases of leaders, and the instant for which a job was scheduled.
+ */
+
+/** The statements, in order, for the given schema; its name is a checked identifier. */
+export const statements = (schema: string): ReadonlyArray<string> => {
+  const s = `"${schema}"`
+  return [
+    `ALTER TABLE ${s}.jobs ADD COLUMN scheduled_for timestamptz(3)`,
+    `ALTER TABLE ${s}.jobs_archive ADD COLUMN scheduled_for timestamptz(3)`,
+    `CREATE OR REPLACE VIEW ${s}.all_jobs AS
+SELECT id, worker, queue, state, priority, attempt, max_attempts, epoch, claimed_by, run_at, inserted_at, claimed_at,
+  cancel_requested_at, NULL::timestamptz(3) AS finished_at, progress, snoozes, args, NULL::jsonb AS result, errors,
+  meta, tags, partition_key, cancel_reason, scheduled_for
+FROM ${s}.jobs
+UNION ALL
+SELECT id, worker, queue, state, priority, attempt, max_attempts, epoch, claimed_by, run_at, inserted_at, claimed_at,
+  cancel_requested_at, finished_at, progress, snoozes, args, result, errors,
+  meta, tags, partition_key, cancel_reason, scheduled_for
+FROM ${s}.jobs_archive`,
+    `CREATE TABLE ${s}.cron (
+  name text PRIMARY KEY,
+  source text NOT NULL,
+  expression text NOT NULL,
+  timezone text NOT NULL,
+  on_gap text,
+  on_overlap text,
+  worker text NOT NULL,
+  queue text NOT NULL,
+  args jsonb NOT NULL,
+  priority smallint NOT NULL,
+  max_attempts smallint NOT NULL,
+  tags text[],
+  meta jsonb,
+  partition_key text,
+  catch_up jsonb NOT NULL,
+  overlap text NOT NULL,
+  jitter_millis integer NOT NULL DEFAULT 0,
+  last_tick timestamptz(3) NOT NULL,
+  next_tick timestamptz(3),
+  paused_at timestamptz(3),
+  problem text,
+  inserted_at timestamptz(3) NOT NULL,
+  updated_at timestamptz(3) NOT NULL,
+  CONSTRAINT cron_source CHECK (source IN ('code', 'database')),
+  CONSTRAINT cron_overlap CHECK (overlap IN ('allow', 'skip', 'queueOne', 'cancelRunning'))
+)`,
+    `COMMENT ON COLUMN ${s}.cron.last_tick IS 'Ticks up to here have been dealt with.'`,
+    `CREATE INDEX cron_next ON ${s}.cron (next_tick) WHERE paused_at IS NULL`,
+    `CREATE TABLE ${s}.cron_ticks (
+  name text NOT NULL,
+  tick timestamptz(3) NOT NULL,
+  outcome text NOT NULL,
+  job_id bigint,
+  inserted_at timestamptz(3) NOT NULL,
+  PRIMARY KEY (name, tick),
+  CONSTRAINT cron_ticks_outcome CHECK (outcome IN ('inserted', 'skipped'))
+)`,
+    `CREATE TABLE ${s}.leaders (
+  name text PRIMARY KEY,
+  node integer NOT NULL,
+  term bigint NOT NULL,
+  expires_at timestamptz(3) NOT NULL
+) WITH (fillfactor = 50)`,
+    `COMMENT ON TABLE ${s}.leaders IS 'Who does a shared chore; an optimisation, never a guard.'`
+  ]
+}
