@@ -24,7 +24,7 @@ import { Heartbeat } from "./Heartbeat.ts"
 import { forever, pause } from "./internal/loop.ts"
 import { promoteLimit } from "./internal/sql/promote.ts"
 import { JobStore } from "./JobStore.ts"
-import { type Hint, Notifier } from "./Notifier.ts"
+import { dueHorizonMillis, type Hint, Notifier } from "./Notifier.ts"
 import { Queues } from "./Queues.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
 import { Workers } from "./Workers.ts"
@@ -60,6 +60,7 @@ export const layer: Layer.Layer<
     const look = Latch.makeUnsafe(true)
     const patience = Duration.toMillis(config.queryTimeout)
     let lookAt = 0
+    let sweepAt = 0
 
     const monotonic = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
     const wake = (queue: string): void => {
@@ -99,6 +100,8 @@ export const layer: Layer.Layer<
       }
       const claimed = exit.value
       executor.start(claimed, node)
+      // A request to cancel one of them is found by then, should its notification be lost.
+      if (claimed.length > 0) lookIn(Duration.toMillis(config.pollInterval))
       const bounded = able.some((worker) => worker.room < limit)
       return claimed.length > 0 && (claimed.length === limit || bounded)
     })
@@ -126,11 +129,7 @@ export const layer: Layer.Layer<
         yield* FiberMap.remove(loops, name)
       }
       for (const name of queues.names()) {
-        const known = appetites.get(name)
-        if (known !== undefined) {
-          known.latch.openUnsafe()
-          continue
-        }
+        if (appetites.has(name)) continue
         const appetite: Appetite = { latch: Latch.makeUnsafe(true), full: false }
         appetites.set(name, appetite)
         yield* FiberMap.run(loops, name, serve(name, appetite))
@@ -145,7 +144,8 @@ export const layer: Layer.Layer<
       const found = yield* store.promote({ id: heartbeat.current() ?? 0, queues: queues.names() })
       queues.apply(found.queues)
       yield* follow
-      if (found.deadNodes) {
+      if (found.deadNodes || monotonic() >= sweepAt) {
+        sweepAt = monotonic() + Duration.toMillis(config.leaseTtl)
         const rescued = yield* heartbeat.rescue
         if (rescued.length > 0) lookIn(0)
       }
@@ -154,8 +154,11 @@ export const layer: Layer.Layer<
       return found
     })
     const interval = (): number =>
-      Duration.toMillis(
-        notifier.isListening() && executor.total() === 0 ? config.idlePollInterval : config.pollInterval
+      Math.min(
+        Duration.toMillis(
+          notifier.isListening() && executor.total() === 0 ? config.idlePollInterval : config.pollInterval
+        ),
+        dueHorizonMillis
       )
 
     executor.onFree((queue) => {
@@ -196,7 +199,9 @@ export const layer: Layer.Layer<
         const found = yield* lookOnce
         // Nodes that share a due instant spread out by some milliseconds instead of meeting on the same rows.
         const jitter = yield* Random.nextBetween(0.9, 1)
-        const next = found.promoted >= promoteLimit ? 0 : Math.ceil(found.nextDueMillis ?? Infinity)
+        const due = Math.ceil(found.nextDueMillis ?? Infinity)
+        // Due already: another node is promoting it, and may not run the queue that this one waits for.
+        const next = found.promoted >= promoteLimit ? 0 : due <= 0 ? contestedMillis : due
         lookIn(Math.min(next, interval() * jitter))
         while (true) {
           look.closeUnsafe()
@@ -210,6 +215,9 @@ export const layer: Layer.Layer<
 )
 
 // internal
+
+/** How soon to look again for due jobs that another transaction held locked. */
+const contestedMillis = 50
 
 interface Appetite {
   /** Open while there may be work. */

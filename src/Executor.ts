@@ -82,6 +82,7 @@ export const layer: Layer.Layer<
     const events = yield* Events
     const clock = yield* Clock.Clock
     const report = yield* makeReporter
+    const scope = yield* Effect.scope
     const fork = Effect.runForkWith(yield* Effect.context<never>())
     const running = new Set<Running>()
     const settling = new Set<Running>()
@@ -118,10 +119,10 @@ export const layer: Layer.Layer<
         outcome,
         endedAt: iso(),
         node: config.nodeName,
-        settled: (state) => {
+        settled: (state, taken) => {
           settling.delete(entry)
-          if (state === "discarded" && outcome._tag === "Discarded") {
-            fork(entry.worker.discarded(claimed.args, attempt, [...claimed.errors, outcome.failure].slice(-20)))
+          if (state === "discarded" && taken._tag === "Discarded") {
+            fork(entry.worker.discarded(claimed.args, attempt, [...claimed.errors, taken.failure].slice(-20)))
           }
         }
       })
@@ -240,13 +241,12 @@ export const layer: Layer.Layer<
     const within = (effect: Effect.Effect<void>, millis: number): Effect.Effect<unknown> =>
       Effect.timeoutOption(effect, Math.max(millis, 0))
 
-    // Workers that leave one after the other share one grace.
+    // Workers that leave one after the other share one grace, and none claims in the moment between two of them.
     let drainStarted = -Infinity
-    let drainEnded = -Infinity
     const drain = (name: string | undefined): Effect.Effect<void> =>
       Effect.gen(function* () {
         const now = monotonic()
-        if (draining++ === 0 && now - drainEnded > 1000) drainStarted = now
+        if (draining++ === 0) drainStarted = now
         yield* within(quiet(name), Duration.toMillis(config.shutdownGrace) - (now - drainStarted))
         for (const entry of matching(name)) interrupt(entry, "shutdown")
         yield* within(quiet(name), Duration.toMillis(config.interruptGrace))
@@ -260,11 +260,16 @@ export const layer: Layer.Layer<
         yield* within(settler.flushed, Duration.toMillis(config.queryTimeout))
       }).pipe(
         Effect.ensuring(
-          Effect.sync(() => {
-            draining--
-            drainEnded = monotonic()
-            if (isAccepting()) for (const callback of free) callback(undefined)
-          })
+          Effect.forkIn(
+            Effect.andThen(
+              Effect.sleep("1 second"),
+              Effect.sync(() => {
+                draining--
+                if (isAccepting()) for (const callback of free) callback(undefined)
+              })
+            ),
+            scope
+          )
         )
       )
     workers.onLeave(drain)
@@ -278,7 +283,11 @@ export const layer: Layer.Layer<
         workers: [...workers.all()].map((worker) => worker.name),
         queues: queues.names()
       }),
-      held: (node) => [...running, ...settling].filter((entry) => entry.node === node).map((entry) => entry.claimed.id),
+      // A stuck handler's job is settled: it may be anywhere by now, also lost in a claim's reply.
+      held: (node) =>
+        [...matching(undefined).filter((entry) => !entry.concluded), ...settling]
+          .filter((entry) => entry.node === node)
+          .map((entry) => entry.claimed.id),
       fence: (node) => {
         for (const entry of running) if (entry.node === node) interrupt(entry, "lease")
       },

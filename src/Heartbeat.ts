@@ -74,7 +74,8 @@ export const layer: Layer.Layer<Heartbeat, StorageFailure, JobStore | ShigotoCon
     const beat = Duration.toMillis(config.leaseBeat)
     // A renewal that is accepted late still counts from when it was sent; a tenth covers the drift of two clocks.
     const trust = ttl * 0.9
-    const reconcileGrace = Duration.toMillis(config.queryTimeout) * 1.5
+    // A claim is believed for one query timeout, and this question may be under way for another.
+    const reconcileGrace = Duration.toMillis(config.queryTimeout) * 2
     let body: Body | undefined
     let node: { readonly id: number; trustedUntil: number; trusted: boolean } | undefined
     /** How many more beats look for jobs that the node does not know it holds. */

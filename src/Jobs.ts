@@ -14,7 +14,7 @@ import type { Inserted as InsertedRow, NewJob } from "./internal/sql/enqueue.ts"
 import type { JobEvent } from "./JobEvent.ts"
 import { type JobId, type JobRow, type JobState, states } from "./JobRow.ts"
 import { JobStore } from "./JobStore.ts"
-import { type Hint, Notifier } from "./Notifier.ts"
+import { dueHorizonMillis, type Hint, Notifier } from "./Notifier.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
 import { InvalidFilter, JobNotFound, type StorageFailure } from "./ShigotoError.ts"
 
@@ -223,9 +223,6 @@ const inserted = (job: NewJob, row: InsertedRow): EnqueueResult => ({
     cancelReason: undefined
   }
 })
-
-/** Nodes look at due times by themselves at least this often; only nearer ones are worth a hint. */
-const dueHorizonMillis = 60_000
 
 /** One hint for each queue with work to do now, and one for the earliest of those due soon. */
 const hintsFor = (results: ReadonlyArray<EnqueueResult>): ReadonlyArray<Hint> => {

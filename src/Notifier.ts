@@ -4,9 +4,9 @@
  * A hint that is lost costs at most one poll. Hints to the own node need no database. Hints to others leave coalesced:
  * one statement carries all that came up while the one before was under way, each payload once.
  *
- * The listener has a connection of its own. It proves itself by a probe at the start and every 15 seconds: a
- * connection that is half open, or a pooler that never delivers, is found within three seconds, and the node polls
- * until a new connection has proved itself.
+ * The listener has a connection of its own. It proves itself by a probe at the start and as often as the lease is
+ * renewed: a connection that is half open is found at most three seconds after the next probe, and the node polls until
+ * a new connection has proved itself. Behind a pooler that never delivers it polls, and asks again now and then.
  */
 import { PgClient } from "@effect/sql-pg/PgClient"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
@@ -79,6 +79,7 @@ export const layer: Layer.Layer<Notifier, never, JobStore | PgClient | ShigotoCo
     const client = yield* PgClient
     const store = yield* JobStore
     const state = { listening: false }
+    let deaf = 0
     const connection = PgConnection.make({
       ...(config.listenUrl === undefined ? client.config : { ...client.config, ...noAddress, url: config.listenUrl }),
       applicationName: `shigoto-listener/${config.nodeName}`.slice(0, 63)
@@ -110,13 +111,19 @@ export const layer: Layer.Layer<Notifier, never, JobStore | PgClient | ShigotoCo
           while (yield* probe) {
             if (!state.listening) {
               state.listening = true
+              deaf = 0
               bus.wake({ _tag: "CatchUp" })
             }
-            yield* Effect.sleep("15 seconds")
+            yield* Effect.sleep(config.leaseBeat)
           }
-          yield* Effect.logWarning(
-            "Shigoto hears no notifications and polls instead. Behind a pooler in transaction mode, set ShigotoConfig.listenUrl to a direct URL, or listen to false."
-          )
+          if (state.listening) return yield* Effect.logDebug("Shigoto's listener hears nothing any more")
+          // Once: whoever runs behind a pooler on purpose does not want to read it each minute.
+          yield* deaf++ === 0
+            ? Effect.logWarning(
+                "Shigoto hears no notifications and polls instead. Behind a pooler in transaction mode, set ShigotoConfig.listenUrl to a direct URL, or listen to false."
+              )
+            : Effect.void
+          yield* Effect.sleep("30 seconds")
         })
         yield* Effect.raceFirst(receive, prove)
       })
@@ -149,6 +156,14 @@ const noAddress = { host: undefined, port: undefined, path: undefined, stream: u
 /** How long a sender waits after one statement before the next, in milliseconds: commits that notify are serialised. */
 const spacing = 5
 
+/**
+ * How far ahead a hint of a due job reaches, in milliseconds. Nodes look for due jobs by themselves at least this often,
+ * however long their poll interval is.
+ *
+ * @category constants
+ */
+export const dueHorizonMillis = 60_000
+
 function makeBus() {
   return Effect.gen(function* () {
     const config = yield* ShigotoConfig
@@ -167,16 +182,11 @@ function makeBus() {
       while (pending.size > 0) {
         const payloads = [...pending]
         pending = new Set()
-        yield* Effect.ignore(store.notify(payloads))
+        yield* Effect.exit(store.notify(payloads))
         yield* Effect.sleep(spacing)
       }
-    }).pipe(
-      Effect.ensuring(
-        Effect.sync(() => {
-          sending = false
-        })
-      )
-    )
+      sending = false
+    })
     const service = (isListening: () => boolean): Notifier["Service"] =>
       Notifier.of({
         wake,

@@ -34,8 +34,8 @@ export interface Ended {
   readonly endedAt: string
   /** The name of this node. */
   readonly node: string
-  /** Called once the database has said what became of it; `accepted` is the state that the job is in. */
-  readonly settled: (accepted: string | undefined) => void
+  /** Called once the database has said what became of it: the state that the job is in, and the outcome it took. */
+  readonly settled: (accepted: string | undefined, outcome: Outcome) => void
 }
 
 /**
@@ -89,7 +89,7 @@ export const layer: Layer.Layer<Settler, never, JobStore | Notifier | Events> = 
         return Effect.void
       }
       publish(events, ended, accepted)
-      ended.settled(accepted)
+      ended.settled(accepted, ended.outcome)
       return accepted === undefined ? Effect.void : follow(notifier, ended, accepted)
     }
     const send = Effect.fnUntraced(function* (batch: ReadonlyArray<Ended>) {
@@ -115,10 +115,18 @@ export const layer: Layer.Layer<Settler, never, JobStore | Notifier | Events> = 
       const [only, ...others] = batch
       if (only !== undefined && others.length === 0) {
         return only.outcome._tag === "Discarded" && only.outcome.failure.tag === "ResultEncodeError"
-          ? Effect.logError(`Shigoto could not settle job ${only.id} in any way: ${refusal}`)
+          ? Effect.andThen(
+              Effect.logError(`Shigoto could not settle job ${only.id} in any way: ${refusal}`),
+              Effect.sync(() => only.settled(undefined, only.outcome))
+            )
           : send([{ ...only, outcome: unstorable(refusal, only) }])
       }
       return Effect.forEach(batch, (ended) => send([ended]), { discard: true })
+    }
+    const rest = (): void => {
+      sending = false
+      for (const waiter of waiters) Deferred.doneUnsafe(waiter, Effect.void)
+      waiters = []
     }
     const flush = Effect.gen(function* () {
       while (pending.length > 0) {
@@ -126,15 +134,9 @@ export const layer: Layer.Layer<Settler, never, JobStore | Notifier | Events> = 
         pending = pending.slice(batchSize)
         yield* send(batch)
       }
-    }).pipe(
-      Effect.ensuring(
-        Effect.sync(() => {
-          sending = false
-          for (const waiter of waiters) Deferred.doneUnsafe(waiter, Effect.void)
-          waiters = []
-        })
-      )
-    )
+      // In the same turn as the look above: an outcome that comes later starts a flush of its own.
+      rest()
+    }).pipe(Effect.onError(() => Effect.sync(rest)))
     const fork = Effect.runForkWith(context)
     return Settler.of({
       settle: (ended) => {

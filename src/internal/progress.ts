@@ -16,16 +16,11 @@ export const makeReporter = Effect.gen(function* () {
     while (pending.size > 0) {
       const reports = [...pending.values()]
       pending = new Map()
-      yield* Effect.ignore(store.progress(reports))
+      yield* Effect.exit(store.progress(reports))
       yield* Effect.sleep("500 millis")
     }
-  }).pipe(
-    Effect.ensuring(
-      Effect.sync(() => {
-        writing = false
-      })
-    )
-  )
+    writing = false
+  })
 
   return (attempt: Attempt, percent: number): Effect.Effect<void> =>
     Effect.suspend(() => {

@@ -34,8 +34,8 @@ export const cancel = Effect.fnUntraced(function* (db: Db, id: JobId, reason: st
       RETURNING j.*
     ),
     archived AS (
-      INSERT INTO ${db.archive} (${archived}, finished_at, state, errors, cancel_reason)
-      SELECT ${archived}, ${now}, 'cancelled', gone.errors, ${why}::text
+      INSERT INTO ${db.archive} (${archived}, epoch, finished_at, state, errors, cancel_reason)
+      SELECT ${archived}, gone.epoch, ${now}, 'cancelled', gone.errors, ${why}::text
       FROM gone
       WHERE 'cancelled' = ANY(${array(keptStates(db), oid.text)}::text[])
     ),

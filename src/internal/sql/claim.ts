@@ -67,6 +67,17 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
           AND q.node IN ('', ${request.nodeName})
           AND q.paused_at IS NOT NULL
       )
+      AND NOT EXISTS (
+        SELECT FROM ${db.queues} AS q
+        WHERE q.name = ${request.queue}
+          AND q.removed_at IS NOT NULL
+          AND (q.node = ${request.nodeName} OR (q.node = '' AND NOT EXISTS (
+            SELECT FROM ${db.queues} AS own
+            WHERE own.name = q.name
+              AND own.node = ${request.nodeName}
+              AND own.concurrency IS NOT NULL
+          )))
+      )
     ORDER BY j.rank, j.run_at, j.id
     LIMIT ${request.limit}::integer
     FOR UPDATE OF j SKIP LOCKED`

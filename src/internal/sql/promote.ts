@@ -8,7 +8,7 @@ export interface Look {
   readonly promoted: number
   /** Those of the node's queues that have an available job. */
   readonly ready: ReadonlyArray<string>
-  /** Milliseconds until the next scheduled or retryable job is due; undefined where there is none. */
+  /** Milliseconds until the next job is due, at most 0 for one that another transaction holds; undefined for none. */
   readonly nextDueMillis: number | undefined
   /** Whether a node's lease has run out. */
   readonly deadNodes: boolean
@@ -78,7 +78,7 @@ export const promote = Effect.fnUntraced(function* (
         SELECT extract(epoch FROM min(run_at) - ${now})::float8 * 1000
         FROM ${db.jobs}
         WHERE state IN ('scheduled', 'retryable')
-          AND run_at > ${now}
+          AND id NOT IN (SELECT id FROM due)
       ) AS next_due_millis,
       EXISTS (SELECT FROM ${db.nodes} WHERE expires_at <= ${now}) AS dead_nodes,
       EXISTS (

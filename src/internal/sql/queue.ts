@@ -12,7 +12,11 @@ export interface QueueChange {
   readonly removed?: boolean
 }
 
-/** Stores a change; doing so twice is doing it once. */
+/**
+ * Stores a change; doing so twice is doing it once.
+ *
+ * A removal everywhere also takes back what was asked for single nodes: else those would go on.
+ */
 export const change = Effect.fnUntraced(function* (db: Db, wish: QueueChange) {
   const { sql } = db
   const now = yield* db.now
@@ -23,6 +27,12 @@ export const change = Effect.fnUntraced(function* (db: Db, wish: QueueChange) {
         ? sql`coalesce(q.${sql(column)}, ${now})`
         : sql`NULL::timestamptz(3)`
   yield* db.statement(sql`
+    WITH forgotten AS (
+      DELETE FROM ${db.queues}
+      WHERE ${wish.removed === true && wish.node === ""}::boolean
+        AND name = ${wish.name}
+        AND node <> ''
+    )
     INSERT INTO ${db.queues} AS q (name, node, concurrency, paused_at, removed_at, updated_at)
     VALUES (
       ${wish.name}, ${wish.node}, ${wish.concurrency ?? null}::integer,

@@ -27,6 +27,8 @@ export const rescueLimit = 500
  * holder's outcome is refused; the attempt stays counted. After a first crash the job is due at once; when the attempt
  * before this one crashed too it waits as after any failure, so that a job that kills its process does not meet the
  * same neighbours again and again. Rows are locked in the order of their ids, skipping those being settled.
+ *
+ * A node without a row is dead too: a claim that was sent while the lease was live may commit after the row was swept.
  */
 export const rescue = Effect.fnUntraced(function* (db: Db, by: string) {
   const { sql } = db
@@ -42,7 +44,7 @@ export const rescue = Effect.fnUntraced(function* (db: Db, by: string) {
     readonly failure: string
   }>`
     WITH lost AS MATERIALIZED (
-      SELECT j.id, n.name AS node,
+      SELECT j.id, coalesce(n.name, 'gone') AS node,
         j.cancel_requested_at IS NOT NULL AS cancelled,
         j.attempt >= j.max_attempts AS exhausted,
         coalesce(j.errors -> -1 ->> 'tag' = 'LeaseExpired', false)
@@ -52,13 +54,14 @@ export const rescue = Effect.fnUntraced(function* (db: Db, by: string) {
           'at', to_char(${now} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
           'node', ${by}::text,
           'tag', 'LeaseExpired',
-          'message', 'The lease of node ' || n.name || ' (' || n.id || ') expired while it ran this attempt.'
+          'message',
+          'The lease of node ' || coalesce(n.name, 'gone') || ' (' || j.claimed_by || ') expired while it ran this attempt.'
         ) AS failure
       FROM ${db.jobs} AS j
-      JOIN ${db.nodes} AS n
+      LEFT JOIN ${db.nodes} AS n
         ON n.id = j.claimed_by
       WHERE j.state = 'executing'
-        AND n.expires_at <= ${now}
+        AND (n.id IS NULL OR n.expires_at <= ${now})
       ORDER BY j.id
       LIMIT ${sql.literal(String(rescueLimit))}
       FOR UPDATE OF j SKIP LOCKED
@@ -73,8 +76,8 @@ export const rescue = Effect.fnUntraced(function* (db: Db, by: string) {
         CASE WHEN lost.cancelled THEN 'cancelled' ELSE 'discarded' END AS final
     ),
     archived AS (
-      INSERT INTO ${db.archive} (${archived}, finished_at, state, errors, cancel_reason)
-      SELECT ${archived}, ${now}, gone.final,
+      INSERT INTO ${db.archive} (${archived}, epoch, finished_at, state, errors, cancel_reason)
+      SELECT ${archived}, gone.epoch + 1, ${now}, gone.final,
         ${appendFailure(db, "gone.errors", "gone.failure")},
         gone.cancel_reason
       FROM gone

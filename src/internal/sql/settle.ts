@@ -39,9 +39,9 @@ export const appendFailure = (db: Db, failures: "j.errors" | "gone.errors", fail
     END`
 }
 
-/** The columns that a job takes into the archive, in the archive's words. */
+/** The columns that a job takes into the archive as they are. */
 export const archivedColumns =
-  "id, run_at, inserted_at, claimed_at, cancel_requested_at, epoch, claimed_by, priority, attempt, max_attempts, progress, snoozes, queue, worker, args, meta, tags, partition_key, scheduled_for"
+  "id, run_at, inserted_at, claimed_at, cancel_requested_at, claimed_by, priority, attempt, max_attempts, progress, snoozes, queue, worker, args, meta, tags, partition_key, scheduled_for"
 
 /**
  * Settles attempts, and says of each what became of it, in the order given.
@@ -118,8 +118,8 @@ const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Se
         outcome.result, outcome.failure, outcome.reason
     ),
     archived AS (
-      INSERT INTO ${db.archive} (${archived}, finished_at, state, result, errors, cancel_reason)
-      SELECT ${archived}, ${now}, gone.final, gone.result,
+      INSERT INTO ${db.archive} (${archived}, epoch, finished_at, state, result, errors, cancel_reason)
+      SELECT ${archived}, gone.epoch, ${now}, gone.final, gone.result,
         ${appendFailure(db, "gone.errors", "gone.failure")},
         coalesce(gone.cancel_reason, gone.reason)
       FROM gone
