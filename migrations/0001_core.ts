@@ -257,6 +257,8 @@ BEGIN
   END LOOP;
   lower := greatest(lower, date_bin(width, moment, timestamptz '2000-01-03'));
   WHILE retention > interval '0' AND lower < moment + 2 * width LOOP
+    -- An insert under way may have chosen the default partition for a row that the new one is about to claim.
+    LOCK TABLE "${schema}".jobs_archive IN SHARE MODE;
     upper := date_bin(width, lower, timestamptz '2000-01-03') + width;
     child := format('%s_%s', parent, to_char(lower, 'YYYYMMDD"t"HH24MI'));
     EXECUTE format('CREATE TABLE %I.%I (LIKE %I.%I INCLUDING ALL)', '${schema}', child, '${schema}', parent);
