@@ -173,8 +173,15 @@ BEGIN
   IF due > '9999-12-31' THEN
     RAISE EXCEPTION 'shigoto.enqueue: run_at % lies after the year 9999', due USING ERRCODE = '22023';
   END IF;
+  IF (SELECT count(DISTINCT tag) <> count(*) FROM unnest(enqueue.tags) AS tag) THEN
+    RAISE EXCEPTION 'shigoto.enqueue: a tag is there twice' USING ERRCODE = '22023';
+  END IF;
   IF jsonb_typeof(enqueue.meta) <> 'object' THEN
     RAISE EXCEPTION 'shigoto.enqueue: meta is no JSON object' USING ERRCODE = '22023';
+  END IF;
+  IF octet_length(enqueue.meta::text) > 65536 THEN
+    RAISE EXCEPTION 'shigoto.enqueue: meta has % bytes, the limit is 65536', octet_length(enqueue.meta::text)
+      USING ERRCODE = '22023';
   END IF;
   INSERT INTO "${schema}".jobs
     (state, worker, queue, args, priority, max_attempts, run_at, inserted_at, tags, meta, partition_key)
@@ -250,9 +257,13 @@ BEGIN
   END LOOP;
   lower := greatest(lower, date_bin(width, moment, timestamptz '2000-01-03'));
   WHILE retention > interval '0' AND lower < moment + 2 * width LOOP
+    -- An insert under way may have chosen the default partition for a row that the new one is about to claim.
+    LOCK TABLE "${schema}".jobs_archive IN SHARE MODE;
     upper := date_bin(width, lower, timestamptz '2000-01-03') + width;
     child := format('%s_%s', parent, to_char(lower, 'YYYYMMDD"t"HH24MI'));
     EXECUTE format('CREATE TABLE %I.%I (LIKE %I.%I INCLUDING ALL)', '${schema}', child, '${schema}', parent);
+    -- Settles that fill the default partition meanwhile would break the bounds of the new one.
+    EXECUTE format('LOCK TABLE %I.%I IN ACCESS EXCLUSIVE MODE', '${schema}', parent || '_default');
     EXECUTE format(
       'WITH moved AS (DELETE FROM %I.%I WHERE finished_at >= $1 AND finished_at < $2 RETURNING *)
        INSERT INTO %I.%I SELECT * FROM moved',
