@@ -22,6 +22,8 @@ import * as PubSub from "effect/PubSub"
 import * as Random from "effect/Random"
 import { Executor } from "./Executor.ts"
 import { Heartbeat } from "./Heartbeat.ts"
+import { spread } from "./internal/aftermath.ts"
+import { Events } from "./internal/events.ts"
 import { forever, pause } from "./internal/loop.ts"
 import { promoteLimit } from "./internal/sql/promote.ts"
 import { JobStore } from "./JobStore.ts"
@@ -58,7 +60,7 @@ export const Gate = Context.Reference<{
 export const layer: Layer.Layer<
   never,
   never,
-  Executor | Heartbeat | Workers | Queues | Notifier | JobStore | ShigotoConfig
+  Executor | Heartbeat | Workers | Queues | Notifier | JobStore | ShigotoConfig | Events
 > = Layer.effectDiscard(
   Effect.gen(function* () {
     const config = yield* ShigotoConfig
@@ -68,6 +70,7 @@ export const layer: Layer.Layer<
     const workers = yield* Workers
     const queues = yield* Queues
     const notifier = yield* Notifier
+    const events = yield* Events
     const clock = yield* Clock.Clock
     const gate = yield* Gate
     const loops = yield* FiberMap.make<string>()
@@ -76,6 +79,7 @@ export const layer: Layer.Layer<
     const patience = Duration.toMillis(config.queryTimeout)
     let lookAt = 0
     let sweepAt = 0
+    let sweepFrom = 0
 
     const monotonic = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
     const wake = (queue: string): void => {
@@ -164,6 +168,9 @@ export const layer: Layer.Layer<
         sweepAt = monotonic() + Duration.toMillis(config.leaseTtl)
         const rescued = yield* heartbeat.rescue
         if (rescued.length > 0) lookIn(0)
+        const swept = yield* store.sweepBlocked(sweepFrom)
+        sweepFrom = swept.next
+        yield* spread(events, notifier, swept.aftermath)
       }
       if (found.cancels) yield* cancelRequested
       for (const queue of found.ready) wake(queue)

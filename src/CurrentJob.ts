@@ -5,6 +5,7 @@ import * as Context from "effect/Context"
 import type * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import { shown } from "./internal/names.ts"
+import type { BatchId, Dependency } from "./internal/newJob.ts"
 import type { AttemptFailure, JobId } from "./JobRow.ts"
 
 /**
@@ -32,6 +33,10 @@ export interface Attempt {
   /** When the job was first due: a cron job's tick, a delay's end, else when it was enqueued. */
   readonly scheduledFor: DateTime.Utc
   readonly insertedAt: DateTime.Utc
+  /** The batch or flow that it is a member of. */
+  readonly batch: BatchId | undefined
+  /** The jobs that it waited for, by id, with their encoded results. */
+  readonly dependencies: ReadonlyMap<JobId, Dependency>
 }
 
 /**

@@ -21,8 +21,10 @@ import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import type { Attempt } from "./CurrentJob.ts"
 import { Heartbeat } from "./Heartbeat.ts"
+import { FlowRegistry } from "./internal/flowRegistry.ts"
 import { Events } from "./internal/events.ts"
 import { forever } from "./internal/loop.ts"
+import { link } from "./internal/newJob.ts"
 import { makeReporter } from "./internal/progress.ts"
 import type { Claimed } from "./internal/sql/claim.ts"
 import type { JobId } from "./JobRow.ts"
@@ -70,7 +72,7 @@ export class Executor extends Context.Service<
 export const layer: Layer.Layer<
   Executor,
   never,
-  Workers | Settler | Heartbeat | Queues | JobStore | ShigotoConfig | Events
+  Workers | Settler | Heartbeat | Queues | JobStore | ShigotoConfig | Events | FlowRegistry
 > = Layer.effect(
   Executor,
   Effect.gen(function* () {
@@ -80,6 +82,7 @@ export const layer: Layer.Layer<
     const heartbeat = yield* Heartbeat
     const queues = yield* Queues
     const events = yield* Events
+    const flows = yield* FlowRegistry
     const clock = yield* Clock.Clock
     const report = yield* makeReporter
     const scope = yield* Effect.scope
@@ -111,6 +114,7 @@ export const layer: Layer.Layer<
       })
       settling.add(entry)
       settler.settle({
+        linked: isMarked(claimed.links),
         id: claimed.id,
         worker: claimed.worker,
         queue: claimed.queue,
@@ -158,6 +162,7 @@ export const layer: Layer.Layer<
       if (worker === undefined || !isAccepting()) {
         settler.settle({
           ...claimed,
+          linked: isMarked(claimed.links),
           outcome: { _tag: "Released" },
           endedAt: iso(),
           node: config.nodeName,
@@ -177,7 +182,9 @@ export const layer: Layer.Layer<
         queue: claimed.queue,
         attempt: claimed.attempt
       })
-      entry.fiber = fork(worker.run(claimed.args, { ...attempt, progress: (percent) => report(attempt, percent) }), {
+      const args = claimed.flow === undefined ? Effect.succeed(claimed.args) : flows.argsOf(claimed.flow, attempt)
+      const reporting = { ...attempt, progress: (percent: number) => report(attempt, percent) }
+      entry.fiber = fork(Effect.flatMap(args, (given) => worker.run(given, reporting)))
         uninterruptible: true
       })
       entry.fiber.addObserver((exit) => ended(entry, exit))
@@ -337,6 +344,9 @@ interface Running {
   cancel?: { readonly reason?: string }
 }
 
+/** Whether its end concerns other jobs or a batch, as far as its claim could tell. */
+const isMarked = (links: number): boolean => (links & (link.awaited | link.member)) !== 0
+
 const count = (counts: Map<string, number>, key: string, change: 1 | -1): void => {
   const next = (counts.get(key) ?? 0) + change
   if (next === 0) counts.delete(key)
@@ -357,7 +367,9 @@ const attemptOf = (claimed: Claimed): Attempt => ({
   partitionKey: claimed.partitionKey,
   snoozes: claimed.snoozes,
   scheduledFor: DateTime.fromDateUnsafe(claimed.scheduledFor ?? claimed.insertedAt),
-  insertedAt: DateTime.fromDateUnsafe(claimed.insertedAt)
+  insertedAt: DateTime.fromDateUnsafe(claimed.insertedAt),
+  batch: claimed.batch,
+  dependencies: new Map(claimed.dependencies.map((dependency) => [dependency.id, dependency]))
 })
 
 const timedOut = (worker: Worker): Exit.Exit<never, AttemptTimeout> =>

@@ -184,8 +184,9 @@ export const layer: Layer.Layer<Heartbeat, StorageFailure, JobStore | ShigotoCon
       rescue: Effect.gen(function* () {
         const all: Array<Rescued> = []
         while (true) {
-          const rescued = yield* store.rescue(config.nodeName)
+          const { aftermath, rescued } = yield* store.rescue(config.nodeName)
           for (const job of rescued) announce(events, job)
+          yield* spread(events, notifier, aftermath)
           all.push(...rescued)
           if (rescued.length < rescueLimit) break
         }

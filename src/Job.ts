@@ -14,9 +14,9 @@ import type * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type { Attempt, CurrentJob } from "./CurrentJob.ts"
-import { checkOptions, checkWorker, prepare, type Refusal } from "./internal/enqueueing.ts"
+import { checkOptions, checkWorker, type DependsOn, prepare, type Refusal } from "./internal/enqueueing.ts"
 import { shown } from "./internal/names.ts"
-import type { NewJob } from "./internal/sql/enqueue.ts"
+import type { BatchId, NewJob } from "./internal/newJob.ts"
 import { argsProblem, makeWorker, type Options, unreadableArgs } from "./internal/worker.ts"
 import type { AttemptFailure } from "./JobRow.ts"
 import { type EnqueueResult, Jobs } from "./Jobs.ts"
@@ -57,6 +57,14 @@ export interface EnqueueOptions {
   readonly meta?: Readonly<Record<string, unknown>> | undefined
   /** The tenant, customer or resource that it belongs to. Defaults to none. */
   readonly partitionKey?: string | undefined
+  /**
+   * Jobs that must have ended before it runs; at most 10,000, each once. When one of them is discarded or cancelled it
+   * is cancelled too, or as `onFailure` says: `run` lets it run all the same, `hold` keeps it blocked until that job
+   * has succeeded on a retry or this one is retried. Defaults to none.
+   */
+  readonly dependsOn?: ReadonlyArray<DependsOn> | undefined
+  /** The open batch that it becomes a member of. Defaults to none. */
+  readonly batch?: BatchId | undefined
 }
 
 /**

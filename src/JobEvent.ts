@@ -2,6 +2,7 @@
  * What happens to jobs, as data: each event is published after the database has accepted it, on the node that did it.
  */
 import type * as DateTime from "effect/DateTime"
+import type { BatchSummary } from "./internal/newJob.ts"
 import type { AttemptFailure, JobId, JobState } from "./JobRow.ts"
 
 /**
@@ -40,6 +41,11 @@ export type JobEvent =
   | (JobRef & { readonly _tag: "Snoozed"; readonly attempt: number; readonly delayMillis: number })
   | (JobRef & { readonly _tag: "Released"; readonly attempt: number })
   | (JobRef & { readonly _tag: "Retried" })
+  /** It waits for the jobs that its handler has just added. */
+  | (JobRef & { readonly _tag: "Blocked"; readonly attempt: number })
+  /** It waits for no other job any more. */
+  | (JobRef & { readonly _tag: "Unblocked"; readonly state: JobState })
+  | { readonly _tag: "BatchFinished"; readonly batch: BatchSummary }
   | (JobRef & { readonly _tag: "Rescued"; readonly attempt: number; readonly state: JobState; readonly node: string })
   | (JobRef & { readonly _tag: "LeaseLost"; readonly attempt: number })
   | (JobRef & { readonly _tag: "Stuck"; readonly attempt: number })

@@ -11,10 +11,14 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { SqlError } from "effect/sql/SqlError"
+import * as batch from "./internal/sql/batch.ts"
 import * as cancel from "./internal/sql/cancel.ts"
 import * as claim from "./internal/sql/claim.ts"
+import * as compose from "./internal/sql/compose.ts"
+import * as conclude from "./internal/sql/conclude.ts"
 import * as cron from "./internal/sql/cron.ts"
 import * as database from "./internal/sql/db.ts"
+import * as depend from "./internal/sql/depend.ts"
 import * as enqueue from "./internal/sql/enqueue.ts"
 import * as inspect from "./internal/sql/inspect.ts"
 import * as node from "./internal/sql/node.ts"
@@ -25,9 +29,10 @@ import * as rescue from "./internal/sql/rescue.ts"
 import * as retry from "./internal/sql/retry.ts"
 import * as settle from "./internal/sql/settle.ts"
 import { autonomous, classify, retryRaces } from "./internal/sql/statement.ts"
+import type { Aftermath, BatchId } from "./internal/newJob.ts"
 import type { JobId, JobRow, JobState } from "./JobRow.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
-import { type StorageFailure, StorageUnavailable } from "./ShigotoError.ts"
+import { type CompositionError, type StorageFailure, StorageUnavailable } from "./ShigotoError.ts"
 
 /**
  * The most rows that one insert statement carries.
@@ -66,7 +71,42 @@ export class JobStore extends Context.Service<
     /** Ends attempts, each fenced by its epoch. */
     readonly settle: (
       settlements: ReadonlyArray<settle.Settlement>
-    ) => Effect.Effect<ReadonlyArray<settle.Verdict>, StorageFailure>
+    ) => Effect.Effect<
+      { readonly verdicts: ReadonlyArray<settle.Verdict>; readonly aftermath: Aftermath },
+      StorageFailure
+    >
+    /** Inserts jobs that are tied to others or to batches, and creates a batch for them where one is given. */
+    readonly compose: (
+      jobs: ReadonlyArray<enqueue.NewJob>,
+      batch?: batch.NewBatch
+    ) => Effect.Effect<compose.Composed, CompositionError | StorageFailure>
+    /** Closes a batch. */
+    readonly sealBatch: (id: BatchId) => Effect.Effect<Aftermath, CompositionError | StorageFailure>
+    /** One batch. */
+    readonly getBatch: (id: BatchId) => Effect.Effect<batch.BatchRow | undefined, StorageFailure>
+    /** A page of a batch's members. */
+    readonly batchMembers: (page: {
+      readonly batch: BatchId
+      readonly states: ReadonlyArray<JobState>
+      readonly after: number
+      readonly limit: number
+    }) => Effect.Effect<
+      ReadonlyArray<{
+        readonly id: JobId
+        readonly state: JobState
+        readonly step: string | undefined
+        readonly links: number
+      }>,
+      StorageFailure
+    >
+    /** The batches nested in one. */
+    readonly nestedBatches: (id: BatchId) => Effect.Effect<ReadonlyArray<BatchId>, StorageFailure>
+    /** Lets go of blocked jobs that nothing holds, should there be any among the first thousand after an id. */
+    readonly sweepBlocked: (
+      after: number
+    ) => Effect.Effect<{ readonly next: number; readonly aftermath: Aftermath }, StorageFailure>
+    /** Forgets edges and batches of jobs that are no more; says whether there may be more. */
+    readonly pruneComposition: Effect.Effect<boolean, StorageFailure>
     /** Makes a lease for a new incarnation of a node and returns its number. */
     readonly register: (node: {
       readonly name: string
@@ -85,7 +125,12 @@ export class JobStore extends Context.Service<
       readonly graceMillis: number
     }) => Effect.Effect<ReadonlyArray<JobId>, StorageFailure>
     /** Takes jobs away from dead nodes; at most 500 at a time. */
-    readonly rescue: (by: string) => Effect.Effect<ReadonlyArray<rescue.Rescued>, StorageFailure>
+    readonly rescue: (
+      by: string
+    ) => Effect.Effect<
+      { readonly rescued: ReadonlyArray<rescue.Rescued>; readonly aftermath: Aftermath },
+      StorageFailure
+    >
     /** Removes the rows of dead nodes that hold nothing. */
     readonly sweep: Effect.Effect<void, StorageFailure>
     /** Ends the lease of a node. */
@@ -176,6 +221,13 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
         Effect.flatMap(Effect.serviceOption(client.transactionService), (transaction) =>
           transaction._tag === "Some" ? told(operation)(effect) : retryRaces(told(operation)(effect))
         )
+    const composed =
+      (operation: string) =>
+      <A>(effect: Effect.Effect<A, CompositionError | SqlError>) =>
+        Effect.flatMap(Effect.serviceOption(client.transactionService), (transaction) => {
+          const classified = Effect.catchTag(effect, "SqlError", (error) => Effect.fail(classify(operation, error)))
+          return transaction._tag === "Some" ? classified : retryRaces(classified)
+        })
     const background =
       (operation: string) =>
       <A>(effect: Effect.Effect<A, SqlError>) =>
@@ -201,13 +253,25 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       afterCommit: (effect) => db.sql.afterCommit(effect),
       notify: (payloads) => background("notify")(inspect.notify(db, payloads)),
       promote: (options) => background("promote")(promote.promote(db, options)),
-      claim: (request) => background("claim")(db.statement(claim.claim(db, request))),
+      claim: (request) => background("claim")(claim.claim(db, request)),
       progress: (reports) => background("progress")(inspect.progress(db, reports)),
       settle: (settlements) => background("settle")(settle.settle(db, settlements)),
       register: (options) => background("register")(node.register(db, options)),
       renew: (options) => background("renew")(node.renew(db, options)),
       reconcile: (options) => background("reconcile")(node.reconcile(db, options)),
       rescue: (by) => background("rescue")(rescue.rescue(db, by)),
+      compose: (jobs, created) => composed("enqueue")(compose.compose(db, jobs, created)),
+      sealBatch: (id) => composed("seal")(compose.seal(db, id)),
+      getBatch: (id) => called("batch")(batch.get(db, id)),
+      batchMembers: (page) => called("batch")(batch.members(db, page)),
+      nestedBatches: (id) => called("batch")(batch.nested(db, id)),
+      sweepBlocked: (after) => background("sweep")(conclude.sweep(db, after)),
+      pruneComposition: background("prune")(
+        Effect.map(
+          Effect.all([depend.prune(db), batch.prune(db)]),
+          ([edges, batches]) => edges === 10_000 || batches === 1000
+        )
+      ),
       sweep: background("sweep")(node.sweep(db)),
       retire: (id) => background("retire")(node.retire(db, id)),
       cancel: (id, reason) => called("cancel")(cancel.cancel(db, id, reason)),

@@ -8,16 +8,18 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Stream from "effect/Stream"
+import { spread } from "./internal/aftermath.ts"
 import { Events } from "./internal/events.ts"
 import { sanitize } from "./internal/json.ts"
 import { nameProblem, shown } from "./internal/names.ts"
+import { isLinked, nothing } from "./internal/newJob.ts"
 import type { Inserted as InsertedRow, NewJob } from "./internal/sql/enqueue.ts"
 import type { JobEvent } from "./JobEvent.ts"
 import { type JobId, type JobRow, type JobState, states } from "./JobRow.ts"
 import { JobStore } from "./JobStore.ts"
 import { dueHorizonMillis, type Hint, Notifier } from "./Notifier.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
-import { InvalidFilter, JobNotFound, type StorageFailure } from "./ShigotoError.ts"
+import { type CompositionError, InvalidFilter, JobNotFound, type StorageFailure } from "./ShigotoError.ts"
 
 /**
  * What an enqueue did.
@@ -77,7 +79,9 @@ export class Jobs extends Context.Service<
   Jobs,
   {
     /** Stores prepared jobs; `Job.enqueue` and `Job.enqueueAll` are the doors to this. */
-    readonly insert: (jobs: ReadonlyArray<NewJob>) => Effect.Effect<ReadonlyArray<EnqueueResult>, StorageFailure>
+    readonly insert: (
+      jobs: ReadonlyArray<NewJob>
+    ) => Effect.Effect<ReadonlyArray<EnqueueResult>, CompositionError | StorageFailure>
     /** The largest encoded args, in bytes. */
     readonly maxArgsBytes: number
     /** The largest encoded result, in bytes. */
@@ -93,7 +97,10 @@ export class Jobs extends Context.Service<
     >
     /** Cancels a job: a waiting one at once, a running one by interrupting its handler wherever it runs. */
     readonly cancel: (id: JobId, reason?: string) => Effect.Effect<CancelResult, JobNotFound | StorageFailure>
-    /** Makes a finished, scheduled or retryable job available now, with room for one attempt more. */
+    /**
+     * Makes a finished, scheduled or retryable job available now, with room for one attempt more; also one that is
+     * held, whatever became of what it waited for. Jobs cancelled on its account wait for it again.
+     */
     readonly retry: (id: JobId) => Effect.Effect<RetryResult, JobNotFound | StorageFailure>
     /** What happens on this node from now on; a listener that falls 65,536 events behind loses the oldest. */
     readonly events: Stream.Stream<JobEvent>
@@ -114,7 +121,9 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
     const events = yield* Events
 
     const insert = Effect.fnUntraced(function* (jobs: ReadonlyArray<NewJob>) {
-      const rows = yield* store.insert(jobs)
+      const { aftermath, rows } = jobs.some(isLinked)
+        ? yield* store.compose(jobs)
+        : { rows: yield* store.insert(jobs), aftermath: nothing }
       const results = rows.map((row, i) => inserted(jobs[i] as NewJob, row)) // one row for each job, in its order
       yield* store.afterCommit(
         Effect.gen(function* () {
@@ -162,7 +171,10 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
       yield* store.afterCommit(
         Effect.suspend(() => {
           events.publish({ _tag: "Retried", id, worker: result.worker, queue: result.queue })
-          return notifier.send({ _tag: "Available", queue: result.queue })
+          return Effect.andThen(
+            notifier.send({ _tag: "Available", queue: result.queue }),
+            spread(events, notifier, result.aftermath)
+          )
         })
       )
       return { _tag: "Retried" } satisfies RetryResult
@@ -222,7 +234,7 @@ const inserted = (job: NewJob, row: InsertedRow): EnqueueResult => ({
     scheduledFor: DateTime.fromDateUnsafe(row.runAt),
     insertedAt: DateTime.fromDateUnsafe(row.insertedAt),
     claimedAt: undefined,
-    finishedAt: undefined,
+    finishedAt: row.state === "cancelled" ? DateTime.fromDateUnsafe(row.insertedAt) : undefined,
     cancelRequestedAt: undefined,
     cancelReason: undefined
   }
@@ -234,7 +246,7 @@ const hintsFor = (results: ReadonlyArray<EnqueueResult>, horizon: number): Reado
   let soonest = Infinity
   for (const { job } of results) {
     if (job.state === "available") queues.add(job.queue)
-    else soonest = Math.min(soonest, job.runAt.epochMilliseconds - job.insertedAt.epochMilliseconds)
+    else if (job.state === "scheduled") soonest = Math.min(soonest, job.runAt.epochMilliseconds - job.insertedAt.epochMilliseconds)
   }
   const hints: Array<Hint> = [...queues].map((queue) => ({ _tag: "Available", queue }))
   if (soonest <= horizon) hints.push({ _tag: "Due", inMillis: soonest })

@@ -6,14 +6,16 @@
  * | the attempt ended with | and | outcome |
  * |---|---|---|
  * | success | | completed, also when a cancel was asked for |
- * | snooze, failure, interruption | a cancel was asked for | cancelled |
+ * | snooze, wait, failure, interruption | a cancel was asked for | cancelled |
  * | `Job.cancel` | | cancelled |
  * | `Job.discard` | | discarded |
  * | snooze | | scheduled, attempt given back |
+ * | a wait for new jobs | | blocked, attempt given back |
  * | failure | attempts left and a delay | retryable |
  * | failure | no attempt left, or the schedule ended | discarded |
  * | interruption by the node | | available, attempt given back |
  */
+import type { NewJob, OnFailure } from "./internal/newJob.ts"
 import type { AttemptFailure } from "./JobRow.ts"
 
 /**
@@ -28,6 +30,7 @@ export type Ending =
       readonly result: string | undefined
     }
   | { readonly _tag: "Snoozed"; readonly delayMillis: number }
+  | ForkedEnding
   | { readonly _tag: "DiscardAsked"; readonly failure: AttemptFailure }
   | { readonly _tag: "CancelAsked"; readonly reason: string }
   | {
@@ -50,6 +53,20 @@ export type Outcome =
   | { readonly _tag: "Cancelled"; readonly reason: string | undefined; readonly failure: AttemptFailure | undefined }
   | { readonly _tag: "Snoozed"; readonly delayMillis: number }
   | { readonly _tag: "Released" }
+  | ForkedEnding
+
+/**
+ * The job waits for new jobs, and runs again once they have ended.
+ *
+ * @category models
+ */
+export interface ForkedEnding {
+  readonly _tag: "Forked"
+  /** What the job calls the group. */
+  readonly name: string
+  readonly onFailure: OnFailure
+  readonly children: ReadonlyArray<NewJob>
+}
 
 /**
  * Decides the outcome of an attempt.
@@ -74,6 +91,8 @@ export const decide = (
       return { _tag: "Discarded", failure: ending.failure }
     case "Snoozed":
       return job.cancel === undefined ? { _tag: "Snoozed", delayMillis: ending.delayMillis } : cancelled()
+    case "Forked":
+      return job.cancel === undefined ? ending : cancelled()
     case "Interrupted":
       return job.cancel === undefined ? { _tag: "Released" } : cancelled()
     case "Failed":

@@ -33,6 +33,7 @@ export const layer: Layer.Layer<never, never, JobStore | ShigotoConfig> = Layer.
       { discard: true }
     )
     const ticks = Effect.ignore(store.pruneTicks)
-    yield* forever("pruner", Effect.andThen(Effect.andThen(round, ticks), Effect.sleep(config.pruneInterval)))
+    const ties = Effect.ignore(Effect.repeat(store.pruneComposition, { while: (more) => more }))
+    yield* forever("pruner", Effect.andThen(Effect.andThen(round, Effect.andThen(ticks, ties)), Effect.sleep(config.pruneInterval)))
   })
 )

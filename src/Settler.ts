@@ -11,6 +11,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { Events } from "./internal/events.ts"
+import { spread } from "./internal/aftermath.ts"
 import { pause } from "./internal/loop.ts"
 import type { Verdict } from "./internal/sql/settle.ts"
 import type { JobId } from "./JobRow.ts"
@@ -28,6 +29,8 @@ export interface Ended {
   readonly worker: string
   readonly queue: string
   readonly epoch: number
+  /** Whether its claim said that its end concerns other jobs or a batch. */
+  readonly linked: boolean
   readonly attempt: number
   readonly outcome: Outcome
   /** When it ended, by this node's clock, as ISO 8601. */
@@ -98,9 +101,9 @@ export const layer: Layer.Layer<Settler, never, JobStore | Notifier | Events> = 
         if (exit._tag === "Success") {
           return yield* Effect.forEach(
             batch,
-            (ended, i) => conclude(ended, exit.value[i] ?? { _tag: "Pending" }, failures > 0),
+            (ended, i) => conclude(ended, exit.value.verdicts[i] ?? { _tag: "Pending" }, failures > 0),
             { discard: true }
-          )
+          ).pipe(Effect.andThen(spread(events, notifier, exit.value.aftermath)))
         }
         const refused = exit.cause.reasons.find((reason) => reason._tag === "Fail")
         if (refused?._tag === "Fail" && isDataError(refused.error.code))
@@ -217,6 +220,8 @@ const publish = (events: Events["Service"], ended: Ended, state: string | undefi
       return events.publish({ _tag: "Snoozed", ...ref, delayMillis: outcome.delayMillis })
     case "Released":
       return events.publish({ _tag: "Released", ...ref })
+    case "Forked":
+      return events.publish({ _tag: "Blocked", ...ref })
     case "Cancelled":
       return
   }

@@ -264,6 +264,63 @@ export class CronNotFound extends Schema.TaggedError<CronNotFound>("effect-shigo
 }) {}
 
 /**
+ * Jobs that a new one was to wait for do not exist, in any state, and never did; nothing was stored.
+ *
+ * @category errors
+ */
+export class MissingDependencies extends Schema.TaggedError<MissingDependencies>("effect-shigoto/MissingDependencies")(
+  "MissingDependencies",
+  { ids: Schema.Array(Schema.Int), message: Schema.String }
+) {}
+
+/**
+ * A list of dependencies cannot be used: no id, an id twice, a policy that there is not, or too many of them.
+ *
+ * @category errors
+ */
+export class InvalidDependencies extends Schema.TaggedError<InvalidDependencies>("effect-shigoto/InvalidDependencies")(
+  "InvalidDependencies",
+  { value: Schema.String, message: Schema.String, ...bulkIndex }
+) {}
+
+/**
+ * A batch was sealed and takes no more members; nothing was stored.
+ *
+ * @category errors
+ */
+export class BatchClosed extends Schema.TaggedError<BatchClosed>("effect-shigoto/BatchClosed")("BatchClosed", {
+  id: Schema.String,
+  message: Schema.String
+}) {}
+
+/**
+ * There is no batch, or flow, with this id.
+ *
+ * @category errors
+ */
+export class BatchNotFound extends Schema.TaggedError<BatchNotFound>("effect-shigoto/BatchNotFound")("BatchNotFound", {
+  id: Schema.String,
+  message: Schema.String
+}) {}
+
+/**
+ * A batch or flow cannot be named like this.
+ *
+ * @category errors
+ */
+export class InvalidBatch extends Schema.TaggedError<InvalidBatch>("effect-shigoto/InvalidBatch")("InvalidBatch", {
+  value: Schema.String,
+  message: Schema.String
+}) {}
+
+/**
+ * What ties a job to others, and the database did not find.
+ *
+ * @category errors
+ */
+export type CompositionError = MissingDependencies | BatchClosed | BatchNotFound
+
+/**
  * What keeps a job from being enqueued.
  *
  * @category errors
@@ -278,6 +335,8 @@ export type EnqueueError =
   | InvalidTags
   | InvalidMeta
   | InvalidPartitionKey
+  | InvalidDependencies
+  | CompositionError
   | StorageFailure
 
 /**
@@ -336,3 +395,14 @@ export class InvalidSnooze extends Schema.TaggedError<InvalidSnooze>("effect-shi
  * @category attempts
  */
 export type AttemptError = AttemptTimeout | AttemptDefect | ArgsDecodeError | ResultEncodeError | InvalidSnooze
+
+/**
+ * The args of a flow's node could not be computed from the results that it waited for.
+ *
+ * @category attempts
+ */
+export class FlowArgsError extends Schema.TaggedError<FlowArgsError>("effect-shigoto/FlowArgsError")("FlowArgsError", {
+  flow: Schema.String,
+  step: Schema.String,
+  message: Schema.String
+}) {}

@@ -1,11 +1,12 @@
 /**
- * What a handler may say instead of succeeding or failing: not yet, never, or called off.
+ * What a handler may say instead of succeeding or failing: not yet, never, called off, or after others.
  *
  * Each is a typed failure of the handler's effect, so it ends the handler at once and shows in its type.
  */
 import * as Data from "effect/Data"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type { NewJob, OnFailure } from "./internal/newJob.ts"
 
 /**
  * Asks for the job to run again later, without costing an attempt.
@@ -29,11 +30,23 @@ export class Discard extends Data.TaggedError("Discard")<{ readonly reason: stri
 export class Cancel extends Data.TaggedError("Cancel")<{ readonly reason: string }> {}
 
 /**
- * Any of the three.
+ * Asks for new jobs to be inserted, and for the job to wait until they have ended and then run again; no attempt is
+ * spent.
  *
  * @category models
  */
-export type Signal = Snooze | Discard | Cancel
+export class Fork extends Data.TaggedError("Fork")<{
+  readonly name: string
+  readonly onFailure: OnFailure
+  readonly children: ReadonlyArray<NewJob>
+}> {}
+
+/**
+ * Any of them.
+ *
+ * @category models
+ */
+export type Signal = Snooze | Discard | Cancel | Fork
 
 /**
  * Ends the attempt and schedules the job after a duration above zero and up to ten years; the attempt is given back.

@@ -5,8 +5,10 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import {
   ArgsTooLarge,
+  type CompositionError,
   type EnqueueError,
   InvalidArgs,
+  InvalidDependencies,
   InvalidMaxAttempts,
   InvalidMeta,
   InvalidPartitionKey,
@@ -18,7 +20,9 @@ import {
   type StorageFailure
 } from "../ShigotoError.ts"
 import { stringify } from "./json.ts"
+import type { JobId } from "../JobRow.ts"
 import { nameProblem, shown } from "./names.ts"
+import { type BatchId, type NewEdge, type OnFailure, onFailures } from "./newJob.ts"
 import type { NewJob } from "./sql/enqueue.ts"
 
 /** What a producer may say of a job beside its args. */
@@ -31,13 +35,21 @@ export interface Options {
   readonly tags?: ReadonlyArray<string> | undefined
   readonly meta?: Readonly<Record<string, unknown>> | undefined
   readonly partitionKey?: string | undefined
+  readonly dependsOn?: ReadonlyArray<DependsOn> | undefined
+  readonly batch?: BatchId | undefined
 }
 
+/** A job to wait for: its id, or its id with what happens when it fails. */
+export type DependsOn = JobId | { readonly id: JobId; readonly onFailure?: OnFailure | undefined }
+
 /** What keeps a job from being enqueued before the database is asked. */
-export type Refusal = Exclude<EnqueueError, StorageFailure>
+export type Refusal = Exclude<EnqueueError, StorageFailure | CompositionError>
 
 /** The most tags of a job. */
 export const maxTags = 100
+
+/** The most jobs that one waits for. */
+export const maxDependencies = 10_000
 
 /** The largest meta, in bytes. */
 export const maxMetaBytes = 64 * 1024
@@ -139,6 +151,8 @@ export const prepare = (
   if (refusal !== undefined) return Result.fail(refusal)
   const due = dueOf(options, index)
   if (Result.isFailure(due)) return Result.fail(due.failure)
+  const dependsOn = edgesOf(options.dependsOn, index)
+  if (Result.isFailure(dependsOn)) return Result.fail(dependsOn.failure)
   const meta = encodeMeta(options.meta, index)
   if (Result.isFailure(meta)) return Result.fail(meta.failure)
   const args = stringify(encoded, limits.maxArgsBytes)
@@ -174,7 +188,9 @@ export const prepare = (
     due: due.success,
     tags: options.tags === undefined || options.tags.length === 0 ? undefined : options.tags,
     meta: meta.success,
-    partitionKey: options.partitionKey
+    partitionKey: options.partitionKey,
+    dependsOn: dependsOn.success,
+    batch: options.batch
   })
 }
 
@@ -205,6 +221,32 @@ const checkTags = (
     if (tags.indexOf(tag) !== i) return refuse(tag, `${shown(tag)} is there twice`)
   }
   return undefined
+}
+
+const edgesOf = (
+  dependsOn: ReadonlyArray<DependsOn> | undefined,
+  index: { readonly index?: number }
+): Result.Result<ReadonlyArray<NewEdge> | undefined, InvalidDependencies> => {
+  const refuse = (value: unknown, why: string) =>
+    Result.fail(
+      new InvalidDependencies({ value: shown(value), message: `A job cannot depend on ${shown(value)}: ${why}.`, ...index })
+    )
+  if (dependsOn === undefined) return Result.succeed(undefined)
+  if (!Array.isArray(dependsOn)) return refuse(dependsOn, "it is no array of job ids")
+  if (dependsOn.length > maxDependencies) {
+    return refuse(dependsOn.length, `there are ${dependsOn.length} jobs, the limit is ${maxDependencies}`)
+  }
+  const seen = new Set<JobId>()
+  const edges: Array<NewEdge> = []
+  for (const one of dependsOn as ReadonlyArray<DependsOn | null>) {
+    const { id, onFailure = "cancel" } = typeof one === "object" && one !== null ? one : { id: one as JobId }
+    if (!(Number.isSafeInteger(id) && id > 0)) return refuse(id, "it is no job id")
+    if (!onFailures.includes(onFailure)) return refuse(onFailure, `the policies are ${onFailures.join(", ")}`)
+    if (seen.has(id)) return refuse(id, "it is there twice")
+    seen.add(id)
+    edges.push({ parent: { id }, onFailure })
+  }
+  return Result.succeed(edges.length === 0 ? undefined : edges)
 }
 
 const encodeMeta = (

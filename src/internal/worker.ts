@@ -22,7 +22,7 @@ import {
   InvalidSnooze,
   ResultEncodeError
 } from "../ShigotoError.ts"
-import { Cancel, Discard, Snooze } from "../Signal.ts"
+import { Cancel, Discard, Fork, Snooze } from "../Signal.ts"
 import type { Worker } from "../Workers.ts"
 import { failureOf } from "./failure.ts"
 import { describe, maxDepth, type Problem, sanitize, stringify } from "./json.ts"
@@ -154,6 +154,10 @@ export const makeWorker = Effect.fnUntraced(function* (
         }
         const signal = error.value
         if (signal instanceof Snooze) return yield* snoozed(signal, failed)
+        if (signal instanceof Fork) {
+          const { children, name, onFailure } = signal
+          return { _tag: "Forked", name, onFailure, children }
+        }
         if (signal instanceof Cancel) {
           return { _tag: "CancelAsked", reason: sanitize(signal.reason, 1000) }
         }

@@ -12,6 +12,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
     name: "words",
     files: [
       "src/JobRow.ts",
+      "src/internal/newJob.ts",
       "src/JobEvent.ts",
       "src/Outcome.ts",
       "src/Signal.ts",
@@ -29,6 +30,8 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
     name: "services",
     files: [
       "src/internal/events.ts",
+      "src/internal/aftermath.ts",
+      "src/internal/flowRegistry.ts",
       "src/internal/progress.ts",
       "src/internal/enqueueing.ts",
       "src/internal/failure.ts",

@@ -2,13 +2,23 @@
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import type { JobId, JobState } from "../../JobRow.ts"
+import type { Aftermath } from "../newJob.ts"
+import { archivedColumns, keptStates } from "./archive.ts"
+import { batchId } from "./batch.ts"
+import { conclude } from "./conclude.ts"
 import { array, type Db, oid } from "./db.ts"
 import { jobId } from "./row.ts"
-import { archivedColumns, keptStates } from "./settle.ts"
+import { autonomous } from "./statement.ts"
 
 /** What became of the wish to cancel one job. */
 export type Cancelled =
-  | { readonly _tag: "Cancelled"; readonly worker: string; readonly queue: string; readonly attempt: number }
+  | {
+      readonly _tag: "Cancelled"
+      readonly worker: string
+      readonly queue: string
+      readonly attempt: number
+      readonly aftermath: Aftermath
+    }
   | { readonly _tag: "Requested"; readonly node: number }
   | { readonly _tag: "Finished"; readonly state: JobState }
   | { readonly _tag: "NotFound" }
@@ -16,49 +26,8 @@ export type Cancelled =
   | { readonly _tag: "Moved" }
 
 /** Cancels one job, or asks its holder to. */
-export const cancel = Effect.fnUntraced(function* (db: Db, id: JobId, reason: string | undefined) {
-  const { sql } = db
-  const now = yield* db.now
-  const archived = sql.literal(archivedColumns)
-  const why = reason ?? null
-  const [met] = yield* db.statement(sql<{
-    readonly worker: string
-    readonly queue: string
-    readonly attempt: number
-    readonly claimed_by: number | null
-  }>`
-    WITH gone AS (
-      DELETE FROM ${db.jobs} AS j
-      WHERE j.id = ${id}::bigint
-        AND j.state IN ('scheduled', 'blocked', 'available', 'retryable')
-      RETURNING j.*
-    ),
-    archived AS (
-      INSERT INTO ${db.archive} (${archived}, epoch, finished_at, state, errors, cancel_reason)
-      SELECT ${archived}, gone.epoch, ${now}, 'cancelled', gone.errors, ${why}::text
-      FROM gone
-      WHERE 'cancelled' = ANY(${array(keptStates(db), oid.text)}::text[])
-    ),
-    asked AS (
-      UPDATE ${db.jobs} AS j
-      SET cancel_requested_at = coalesce(j.cancel_requested_at, ${now}),
-        cancel_reason = coalesce(j.cancel_reason, ${why}::text)
-      WHERE j.id = ${id}::bigint
-        AND j.state = 'executing'
-      RETURNING j.worker, j.queue, j.attempt, j.claimed_by
-    )
-    SELECT worker, queue, attempt, NULL::integer AS claimed_by
-    FROM gone
-    UNION ALL
-    SELECT worker, queue, attempt, claimed_by
-    FROM asked`)
-  if (met !== undefined) {
-    return met.claimed_by === null
-      ? ({ _tag: "Cancelled", worker: met.worker, queue: met.queue, attempt: met.attempt } satisfies Cancelled)
-      : ({ _tag: "Requested", node: met.claimed_by } satisfies Cancelled)
-  }
-  return yield* whereabouts(db, id)
-})
+export const cancel = (db: Db, id: JobId, reason: string | undefined): Effect.Effect<Cancelled, SqlError> =>
+  autonomous(db.sql, cancelling(db, id, reason))
 
 /** The jobs that a node holds and is to cancel. */
 export const requested = Effect.fnUntraced(function* (db: Db, node: number) {
@@ -82,4 +51,55 @@ export const whereabouts = Effect.fnUntraced(function* (db: Db, id: JobId): Effe
     : row.finished
       ? { _tag: "Finished", state: row.state }
       : { _tag: "Moved" }
+})
+
+// internal
+
+const cancelling = Effect.fnUntraced(function* (
+  db: Db,
+  id: JobId,
+  reason: string | undefined
+): Effect.fn.Return<Cancelled, SqlError> {
+  const { sql } = db
+  const now = yield* db.now
+  const archived = sql.literal(archivedColumns)
+  const why = reason ?? null
+  const [met] = yield* sql<{
+    readonly worker: string
+    readonly queue: string
+    readonly attempt: number
+    readonly claimed_by: number | null
+    readonly links: number
+    readonly batch_id: bigint | null
+  }>`
+    WITH gone AS (
+      DELETE FROM ${db.jobs} AS j
+      WHERE j.id = ${id}::bigint
+        AND j.state IN ('scheduled', 'blocked', 'available', 'retryable')
+      RETURNING j.*
+    ),
+    archived AS (
+      INSERT INTO ${db.archive} (${archived}, links, epoch, finished_at, state, errors, cancel_reason)
+      SELECT ${archived}, gone.links, gone.epoch, ${now}, 'cancelled', gone.errors, ${why}::text
+      FROM gone
+      WHERE 'cancelled' = ANY(${array(keptStates(db), oid.text)}::text[])
+    ),
+    asked AS (
+      UPDATE ${db.jobs} AS j
+      SET cancel_requested_at = coalesce(j.cancel_requested_at, ${now}),
+        cancel_reason = coalesce(j.cancel_reason, ${why}::text)
+      WHERE j.id = ${id}::bigint
+        AND j.state = 'executing'
+      RETURNING j.worker, j.queue, j.attempt, j.claimed_by, j.links, j.batch_id
+    )
+    SELECT worker, queue, attempt, NULL::integer AS claimed_by, links, batch_id
+    FROM gone
+    UNION ALL
+    SELECT worker, queue, attempt, claimed_by, links, batch_id
+    FROM asked`
+  if (met === undefined) return yield* whereabouts(db, id)
+  if (met.claimed_by !== null) return { _tag: "Requested", node: met.claimed_by }
+  const batch = met.batch_id === null ? undefined : batchId(met.batch_id)
+  const aftermath = yield* conclude(db, [{ id, state: "cancelled", links: met.links, batch }])
+  return { _tag: "Cancelled", worker: met.worker, queue: met.queue, attempt: met.attempt, aftermath }
 })

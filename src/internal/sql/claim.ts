@@ -1,7 +1,10 @@
 /** Takes available jobs for this node. */
 import * as Effect from "effect/Effect"
 import type { AttemptFailure, JobId } from "../../JobRow.ts"
+import { type BatchId, type Dependency, link } from "../newJob.ts"
+import { batchId } from "./batch.ts"
 import { array, type Db, oid } from "./db.ts"
+import { read } from "./depend.ts"
 import { jobId } from "./row.ts"
 
 /** What a claim asks for. */
@@ -33,6 +36,11 @@ export interface Claimed {
   readonly tags: ReadonlyArray<string>
   readonly partitionKey: string | undefined
   readonly snoozes: number
+  readonly links: number
+  readonly batch: BatchId | undefined
+  readonly dependencies: ReadonlyArray<Dependency>
+  /** What its args are to be computed from, for a node of a flow. */
+  readonly flow: { readonly name: string; readonly input: unknown; readonly step: string } | undefined
 }
 
 /**
@@ -40,6 +48,8 @@ export interface Claimed {
  *
  * Reads the index jobs_claim in its own order. The CTE is MATERIALIZED so that LIMIT holds under every plan. A worker
  * that has no room for all its candidates leaves the rest unlocked; the caller then asks again without it.
+ *
+ * What jobs waited for is read in a later statement; should that fail, the claim's reply counts as lost.
  */
 export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest) {
   const { sql } = db
@@ -98,7 +108,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
       ON worker.name = ranked.worker
       AND ranked.place <= worker.room`
     : sql`SELECT id FROM candidate`
-  const rows = yield* sql<{
+  const rows = yield* db.statement(sql<{
     readonly id: bigint
     readonly epoch: number
     readonly worker: string
@@ -115,6 +125,9 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     readonly partition_key: string | null
     readonly snoozes: number | null
     readonly scheduled_for: Date | null
+    readonly links: number
+    readonly batch_id: bigint | null
+    readonly step: string | null
   }>`
     WITH candidate AS MATERIALIZED (${candidate}),
     chosen AS MATERIALIZED (${chosen})
@@ -129,7 +142,17 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     WHERE j.id = chosen.id
       AND j.state = 'available'
     RETURNING j.id, j.epoch, j.worker, j.queue, j.attempt, j.max_attempts, j.priority, j.args, j.run_at,
-      j.inserted_at, j.errors, j.meta, j.tags, j.partition_key, j.snoozes, j.scheduled_for`
+      j.inserted_at, j.errors, j.meta, j.tags, j.partition_key, j.snoozes, j.scheduled_for, j.links, j.batch_id, j.step`)
+  const waited = rows.filter((row) => (row.links & link.waits) !== 0)
+  const dependencies =
+    waited.length === 0
+      ? undefined
+      : yield* read(
+          db,
+          waited.map((row) => jobId(row.id))
+        )
+  const computed = rows.filter((row) => (row.links & link.computed) !== 0)
+  const flows = computed.length === 0 ? undefined : yield* readFlows(db, computed)
   return rows
     .map((row): Claimed => ({
       id: jobId(row.id),
@@ -147,7 +170,33 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
       meta: row.meta ?? {},
       tags: row.tags ?? [],
       partitionKey: row.partition_key ?? undefined,
-      snoozes: row.snoozes ?? 0
+      snoozes: row.snoozes ?? 0,
+      links: row.links,
+      batch: row.batch_id === null ? undefined : batchId(row.batch_id),
+      dependencies: dependencies?.get(jobId(row.id)) ?? [],
+      flow: flows?.get(row.id)
     }))
     .toSorted((a, b) => b.priority - a.priority || a.runAt.getTime() - b.runAt.getTime() || a.id - b.id)
+})
+
+// internal
+
+const readFlows = Effect.fnUntraced(function* (
+  db: Db,
+  jobs: ReadonlyArray<{ readonly id: bigint; readonly batch_id: bigint | null; readonly step: string | null }>
+) {
+  const rows = yield* db.sql<{ readonly id: bigint; readonly name: string; readonly input: unknown }>`
+    SELECT id, name, input
+    FROM ${db.sql(`${db.schema}.batches`)}
+    WHERE id = ANY(${array(
+      jobs.map((job) => job.batch_id),
+      oid.int8
+    )}::bigint[])`
+  const byId = new Map(rows.map((row) => [row.id, row]))
+  return new Map(
+    jobs.map((job) => {
+      const flow = byId.get(job.batch_id ?? 0n)
+      return [job.id, { name: flow?.name ?? "", input: flow?.input ?? null, step: job.step ?? "" }]
+    })
+  )
 })

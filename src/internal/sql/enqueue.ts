@@ -1,26 +1,11 @@
 /** Inserts jobs: one statement for any number of rows. */
 import * as Effect from "effect/Effect"
 import type { JobId, JobState } from "../../JobRow.ts"
+import { isLinked, link, type NewJob } from "../newJob.ts"
 import { array, type Db, oid } from "./db.ts"
 import { jobId } from "./row.ts"
 
-/** A job to insert, checked and encoded. */
-export interface NewJob {
-  readonly worker: string
-  readonly queue: string
-  /** JSON text. */
-  readonly args: string
-  readonly priority: number
-  readonly maxAttempts: number
-  /** An absolute instant, or a delay from the database's now. */
-  readonly due: { readonly at: Date } | { readonly delayMillis: number }
-  /** The instant that the job stands for, where that is not when it is due: a cron tick. */
-  readonly scheduledFor?: Date | undefined
-  readonly tags: ReadonlyArray<string> | undefined
-  /** JSON text of an object. */
-  readonly meta: string | undefined
-  readonly partitionKey: string | undefined
-}
+export type { NewJob } from "../newJob.ts"
 
 /** What the database decided about an inserted job. */
 export interface Inserted {
@@ -34,12 +19,30 @@ export interface Inserted {
  * Inserts the jobs and returns them in the order given.
  *
  * Ids are drawn in the order of the input, since the rows are sorted before the identity column is evaluated; so
- * sorting by id gives the input's order back.
+ * sorting by id gives the input's order back. `awaited` has the positions of those that others will wait for.
  */
-export const insert = Effect.fnUntraced(function* (db: Db, jobs: ReadonlyArray<NewJob>) {
+export const insert = Effect.fnUntraced(function* (
+  db: Db,
+  jobs: ReadonlyArray<NewJob>,
+  awaited: ReadonlySet<number> = new Set()
+) {
   const { sql } = db
   const now = yield* db.now
   const column = (read: (job: NewJob) => unknown, type: number) => array(jobs.map(read), type)
+  // What ties jobs to others travels only with those that are tied.
+  const linked = jobs.some((job) => isLinked(job) || job.step !== undefined) || awaited.size > 0
+  const extra = linked
+    ? {
+        target: sql`, links, batch_id, step`,
+        values: sql`, job.links, job.batch_id, job.step`,
+        names: sql`, links, batch_id, step`,
+        arrays: sql`,
+      ${array(jobs.map((job, position) => linksOf(job, awaited.has(position))), oid.int2)}::smallint[],
+      ${column((job) => (job.batch === undefined ? null : BigInt(job.batch)), oid.int8)}::bigint[],
+      ${column((job) => job.step ?? null, oid.text)}::text[]`,
+        state: sql`WHEN job.links & ${sql.literal(String(link.waits))} <> 0 THEN 'blocked' `
+      }
+    : { target: sql``, values: sql``, names: sql``, arrays: sql``, state: sql`` }
   const rows = yield* sql<{
     readonly id: bigint
     readonly state: JobState
@@ -48,14 +51,14 @@ export const insert = Effect.fnUntraced(function* (db: Db, jobs: ReadonlyArray<N
   }>`
     INSERT INTO ${db.jobs}
       (state, worker, queue, args, priority, max_attempts, run_at, inserted_at, tags, meta, partition_key,
-        scheduled_for)
+        scheduled_for${extra.target})
     SELECT
       -- run_at is rounded to a millisecond: against the exact instant, half of all immediate jobs would be scheduled.
-      CASE WHEN due.at > (${now})::timestamptz(3) THEN 'scheduled' ELSE 'available' END,
+      CASE ${extra.state}WHEN due.at > (${now})::timestamptz(3) THEN 'scheduled' ELSE 'available' END,
       job.worker, job.queue, job.args, job.priority, job.max_attempts, due.at, ${now},
       CASE WHEN job.tags IS NULL THEN NULL ELSE ARRAY(SELECT jsonb_array_elements_text(job.tags)) END,
       job.meta, job.partition_key,
-      coalesce(job.scheduled_for, CASE WHEN due.at > ${now} THEN due.at END)
+      coalesce(job.scheduled_for, CASE WHEN due.at > ${now} THEN due.at END)${extra.values}
     FROM unnest(
       ${column((job) => job.worker, oid.text)}::text[],
       ${column((job) => job.queue, oid.text)}::text[],
@@ -67,9 +70,9 @@ export const insert = Effect.fnUntraced(function* (db: Db, jobs: ReadonlyArray<N
       ${column((job) => (job.tags === undefined ? null : JSON.stringify(job.tags)), oid.text)}::text[]::jsonb[],
       ${column((job) => job.meta ?? null, oid.text)}::text[]::jsonb[],
       ${column((job) => job.partitionKey ?? null, oid.text)}::text[],
-      ${column((job) => job.scheduledFor ?? null, oid.timestamptz)}::timestamptz[]
+      ${column((job) => job.scheduledFor ?? null, oid.timestamptz)}::timestamptz[]${extra.arrays}
     ) WITH ORDINALITY AS job
-      (worker, queue, args, priority, max_attempts, run_at, delay_millis, tags, meta, partition_key, scheduled_for,
+      (worker, queue, args, priority, max_attempts, run_at, delay_millis, tags, meta, partition_key, scheduled_for${extra.names},
         position)
     CROSS JOIN LATERAL (
       SELECT greatest(
@@ -83,3 +86,11 @@ export const insert = Effect.fnUntraced(function* (db: Db, jobs: ReadonlyArray<N
     .map((row): Inserted => ({ id: jobId(row.id), state: row.state, runAt: row.run_at, insertedAt: row.inserted_at }))
     .toSorted((a, b) => a.id - b.id)
 })
+
+// internal
+
+const linksOf = (job: NewJob, awaited: boolean): number =>
+  (awaited ? link.awaited : 0) |
+  (job.batch === undefined ? 0 : link.member) |
+  (job.dependsOn === undefined || job.dependsOn.length === 0 ? 0 : link.waits) |
+  (job.computed === true ? link.computed : 0)

@@ -1,9 +1,12 @@
 /** Takes jobs away from dead nodes. */
 import * as Effect from "effect/Effect"
 import type { JobId, JobState } from "../../JobRow.ts"
+import { appendFailure, archivedColumns, keptStates } from "./archive.ts"
+import { batchId } from "./batch.ts"
+import { conclude } from "./conclude.ts"
 import { array, type Db, oid } from "./db.ts"
 import { jobId } from "./row.ts"
-import { appendFailure, archivedColumns, keptStates } from "./settle.ts"
+import { autonomous } from "./statement.ts"
 
 /** A job taken from a dead node. */
 export interface Rescued {
@@ -30,11 +33,35 @@ export const rescueLimit = 500
  *
  * A node without a row is dead too: a claim that was sent while the lease was live may commit after the row was swept.
  */
-export const rescue = Effect.fnUntraced(function* (db: Db, by: string) {
+export const rescue = (db: Db, by: string) =>
+  autonomous(
+    db.sql,
+    Effect.gen(function* () {
+      const rows = yield* take(db, by)
+      const ended = rows.flatMap((row) =>
+        row.state === "discarded" || row.state === "cancelled"
+          ? [
+              {
+                id: jobId(row.id),
+                state: row.state,
+                links: row.links,
+                batch: row.batch_id === null ? undefined : batchId(row.batch_id)
+              }
+            ]
+          : []
+      )
+      const aftermath = yield* conclude(db, ended)
+      return { rescued: rows.map((row): Rescued => ({ ...row, id: jobId(row.id) })), aftermath }
+    })
+  )
+
+// internal
+
+const take = Effect.fnUntraced(function* (db: Db, by: string) {
   const { sql } = db
   const now = yield* db.now
   const archived = sql.literal(archivedColumns)
-  const rows = yield* db.statement(sql<{
+  return yield* sql<{
     readonly id: bigint
     readonly worker: string
     readonly queue: string
@@ -42,6 +69,8 @@ export const rescue = Effect.fnUntraced(function* (db: Db, by: string) {
     readonly state: JobState
     readonly node: string
     readonly failure: string
+    readonly links: number
+    readonly batch_id: bigint | null
   }>`
     WITH lost AS MATERIALIZED (
       SELECT j.id, coalesce(n.name, 'gone') AS node,
@@ -76,8 +105,8 @@ export const rescue = Effect.fnUntraced(function* (db: Db, by: string) {
         CASE WHEN lost.cancelled THEN 'cancelled' ELSE 'discarded' END AS final
     ),
     archived AS (
-      INSERT INTO ${db.archive} (${archived}, epoch, finished_at, state, errors, cancel_reason)
-      SELECT ${archived}, gone.epoch + 1, ${now}, gone.final,
+      INSERT INTO ${db.archive} (${archived}, links, epoch, finished_at, state, errors, cancel_reason)
+      SELECT ${archived}, gone.links, gone.epoch + 1, ${now}, gone.final,
         ${appendFailure(db, "gone.errors", "gone.failure")},
         gone.cancel_reason
       FROM gone
@@ -100,12 +129,11 @@ export const rescue = Effect.fnUntraced(function* (db: Db, by: string) {
       WHERE j.id = lost.id
         AND j.state = 'executing'
         AND NOT (lost.exhausted OR lost.cancelled)
-      RETURNING j.id, j.worker, j.queue, j.attempt, j.state, lost.node, lost.failure
+      RETURNING j.id, j.worker, j.queue, j.attempt, j.state, lost.node, lost.failure, j.links, j.batch_id
     )
-    SELECT id, worker, queue, attempt, final AS state, node, failure::text
+    SELECT id, worker, queue, attempt, final AS state, node, failure::text, links, batch_id
     FROM gone
     UNION ALL
-    SELECT id, worker, queue, attempt, state, node, failure::text
-    FROM back`)
-  return rows.map((row): Rescued => ({ ...row, id: jobId(row.id) }))
+    SELECT id, worker, queue, attempt, state, node, failure::text, links, batch_id
+    FROM back`
 })

@@ -1,38 +1,59 @@
 /** Runs jobs again on an operator's word. */
 import * as Effect from "effect/Effect"
+import type { SqlError } from "effect/sql/SqlError"
 import type { JobId, JobState } from "../../JobRow.ts"
-import type { Db } from "./db.ts"
+import { type Aftermath, link, nothing } from "../newJob.ts"
+import { batchId, type Deltas, deltaOf, type End } from "./batch.ts"
+import { conclude, release } from "./conclude.ts"
+import { type Db, ids } from "./db.ts"
+import { bit, dependenciesOf, heal } from "./depend.ts"
+import { jobId } from "./row.ts"
+import { autonomous } from "./statement.ts"
 
 /** What became of the wish to run one job again. */
 export type Retried =
-  | { readonly _tag: "Retried"; readonly worker: string; readonly queue: string }
+  | { readonly _tag: "Retried"; readonly worker: string; readonly queue: string; readonly aftermath: Aftermath }
   | { readonly _tag: "Unchanged"; readonly state: JobState }
   | { readonly _tag: "NotFound" }
-
-const columns =
-  "id, inserted_at, claimed_at, priority, attempt, snoozes, queue, worker, args, errors, meta, tags, partition_key, scheduled_for"
 
 /**
  * Makes a finished, scheduled or retryable job available now, with room for one attempt more.
  *
- * The epoch rises, so that no outcome of an earlier life is accepted in this one.
+ * The epoch rises, so that no outcome of an earlier life is accepted in this one. A job that waited for others waits
+ * for those that have not ended, and no longer minds those that have failed; so a job that is held runs. Its batch is
+ * open for it again. Jobs that were cancelled because it had failed wait for it again, and so on; so do those that
+ * are still blocked.
  */
-export const retry = Effect.fnUntraced(function* (db: Db, id: JobId) {
+export const retry = (db: Db, id: JobId): Effect.Effect<Retried, SqlError> => autonomous(db.sql, retrying(db, id))
+
+// internal
+
+const columns =
+  "id, inserted_at, claimed_at, priority, attempt, snoozes, queue, worker, args, errors, meta, tags, partition_key, scheduled_for, batch_id, step"
+
+const retrying = Effect.fnUntraced(function* (db: Db, id: JobId): Effect.fn.Return<Retried, SqlError> {
   const { sql } = db
   const now = yield* db.now
   const kept = sql.literal(columns)
-  const [met] = yield* db.statement(sql<{ readonly worker: string; readonly queue: string }>`
+  const [met] = yield* sql<{
+    readonly worker: string
+    readonly queue: string
+    readonly links: number
+    readonly batch_id: bigint | null
+    readonly ended: End | null
+  }>`
     WITH finished AS (
       DELETE FROM ${db.archive}
       WHERE id = ${id}::bigint
       RETURNING *
     ),
     restored AS (
-      INSERT INTO ${db.jobs} (${kept}, state, run_at, epoch, max_attempts)
+      INSERT INTO ${db.jobs} (${kept}, links, state, run_at, epoch, max_attempts)
       OVERRIDING SYSTEM VALUE
-      SELECT ${kept}, 'available', ${now}, epoch + 1, greatest(max_attempts, attempt + 1)
+      SELECT ${kept}, links & ~${bit(db, "cascaded")},
+        CASE WHEN links & ${bit(db, "waits")} <> 0 THEN 'blocked' ELSE 'available' END,
+        ${now}, epoch + 1, greatest(max_attempts, attempt + 1)
       FROM finished
-      RETURNING worker, queue
     ),
     hurried AS (
       UPDATE ${db.jobs}
@@ -44,13 +65,115 @@ export const retry = Effect.fnUntraced(function* (db: Db, id: JobId) {
         AND state IN ('scheduled', 'retryable')
       RETURNING worker, queue
     )
-    SELECT worker, queue FROM restored
+    SELECT worker, queue, links, batch_id, state AS ended FROM finished
     UNION ALL
-    SELECT worker, queue FROM hurried`)
-  if (met !== undefined) return { _tag: "Retried", worker: met.worker, queue: met.queue } satisfies Retried
+    SELECT worker, queue, 0, NULL, NULL FROM hurried`
+  if (met === undefined) return yield* unmet(db, id)
+  const { queue, worker } = met
+  if (met.ended === null || met.links === 0) return { _tag: "Retried", worker, queue, aftermath: nothing }
+  const deltas: Deltas = new Map()
+  if (met.batch_id !== null) deltaOf(deltas, batchId(met.batch_id))[met.ended]--
+  if ((met.links & link.awaited) !== 0) yield* reopen(db, id, deltas)
+  if ((met.links & link.waits) === 0) {
+    return { _tag: "Retried", worker, queue, aftermath: yield* conclude(db, [], deltas) }
+  }
+  yield* forgive(db, id)
+  yield* heal(db, [id])
+  return { _tag: "Retried", worker, queue, aftermath: yield* release(db, [id], deltas) }
+})
+
+/** A job that is neither finished nor waiting for its time: one that is held goes on, every other stays. */
+const unmet = Effect.fnUntraced(function* (db: Db, id: JobId): Effect.fn.Return<Retried, SqlError> {
+  const { sql } = db
+  const [blocked] = yield* sql<{ readonly worker: string; readonly queue: string }>`
+    SELECT worker, queue
+    FROM ${db.jobs}
+    WHERE id = ${id}::bigint
+      AND state = 'blocked'
+    FOR UPDATE`
+  if (blocked !== undefined) {
+    yield* forgive(db, id)
+    const aftermath = yield* release(db, [id], new Map())
+    return aftermath.freed.length === 0
+      ? { _tag: "Unchanged", state: "blocked" }
+      : { _tag: "Retried", ...blocked, aftermath }
+  }
   const [row] = yield* sql<{ readonly state: JobState }>`
     SELECT state
     FROM ${db.allJobs}
     WHERE id = ${id}::bigint`
-  return (row === undefined ? { _tag: "NotFound" } : { _tag: "Unchanged", state: row.state }) satisfies Retried
+  return row === undefined ? { _tag: "NotFound" } : { _tag: "Unchanged", state: row.state }
+})
+
+/** Lets a job run whatever became of those of its parents that have failed. */
+const forgive = Effect.fnUntraced(function* (db: Db, id: JobId) {
+  yield* db.sql`
+    UPDATE ${dependenciesOf(db)}
+    SET on_failure = 'run'
+    WHERE child_id = ${id}::bigint
+      AND outcome IN ('discarded', 'cancelled')`
+})
+
+/**
+ * Lets jobs wait again for one that lives again: those that are blocked, and those that were cancelled on its account,
+ * with what was cancelled on theirs. A job that another failure would have cancelled too stays as it is.
+ */
+const reopen = Effect.fnUntraced(function* (db: Db, id: JobId, deltas: Deltas) {
+  const { sql } = db
+  const now = yield* db.now
+  const kept = sql.literal(columns)
+  const all: Array<JobId> = []
+  let parents: ReadonlyArray<JobId> = [id]
+  while (parents.length > 0) {
+    const waited = sql`
+      SELECT d.child_id
+      FROM ${dependenciesOf(db)} AS d
+      WHERE d.parent_id = ANY(${ids(parents)}::bigint[])`
+    const blocked = yield* sql<{ readonly id: bigint }>`
+      SELECT id
+      FROM ${db.jobs}
+      WHERE id IN (${waited})
+        AND state = 'blocked'
+      ORDER BY id
+      FOR UPDATE`
+    const restored = yield* sql<{ readonly id: bigint; readonly links: number; readonly batch_id: bigint | null }>`
+      WITH finished AS (
+        DELETE FROM ${db.archive} AS a
+        WHERE a.id IN (${waited})
+          AND a.state = 'cancelled'
+          AND a.links & ${bit(db, "cascaded")} <> 0
+          AND NOT EXISTS (
+            SELECT FROM ${dependenciesOf(db)} AS d
+            WHERE d.child_id = a.id
+              AND d.outcome IN ('discarded', 'cancelled')
+              AND d.on_failure = 'cancel'
+              AND NOT EXISTS (SELECT FROM ${db.jobs} AS p WHERE p.id = d.parent_id)
+          )
+        RETURNING *
+      ),
+      restored AS (
+        INSERT INTO ${db.jobs} (${kept}, links, state, run_at, epoch, max_attempts)
+        OVERRIDING SYSTEM VALUE
+        SELECT ${kept}, links & ~${bit(db, "cascaded")}, 'blocked', ${now}, epoch + 1,
+          greatest(max_attempts, attempt + 1)
+        FROM finished
+      )
+      SELECT id, links, batch_id
+      FROM finished`
+    const open = [...blocked, ...restored].map((row) => jobId(row.id))
+    yield* sql`
+      UPDATE ${dependenciesOf(db)} AS d
+      SET outcome = NULL,
+        result = NULL
+      WHERE d.child_id = ANY(${ids(open)}::bigint[])
+        AND d.outcome IS NOT NULL
+        AND (d.parent_id = ANY(${ids(parents)}::bigint[]) OR d.outcome IN ('discarded', 'cancelled'))
+        AND EXISTS (SELECT FROM ${db.jobs} AS p WHERE p.id = d.parent_id)`
+    for (const row of restored) {
+      all.push(jobId(row.id))
+      if (row.batch_id !== null) deltaOf(deltas, batchId(row.batch_id)).cancelled--
+    }
+    parents = restored.filter((row) => (row.links & link.awaited) !== 0).map((row) => jobId(row.id))
+  }
+  if (all.length > 0) yield* heal(db, all)
 })

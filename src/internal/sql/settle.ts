@@ -1,15 +1,23 @@
 /** Ends attempts: many outcomes in one statement, each fenced by its epoch. */
 import * as Effect from "effect/Effect"
+import type { SqlError } from "effect/sql/SqlError"
 import type { JobId } from "../../JobRow.ts"
 import type { Outcome } from "../../Outcome.ts"
+import { type Aftermath, link, nothing } from "../newJob.ts"
+import { appendFailure, archivedColumns, keptStates } from "./archive.ts"
+import { batchId, type Deltas, type End } from "./batch.ts"
+import { conclude, fork, type Forked, merge } from "./conclude.ts"
 import { array, type Db, ids, oid } from "./db.ts"
 import { jobId } from "./row.ts"
+import { autonomous } from "./statement.ts"
 
 /** One attempt and what became of it. */
 export interface Settlement {
   readonly id: JobId
   readonly epoch: number
   readonly outcome: Outcome
+  /** Whether its claim already said that its end concerns others. */
+  readonly linked: boolean
 }
 
 /**
@@ -25,50 +33,97 @@ export type Verdict =
   | { readonly _tag: "Gone" }
   | { readonly _tag: "Pending" }
 
-/** The most failures kept with a job. */
-export const maxFailures = 20
-
-/** An expression for a job's failures with one more, the oldest leaving where there would be too many. */
-export const appendFailure = (db: Db, failures: "j.errors" | "gone.errors", failure: string) => {
-  const column = db.sql.literal(failures)
-  return db.sql`CASE
-      WHEN ${db.sql.literal(failure)} IS NULL THEN ${column}
-      WHEN jsonb_array_length(${column}) >= ${db.sql.literal(String(maxFailures))}
-        THEN (${column} - 0) || ${db.sql.literal(failure)}
-      ELSE coalesce(${column}, '[]') || ${db.sql.literal(failure)}
-    END`
-}
-
-/** The columns that a job takes into the archive as they are. */
-export const archivedColumns =
-  "id, run_at, inserted_at, claimed_at, cancel_requested_at, claimed_by, priority, attempt, max_attempts, progress, snoozes, queue, worker, args, meta, tags, partition_key, scheduled_for"
-
 /**
  * Settles attempts, and says of each what became of it, in the order given.
  *
  * A row is met only as `executing` under the epoch of its claim, so a settlement that was accepted before, or whose
  * job was taken away, meets none; what those rows are now is read in a second statement. Rows are locked in the order
  * of the scan; two batches never hold the same row, so they cannot deadlock.
+ *
+ * Jobs whose end concerns nobody else take that one statement. It leaves alone those that are marked, also by a
+ * transaction that it had to wait for; their ends go into a transaction together with what follows from them.
  */
 export const settle = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Settlement>) {
-  const met = yield* db.statement(write(db, settlements))
-  const accepted = new Map(met.map((row) => [jobId(row.id), row.state]))
-  const missing = settlements.filter((settlement) => !accepted.has(settlement.id))
-  const found = missing.length === 0 ? new Map<JobId, Verdict>() : yield* look(db, missing)
-  return settlements.map((settlement): Verdict => {
-    const state = accepted.get(settlement.id)
-    return state === undefined ? (found.get(settlement.id) ?? { _tag: "Gone" }) : { _tag: "Accepted", state }
-  })
+  const verdicts = new Map<JobId, Verdict>()
+  const [linked, plain] = split(settlements, (one) => one.linked || one.outcome._tag === "Forked")
+  let marked: ReadonlyArray<Settlement> = []
+  if (plain.length > 0) {
+    const met = yield* db.statement(write(db, plain, false))
+    for (const row of met) verdicts.set(jobId(row.id), { _tag: "Accepted", state: row.state })
+    const missing = plain.filter((settlement) => !verdicts.has(settlement.id))
+    if (missing.length > 0) {
+      const found = yield* look(db, missing)
+      for (const [id, verdict] of found.verdicts) verdicts.set(id, verdict)
+      marked = missing.filter((settlement) => found.marked.has(settlement.id))
+    }
+  }
+  const rest = [...linked, ...marked].toSorted((a, b) => a.id - b.id)
+  const aftermath = rest.length === 0 ? nothing : yield* settleLinked(db, rest, verdicts)
+  return {
+    verdicts: settlements.map((settlement): Verdict => verdicts.get(settlement.id) ?? { _tag: "Gone" }),
+    aftermath
+  }
 })
 
 // internal
 
-const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Settlement>) {
+/** Settles marked jobs, and everything that follows from their ends, in one transaction. */
+const settleLinked = Effect.fnUntraced(function* (
+  db: Db,
+  settlements: ReadonlyArray<Settlement>,
+  verdicts: Map<JobId, Verdict>
+): Effect.fn.Return<Aftermath, SqlError> {
+  const byId = new Map(settlements.map((settlement) => [settlement.id, settlement]))
+  const { accepted, aftermath } = yield* autonomous(
+    db.sql,
+    Effect.gen(function* () {
+      const accepted = (yield* write(db, settlements, true)).map((row) => ({
+        id: jobId(row.id),
+        state: row.state,
+        links: row.links,
+        batch: row.batch_id === null ? undefined : batchId(row.batch_id)
+      }))
+      const forks = accepted.flatMap((row): ReadonlyArray<Forked> => {
+        const outcome = byId.get(row.id)?.outcome
+        return row.state === "blocked" && outcome?._tag === "Forked" ? [{ ...row, ...outcome }] : []
+      })
+      const ended = accepted.flatMap((row) => {
+        const outcome = byId.get(row.id)?.outcome
+        const result = outcome?._tag === "Completed" ? outcome.result : undefined
+        return isEnd(row.state) ? [{ ...row, state: row.state, result }] : []
+      })
+      const deltas: Deltas = new Map()
+      const forked = yield* fork(db, forks, deltas)
+      const concluded = yield* conclude(db, ended, deltas)
+      return { accepted, aftermath: merge(forked, concluded) }
+    })
+  )
+  for (const row of accepted) verdicts.set(row.id, { _tag: "Accepted", state: row.state })
+  const missing = settlements.filter((settlement) => !accepted.some((row) => row.id === settlement.id))
+  if (missing.length > 0) for (const [id, verdict] of (yield* look(db, missing)).verdicts) verdicts.set(id, verdict)
+  return aftermath
+})
+
+const isEnd = (state: string): state is End => state === "completed" || state === "discarded" || state === "cancelled"
+
+const split = <A>(items: ReadonlyArray<A>, isFirst: (item: A) => boolean): [ReadonlyArray<A>, ReadonlyArray<A>] => [
+  items.filter(isFirst),
+  items.filter((item) => !isFirst(item))
+]
+
+const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Settlement>, linked: boolean) {
   const { sql } = db
   const now = yield* db.now
   const columns = settlements.map(({ epoch, id, outcome }) => encode(id, epoch, outcome))
   const archived = sql.literal(archivedColumns)
-  return yield* sql<{ readonly id: bigint; readonly state: string }>`
+  // Looked at again by the server after a wait for the row: a mark that came meanwhile counts.
+  const alone = linked ? sql`` : sql`AND j.links & 3 = 0`
+  return yield* sql<{
+    readonly id: bigint
+    readonly state: string
+    readonly links: number
+    readonly batch_id: bigint | null
+  }>`
     WITH outcome AS MATERIALIZED (
       SELECT *
       FROM unnest(
@@ -110,6 +165,7 @@ const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Se
         AND j.epoch = outcome.epoch
         AND j.state = 'executing'
         AND (outcome.state IN ('completed', 'discarded', 'cancelled') OR j.cancel_requested_at IS NOT NULL)
+        ${alone}
       RETURNING j.*,
         CASE
           WHEN outcome.state IN ('completed', 'discarded', 'cancelled') THEN outcome.state
@@ -118,8 +174,8 @@ const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Se
         outcome.result, outcome.failure, outcome.reason
     ),
     archived AS (
-      INSERT INTO ${db.archive} (${archived}, epoch, finished_at, state, result, errors, cancel_reason)
-      SELECT ${archived}, gone.epoch, ${now}, gone.final, gone.result,
+      INSERT INTO ${db.archive} (${archived}, links, epoch, finished_at, state, result, errors, cancel_reason)
+      SELECT ${archived}, gone.links, gone.epoch, ${now}, gone.final, gone.result,
         ${appendFailure(db, "gone.errors", "gone.failure")},
         coalesce(gone.cancel_reason, gone.reason)
       FROM gone
@@ -135,43 +191,48 @@ const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Se
         attempt = j.attempt - outcome.refund,
         snoozes = CASE WHEN outcome.state = 'scheduled' THEN coalesce(j.snoozes, 0) + 1 ELSE j.snoozes END,
         claimed_by = NULL,
+        links = CASE WHEN outcome.state = 'blocked' THEN j.links | ${sql.literal(String(link.waits))} ELSE j.links END,
         errors = ${appendFailure(db, "j.errors", "outcome.failure")}
       FROM outcome
       WHERE j.id = outcome.id
         AND j.epoch = outcome.epoch
         AND j.state = 'executing'
-        AND outcome.state IN ('scheduled', 'available', 'retryable')
+        AND outcome.state IN ('scheduled', 'available', 'retryable', 'blocked')
         AND j.cancel_requested_at IS NULL
-      RETURNING j.id, j.state
+      RETURNING j.id, j.state, j.links, j.batch_id
     )
-    SELECT id, final AS state FROM gone
+    SELECT id, final AS state, links, batch_id FROM gone
     UNION ALL
-    SELECT id, state FROM back`
+    SELECT id, state, links, batch_id FROM back`
 })
 
-/** Says what the rows are that a settlement did not meet. */
+/** Says what the rows are that a settlement did not meet, and which of them are still ours but marked. */
 const look = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Settlement>) {
   const wanted = ids(settlements.map((settlement) => settlement.id))
-  const rows = yield* db.sql<{ readonly id: bigint; readonly state: string; readonly epoch: number }>`
-    SELECT id, state, epoch
+  const rows = yield* db.sql<{
+    readonly id: bigint
+    readonly state: string
+    readonly epoch: number
+    readonly links: number
+  }>`
+    SELECT id, state, epoch, links
     FROM ${db.allJobs}
     WHERE id = ANY(${wanted}::bigint[])`
   const byId = new Map(rows.map((row) => [jobId(row.id), row]))
-  return new Map(
-    settlements.map(({ epoch, id }): [JobId, Verdict] => {
-      const row = byId.get(id)
-      if (row === undefined) return [id, { _tag: "Gone" }]
-      if (row.epoch !== epoch) return [id, { _tag: "Lost" }]
-      return [id, row.state === "executing" ? { _tag: "Pending" } : { _tag: "Accepted", state: row.state }]
-    })
-  )
+  const verdicts = new Map<JobId, Verdict>()
+  const marked = new Set<JobId>()
+  for (const { epoch, id } of settlements) {
+    const row = byId.get(id)
+    if (row === undefined) verdicts.set(id, { _tag: "Gone" })
+    else if (row.epoch !== epoch) verdicts.set(id, { _tag: "Lost" })
+    else if (row.state !== "executing") verdicts.set(id, { _tag: "Accepted", state: row.state })
+    else {
+      verdicts.set(id, { _tag: "Pending" })
+      if ((row.links & (link.awaited | link.member)) !== 0) marked.add(id)
+    }
+  }
+  return { verdicts, marked }
 })
-
-/** The terminal states whose jobs are kept at all. */
-export const keptStates = (db: Db): ReadonlyArray<string> =>
-  Object.entries(db.retention)
-    .filter(([, millis]) => millis > 0)
-    .map(([state]) => state)
 
 interface Columns {
   readonly id: number
@@ -204,5 +265,7 @@ const encode = (id: number, epoch: number, outcome: Outcome): Columns => {
       return { ...base, state: "scheduled", delayMillis: outcome.delayMillis, refund: 1 }
     case "Released":
       return { ...base, state: "available", refund: 1 }
+    case "Forked":
+      return { ...base, state: "blocked", refund: 1 }
   }
 }

@@ -1,0 +1,43 @@
+/** Tells this node and the others what an end or an insert brought about beside itself. */
+import * as Effect from "effect/Effect"
+import type { Notifier } from "../Notifier.ts"
+import type { Events } from "./events.ts"
+import type { Aftermath } from "./newJob.ts"
+
+/** Publishes it, and wakes whoever has something to do now. */
+export const spread = (
+  events: Events["Service"],
+  notifier: Notifier["Service"],
+  { cancelled, finished, freed, inserted }: Aftermath
+): Effect.Effect<void> => {
+  if (freed.length + cancelled.length + inserted.length + finished.length === 0) return Effect.void
+  const queues = new Set<string>()
+  let soonest = Infinity
+  for (const { dueMillis, ...job } of freed) {
+    events.publish({ _tag: "Unblocked", ...refOf(job), state: job.state })
+    if (job.state === "available") queues.add(job.queue)
+    else soonest = Math.min(soonest, dueMillis)
+  }
+  for (const job of cancelled) {
+    events.publish({ _tag: "Cancelled", ...refOf(job), attempt: job.attempt, reason: job.reason })
+  }
+  for (const job of inserted) {
+    events.publish({ _tag: "Inserted", ...refOf(job), state: "available" })
+    queues.add(job.queue)
+  }
+  for (const batch of finished) events.publish({ _tag: "BatchFinished", batch })
+  return Effect.andThen(
+    Effect.forEach(queues, (queue) => notifier.send({ _tag: "Available", queue }), { discard: true }),
+    soonest === Infinity
+      ? Effect.void
+      : Effect.sync(() => notifier.wake({ _tag: "Due", inMillis: soonest }))
+  )
+}
+
+// internal
+
+const refOf = (job: Aftermath["inserted"][number]): Aftermath["inserted"][number] => ({
+  id: job.id,
+  worker: job.worker,
+  queue: job.queue
+})

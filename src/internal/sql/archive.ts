@@ -1,0 +1,26 @@
+/** What a job takes with it as it leaves the live table. */
+import type { Db } from "./db.ts"
+
+/** The most failures kept with a job. */
+export const maxFailures = 20
+
+/** An expression for a job's failures with one more, the oldest leaving where there would be too many. */
+export const appendFailure = (db: Db, failures: "j.errors" | "gone.errors", failure: string) => {
+  const column = db.sql.literal(failures)
+  return db.sql`CASE
+      WHEN ${db.sql.literal(failure)} IS NULL THEN ${column}
+      WHEN jsonb_array_length(${column}) >= ${db.sql.literal(String(maxFailures))}
+        THEN (${column} - 0) || ${db.sql.literal(failure)}
+      ELSE coalesce(${column}, '[]') || ${db.sql.literal(failure)}
+    END`
+}
+
+/** The columns that a job takes into the archive as they are. */
+export const archivedColumns =
+  "id, run_at, inserted_at, claimed_at, cancel_requested_at, claimed_by, priority, attempt, max_attempts, progress, snoozes, queue, worker, args, meta, tags, partition_key, scheduled_for, batch_id, step"
+
+/** The terminal states whose jobs are kept at all. */
+export const keptStates = (db: Db): ReadonlyArray<string> =>
+  Object.entries(db.retention)
+    .filter(([, millis]) => millis > 0)
+    .map(([state]) => state)

@@ -1,0 +1,341 @@
+/**
+ * Batches: a row of counters that changes in the transaction that ends its members.
+ *
+ * Rows are locked by falling id. A nested batch is younger than the one that it is in, so going up keeps that order.
+ */
+import * as Effect from "effect/Effect"
+import type { SqlError } from "effect/sql/SqlError"
+import type { JobId, JobState } from "../../JobRow.ts"
+import { BatchClosed, BatchNotFound } from "../../ShigotoError.ts"
+import type { BatchId, BatchSummary, NewJob, Occasion } from "../newJob.ts"
+import { array, type Db, ids, oid } from "./db.ts"
+import { insert } from "./enqueue.ts"
+import { jobId } from "./row.ts"
+
+/** The terminal states of members. */
+export type End = "completed" | "discarded" | "cancelled"
+
+/** What happens to the counters of one batch. */
+export interface Delta {
+  /** New members that only an open batch takes. */
+  joining: number
+  /** Members that a member of it has added. */
+  grown: number
+  /** Members that have ended; negative for those that live again. */
+  completed: number
+  discarded: number
+  cancelled: number
+}
+
+/** Changes of counters by batch. */
+export type Deltas = Map<BatchId, Delta>
+
+/** The change of a batch, to be added to. */
+export const deltaOf = (deltas: Deltas, id: BatchId): Delta => {
+  const known = deltas.get(id)
+  if (known !== undefined) return known
+  const delta: Delta = { joining: 0, grown: 0, completed: 0, discarded: 0, cancelled: 0 }
+  deltas.set(id, delta)
+  return delta
+}
+
+/** A batch to create. */
+export interface NewBatch {
+  readonly name: string
+  /** JSON text of a flow's input. */
+  readonly input?: string | undefined
+  readonly parent?: BatchId | undefined
+  readonly sealed: boolean
+  readonly callbacks: Callbacks
+}
+
+/** The jobs to insert, by occasion. */
+export type Callbacks = { readonly [K in Occasion]?: NewJob | undefined }
+
+/** A batch as stored. */
+export interface BatchRow extends BatchSummary {
+  readonly parent: BatchId | undefined
+  readonly sealed: boolean
+  readonly finished: boolean
+  readonly input: unknown
+  /** The callback jobs that were inserted. */
+  readonly fired: { readonly [K in Occasion]?: JobId }
+}
+
+/** What changed counters brought about. */
+export interface Tallied {
+  readonly inserted: ReadonlyArray<{ readonly id: JobId; readonly worker: string; readonly queue: string }>
+  readonly finished: ReadonlyArray<BatchSummary>
+}
+
+/** Creates a batch without members, and counts it in the one that it is nested in. */
+export const create = Effect.fnUntraced(function* (db: Db, batch: NewBatch) {
+  const { sql } = db
+  const now = yield* db.now
+  const [row] = yield* sql<{ readonly id: bigint }>`
+    INSERT INTO ${batchesOf(db)} (name, parent_id, input, inserted_at, callbacks)
+    VALUES (
+      ${batch.name}, ${batch.parent ?? null}::bigint, ${batch.input ?? null}::text::jsonb, ${now},
+      ${JSON.stringify(batch.callbacks)}::text::jsonb
+    )
+    RETURNING id`
+  return batchId(row?.id ?? 0n)
+})
+
+/**
+ * Changes counters, and inserts the callbacks of batches that have come to their occasion, each at most once.
+ *
+ * All rows that may change are locked before any is read, with the batches that they are in; what they become is
+ * computed from what was locked. `seal` closes batches beside that.
+ */
+export const tally = Effect.fnUntraced(function* (
+  db: Db,
+  deltas: Deltas,
+  seal: ReadonlySet<BatchId> = new Set()
+): Effect.fn.Return<Tallied, SqlError | BatchClosed | BatchNotFound> {
+  const { sql } = db
+  if (deltas.size === 0) return { inserted: [], finished: [] }
+  const now = yield* db.now
+  const rows = yield* sql<BatchColumns>`
+    SELECT *
+    FROM ${batchesOf(db)}
+    WHERE id IN (
+      WITH RECURSIVE above AS (
+        SELECT b.id, b.parent_id
+        FROM ${batchesOf(db)} AS b
+        WHERE b.id = ANY(${ids([...deltas.keys()])}::bigint[])
+        UNION
+        SELECT b.id, b.parent_id
+        FROM ${batchesOf(db)} AS b
+        JOIN above
+          ON above.parent_id = b.id
+      )
+      SELECT id FROM above
+    )
+    ORDER BY id DESC
+    FOR UPDATE`
+  const found = new Set(rows.map((row) => batchId(row.id)))
+  for (const [id, delta] of deltas) {
+    // The end of a member is nobody's fault: a batch that was pruned meanwhile is just no longer counted.
+    if (!found.has(id) && (delta.joining > 0 || seal.has(id))) return yield* missing(id)
+  }
+  const changed: Array<Changed> = []
+  const calls: Array<{ readonly to: Changed; readonly occasion: Occasion; readonly job: NewJob }> = []
+  for (const row of rows) {
+    const id = batchId(row.id)
+    const delta = deltas.get(id)
+    if (delta === undefined) continue
+    if (delta.joining > 0 && row.sealed_at !== null) return yield* closed(id, row)
+    const added = delta.joining + delta.grown
+    const next: Changed = {
+      id,
+      row,
+      total: row.total + added,
+      pending: row.pending + added - delta.completed - delta.discarded - delta.cancelled,
+      completed: row.completed + delta.completed,
+      discarded: row.discarded + delta.discarded,
+      cancelled: row.cancelled + delta.cancelled,
+      seals: seal.has(id) && row.sealed_at === null,
+      finished: (row.sealed_at !== null || seal.has(id)) && row.pending + added - delta.completed - delta.discarded - delta.cancelled <= 0,
+      fired: { ...row.fired }
+    }
+    changed.push(next)
+    const failed = next.discarded + next.cancelled > 0
+    const due: Record<Occasion, boolean> = {
+      failed,
+      succeeded: next.finished && !failed,
+      finished: next.finished
+    }
+    for (const occasion of ["failed", "succeeded", "finished"] as const) {
+      const job = row.callbacks[occasion]
+      if (due[occasion] && job !== undefined && row.fired[occasion] === undefined) calls.push({ to: next, occasion, job })
+    }
+    if (next.finished === (row.finished_at !== null) || row.parent_id === null) continue
+    // Its end is the end of a member one level up, and a new life of it a new life there.
+    const above = deltaOf(deltas, batchId(row.parent_id))
+    if (next.finished) above[summaryOf(next).outcome]++
+    else above[summaryOf(columnsOf(row)).outcome]--
+  }
+  const inserted = yield* insert(
+    db,
+    calls.map(({ job, to }) => ({ ...job, meta: withSummary(job.meta, summaryOf(to)) }))
+  )
+  for (const [i, call] of calls.entries()) call.to.fired[call.occasion] = inserted[i]?.id
+  yield* sql`
+    UPDATE ${batchesOf(db)} AS b
+    SET total = c.total,
+      pending = c.pending,
+      completed = c.completed,
+      discarded = c.discarded,
+      cancelled = c.cancelled,
+      sealed_at = CASE WHEN c.seals THEN ${now} ELSE b.sealed_at END,
+      finished_at = CASE WHEN c.finished THEN coalesce(b.finished_at, ${now}) END,
+      fired = c.fired
+    FROM unnest(
+      ${ids(changed.map((batch) => batch.id))}::bigint[],
+      ${numbers(changed.map((batch) => batch.total))}::integer[],
+      ${numbers(changed.map((batch) => batch.pending))}::integer[],
+      ${numbers(changed.map((batch) => batch.completed))}::integer[],
+      ${numbers(changed.map((batch) => batch.discarded))}::integer[],
+      ${numbers(changed.map((batch) => batch.cancelled))}::integer[],
+      ${array(
+        changed.map((batch) => batch.seals),
+        oid.bool
+      )}::boolean[],
+      ${array(
+        changed.map((batch) => batch.finished),
+        oid.bool
+      )}::boolean[],
+      ${array(
+        changed.map((batch) => JSON.stringify(batch.fired)),
+        oid.text
+      )}::text[]::jsonb[]
+    ) AS c (id, total, pending, completed, discarded, cancelled, seals, finished, fired)
+    WHERE b.id = c.id`
+  return {
+    inserted: calls.map(({ job }, i) => ({ id: inserted[i]?.id as JobId, worker: job.worker, queue: job.queue })), // one row each
+    finished: changed.filter((batch) => batch.finished && batch.row.finished_at === null).map(summaryOf)
+  }
+})
+
+/** One batch. */
+export const get = Effect.fnUntraced(function* (db: Db, id: BatchId) {
+  const [row] = yield* db.sql<BatchColumns>`
+    SELECT *
+    FROM ${batchesOf(db)}
+    WHERE id = ${id}::bigint`
+  if (row === undefined) return undefined
+  return {
+    ...summaryOf(columnsOf(row)),
+    parent: row.parent_id === null ? undefined : batchId(row.parent_id),
+    sealed: row.sealed_at !== null,
+    finished: row.finished_at !== null,
+    input: row.input ?? undefined,
+    fired: row.fired
+  } satisfies BatchRow as BatchRow
+})
+
+/** A page of a batch's members by rising id. */
+export const members = Effect.fnUntraced(function* (
+  db: Db,
+  page: {
+    readonly batch: BatchId
+    readonly states: ReadonlyArray<JobState>
+    readonly after: number
+    readonly limit: number
+  }
+) {
+  const rows = yield* db.sql<{
+    readonly id: bigint
+    readonly state: JobState
+    readonly step: string | null
+    readonly links: number
+  }>`
+    SELECT id, state, step, links
+    FROM ${db.allJobs}
+    WHERE batch_id = ${page.batch}::bigint
+      AND id > ${page.after}::bigint
+      AND state = ANY(${array(page.states, oid.text)}::text[])
+    ORDER BY id
+    LIMIT ${page.limit}::integer`
+  return rows.map((row) => ({
+    id: jobId(row.id),
+    state: row.state,
+    step: row.step ?? undefined,
+    links: row.links
+  }))
+})
+
+/** The batches nested in one. */
+export const nested = Effect.fnUntraced(function* (db: Db, id: BatchId) {
+  const rows = yield* db.sql<{ readonly id: bigint }>`
+    SELECT id
+    FROM ${batchesOf(db)}
+    WHERE parent_id = ${id}::bigint
+    ORDER BY id`
+  return rows.map((row) => batchId(row.id))
+})
+
+/** Forgets batches that finished longer ago than any job is kept and that nothing points to; at most 1,000 at a time. */
+export const prune = Effect.fnUntraced(function* (db: Db) {
+  const now = yield* db.now
+  const rows = yield* db.statement(db.sql`
+    DELETE FROM ${batchesOf(db)}
+    WHERE id IN (
+      SELECT b.id
+      FROM ${batchesOf(db)} AS b
+      WHERE b.finished_at < ${now} - ${Math.max(...Object.values(db.retention))}::float8 * interval '1 millisecond'
+        AND b.finished_at < ${now} - interval '1 day'
+        AND NOT EXISTS (SELECT FROM ${db.jobs} AS j WHERE j.batch_id = b.id)
+        AND NOT EXISTS (SELECT FROM ${batchesOf(db)} AS n WHERE n.parent_id = b.id)
+      ORDER BY b.finished_at
+      LIMIT 1000
+    )
+    RETURNING id`)
+  return rows.length
+})
+
+/** An id as the driver gives it. */
+export const batchId = (id: bigint | number): BatchId => Number(id) as BatchId
+
+// internal
+
+interface BatchColumns {
+  readonly id: bigint
+  readonly parent_id: bigint | null
+  readonly name: string
+  readonly input: unknown
+  readonly total: number
+  readonly pending: number
+  readonly completed: number
+  readonly discarded: number
+  readonly cancelled: number
+  readonly sealed_at: Date | null
+  readonly finished_at: Date | null
+  readonly callbacks: Callbacks
+  readonly fired: BatchRow["fired"]
+}
+
+interface Counted {
+  readonly id: BatchId
+  readonly row: BatchColumns
+  readonly total: number
+  readonly pending: number
+  readonly completed: number
+  readonly discarded: number
+  readonly cancelled: number
+}
+
+interface Changed extends Counted {
+  readonly seals: boolean
+  readonly finished: boolean
+  readonly fired: { [K in Occasion]?: JobId | undefined }
+}
+
+const batchesOf = (db: Db) => db.sql(`${db.schema}.batches`)
+
+const numbers = (values: ReadonlyArray<number>) => array(values, oid.int4)
+
+const columnsOf = (row: BatchColumns): Counted => ({ ...row, id: batchId(row.id), row })
+
+const summaryOf = (batch: Counted): BatchSummary => ({
+  id: batch.id,
+  name: batch.row.name,
+  total: batch.total,
+  pending: batch.pending,
+  completed: batch.completed,
+  discarded: batch.discarded,
+  cancelled: batch.cancelled,
+  outcome: batch.discarded > 0 ? "discarded" : batch.cancelled > 0 ? "cancelled" : "completed"
+})
+
+const withSummary = (meta: string | undefined, summary: BatchSummary): string =>
+  JSON.stringify({ ...(meta === undefined ? {} : (JSON.parse(meta) as object)), batch: summary })
+
+const missing = (id: BatchId): BatchNotFound => new BatchNotFound({ id: String(id), message: `There is no batch ${id}.` })
+
+const closed = (id: BatchId, row: BatchColumns): BatchClosed =>
+  new BatchClosed({
+    id: String(id),
+    message: `The batch ${id} ("${row.name}") was sealed: it takes no more members. Add them before it is sealed.`
+  })

@@ -1,0 +1,126 @@
+/** What follows from the ends of jobs, in the transaction that ended them. */
+import * as Effect from "effect/Effect"
+import type { SqlError } from "effect/sql/SqlError"
+import type { JobId } from "../../JobRow.ts"
+import { type Aftermath, type BatchId, link, type NewJob, nothing, type OnFailure } from "../newJob.ts"
+import { type Deltas, deltaOf, tally } from "./batch.ts"
+import type { Db } from "./db.ts"
+import { type EndedJob, findStuck, heal, insertEdges, markEnded, resolve } from "./depend.ts"
+import { insert } from "./enqueue.ts"
+import { autonomous } from "./statement.ts"
+
+/** A job that has ended its attempt to wait for new ones. */
+export interface Forked {
+  readonly id: JobId
+  readonly batch: BatchId | undefined
+  readonly name: string
+  readonly onFailure: OnFailure
+  readonly children: ReadonlyArray<NewJob>
+}
+
+/** How far a chain of cancelled jobs is followed in one transaction; a sweep goes on from there. */
+const maxWaves = 500
+
+/**
+ * Lets go of the jobs that waited for those that ended, and of those that waited for the ones that this cancels, and
+ * counts them all in their batches. To be called in a statement after the one that took their rows away.
+ */
+export const conclude = Effect.fnUntraced(function* (
+  db: Db,
+  ended: ReadonlyArray<EndedJob>,
+  deltas: Deltas = new Map()
+): Effect.fn.Return<Aftermath, SqlError> {
+  const freed: Array<Aftermath["freed"][number]> = []
+  const cancelled: Array<Aftermath["cancelled"][number]> = []
+  let wave = ended
+  for (let waves = 0; wave.length > 0; waves++) {
+    for (const { batch, state } of wave) if (batch !== undefined) deltaOf(deltas, batch)[state]++
+    const awaited = wave.filter((job) => (job.links & link.awaited) !== 0)
+    if (awaited.length === 0 || waves === maxWaves) break
+    const children = yield* markEnded(db, awaited)
+    if (children.length === 0) break
+    const next: Array<EndedJob> = []
+    for (const job of yield* resolve(db, children)) {
+      if (job._tag === "Freed") freed.push(job)
+      else {
+        cancelled.push(job)
+        next.push({ ...job, state: "cancelled" })
+      }
+    }
+    wave = next
+  }
+  // Nothing joins here that a batch could refuse.
+  const tallied = yield* Effect.catchTags(tally(db, deltas), { BatchClosed: Effect.die, BatchNotFound: Effect.die })
+  return { freed, cancelled, ...tallied }
+})
+
+/** Inserts the children of forks, and the edges on which their parents wait. */
+export const fork = Effect.fnUntraced(function* (
+  db: Db,
+  forks: ReadonlyArray<Forked>,
+  deltas: Deltas
+): Effect.fn.Return<Aftermath, SqlError> {
+  if (forks.length === 0) return nothing
+  const jobs = forks.flatMap((one) =>
+    one.children.map((child) => ({ child: { ...child, batch: one.batch }, parent: one.id, name: one.name, one }))
+  )
+  for (const { batch, children } of forks) if (batch !== undefined) deltaOf(deltas, batch).grown += children.length
+  const inserted = yield* insert(
+    db,
+    jobs.map((job) => job.child),
+    new Set(jobs.keys())
+  )
+  yield* insertEdges(
+    db,
+    jobs.map(({ name, one, parent }, i) => ({
+      child: parent,
+      parent: inserted[i]?.id as JobId, // one row for each job
+      onFailure: one.onFailure,
+      name,
+      outcome: undefined
+    }))
+  )
+  return {
+    ...nothing,
+    inserted: inserted.flatMap((row, i) => {
+      const job = jobs[i]?.child
+      return job === undefined || row.state !== "available" ? [] : [{ id: row.id, worker: job.worker, queue: job.queue }]
+    })
+  }
+})
+
+/** Lets go of blocked jobs that nothing holds any more, should there be any; returns where the next sweep goes on. */
+export const sweep = (db: Db, after: number) =>
+  autonomous(
+    db.sql,
+    Effect.gen(function* () {
+      const { next, stuck } = yield* findStuck(db, after)
+      if (stuck.length === 0) return { next, aftermath: nothing }
+      yield* heal(db, stuck)
+      return { next, aftermath: yield* release(db, stuck, new Map()) }
+    })
+  )
+
+/** Resolves blocked jobs that are locked, and concludes the ends that come of it. */
+export const release = Effect.fnUntraced(function* (
+  db: Db,
+  children: ReadonlyArray<JobId>,
+  deltas: Deltas
+): Effect.fn.Return<Aftermath, SqlError> {
+  const resolved = yield* resolve(db, children)
+  const cancelled = resolved.filter((job) => job._tag === "Cancelled")
+  const rest = yield* conclude(
+    db,
+    cancelled.map((job) => ({ ...job, state: "cancelled" as const })),
+    deltas
+  )
+  return merge({ ...nothing, freed: resolved.filter((job) => job._tag === "Freed"), cancelled }, rest)
+})
+
+/** Two of them together. */
+export const merge = (a: Aftermath, b: Aftermath): Aftermath => ({
+  freed: [...a.freed, ...b.freed],
+  cancelled: [...a.cancelled, ...b.cancelled],
+  inserted: [...a.inserted, ...b.inserted],
+  finished: [...a.finished, ...b.finished]
+})
