@@ -120,7 +120,7 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
           for (const { job } of results) {
             events.publish({ _tag: "Inserted", id: job.id, worker: job.worker, queue: job.queue, state: job.state })
           }
-          for (const hint of hintsFor(results)) yield* notifier.send(hint)
+          for (const hint of hintsFor(results, dueHorizonMillis(config))) yield* notifier.send(hint)
         })
       )
       return results
@@ -225,7 +225,7 @@ const inserted = (job: NewJob, row: InsertedRow): EnqueueResult => ({
 })
 
 /** One hint for each queue with work to do now, and one for the earliest of those due soon. */
-const hintsFor = (results: ReadonlyArray<EnqueueResult>): ReadonlyArray<Hint> => {
+const hintsFor = (results: ReadonlyArray<EnqueueResult>, horizon: number): ReadonlyArray<Hint> => {
   const queues = new Set<string>()
   let soonest = Infinity
   for (const { job } of results) {
@@ -233,7 +233,7 @@ const hintsFor = (results: ReadonlyArray<EnqueueResult>): ReadonlyArray<Hint> =>
     else soonest = Math.min(soonest, job.runAt.epochMilliseconds - job.insertedAt.epochMilliseconds)
   }
   const hints: Array<Hint> = [...queues].map((queue) => ({ _tag: "Available", queue }))
-  if (soonest <= dueHorizonMillis) hints.push({ _tag: "Due", inMillis: soonest })
+  if (soonest <= horizon) hints.push({ _tag: "Due", inMillis: soonest })
   return hints
 }
 

@@ -166,8 +166,8 @@ export const make = Effect.fnUntraced(function* (
   const nodeProblem = nameProblem(nodeName)
   if (nodeProblem !== undefined) return yield* invalid("nodeName", nodeName, nodeProblem)
 
-  const leaseTtl = yield* duration("leaseTtl", options.leaseTtl ?? defaults.leaseTtl, minute / 60, hour)
-  const leaseBeat = yield* duration("leaseBeat", options.leaseBeat ?? defaults.leaseBeat, 50, hour)
+  const leaseTtl = yield* duration("leaseTtl", options.leaseTtl ?? defaults.leaseTtl, minute / 60, day)
+  const leaseBeat = yield* duration("leaseBeat", options.leaseBeat ?? defaults.leaseBeat, 50, day)
   if (Duration.toMillis(leaseBeat) * 3 > Duration.toMillis(leaseTtl)) {
     return yield* invalid(
       "leaseBeat",
