@@ -11,6 +11,7 @@ import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import * as core from "../migrations/0001_core.ts"
 import * as cron from "../migrations/0002_cron.ts"
+import * as unique from "../migrations/0003_unique.ts"
 import * as migrate from "./internal/sql/migrate.ts"
 import { autonomous, classify } from "./internal/sql/statement.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
@@ -34,7 +35,8 @@ export interface Migration {
  */
 export const migrations: ReadonlyArray<Migration> = [
   { version: 1, name: "core", statements: core.statements },
-  { version: 2, name: "cron", statements: cron.statements }
+  { version: 2, name: "cron", statements: cron.statements },
+  { version: 3, name: "unique", statements: unique.statements }
 ]
 
 /**

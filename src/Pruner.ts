@@ -31,7 +31,7 @@ export const layer: Layer.Layer<never, never, JobStore | ShigotoConfig> = Layer.
         ),
       { discard: true }
     )
-    const ticks = Effect.ignore(store.pruneTicks)
+    const ticks = Effect.andThen(Effect.ignore(store.pruneTicks), Effect.ignore(store.pruneKeys))
     yield* forever("pruner", Effect.andThen(Effect.andThen(round, ticks), Effect.sleep(config.pruneInterval)))
   })
 )

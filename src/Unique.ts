@@ -43,7 +43,7 @@ export type WaitingState = "scheduled" | "blocked" | "available" | "retryable"
  *
  * @category models
  */
-export interface UniqueOptions<Encoded = unknown, Args = never> {
+export interface UniqueOptions<Encoded = unknown, Args = unknown> {
   /** What the key is made of. Defaults to the worker and all args. */
   readonly keys?: ReadonlyArray<UniqueKey<Encoded>> | undefined
   /** In which states a job holds its key. Defaults to those before its end. */
@@ -64,7 +64,7 @@ export interface UniqueOptions<Encoded = unknown, Args = never> {
  *
  * @category models
  */
-export interface DebounceOptions<Args = never> {
+export interface DebounceOptions<Args = unknown> {
   /** How long the enqueues must pause before the job runs. */
   readonly wait: Duration.Input
   /** How long after the first enqueue it runs at the latest. Defaults to no limit. */
@@ -117,7 +117,7 @@ export const stateBits = (states: ReadonlyArray<JobState>): number =>
  * @category rules
  */
 export const check = (
-  options: UniqueOptions<unknown, never>,
+  options: UniqueOptions,
   index: { readonly index?: number } = {}
 ): Result.Result<UniqueRule, InvalidUnique> => {
   const refuse = (field: string, value: unknown, why: string) =>
@@ -147,7 +147,7 @@ export const check = (
   }
   const byState = Array.isArray(replace) ? forAllWaiting(replace) : ((replace ?? {}) as UniqueRule["replace"])
   for (const [state, fields] of Object.entries(byState)) {
-    if (!waiting.includes(state as WaitingState)) return refuse("replace", state, "only a job that waits can be replaced")
+    if (!waiting.has(state)) return refuse("replace", state, "only a job that waits can be replaced")
     const field = fields?.find((name) => !replaceable.includes(name))
     if (field !== undefined) return refuse("replace", field, `the fields are ${replaceable.join(", ")}`)
   }
@@ -205,7 +205,7 @@ export const keyText = (
 
 // internal
 
-const waiting: ReadonlyArray<WaitingState> = ["scheduled", "blocked", "available", "retryable"]
+const waiting: ReadonlySet<string> = new Set<WaitingState>(["scheduled", "blocked", "available", "retryable"])
 const replaceable: ReadonlyArray<ReplaceField> = ["args", "priority", "maxAttempts", "runAt", "tags", "meta"]
 
 const forAllWaiting = (fields: ReadonlyArray<ReplaceField>): UniqueRule["replace"] => ({
