@@ -36,6 +36,7 @@ FROM ${s}.jobs_archive`,
   catch_up jsonb NOT NULL,
   overlap text NOT NULL,
   jitter_millis integer NOT NULL DEFAULT 0,
+  live_jobs bigint[] NOT NULL DEFAULT '{}',
   last_tick timestamptz(3) NOT NULL,
   next_tick timestamptz(3),
   paused_at timestamptz(3),
@@ -43,9 +44,17 @@ FROM ${s}.jobs_archive`,
   inserted_at timestamptz(3) NOT NULL,
   updated_at timestamptz(3) NOT NULL,
   CONSTRAINT cron_source CHECK (source IN ('code', 'database')),
-  CONSTRAINT cron_overlap CHECK (overlap IN ('allow', 'skip', 'queueOne', 'cancelRunning'))
+  CONSTRAINT cron_overlap CHECK (overlap IN ('allow', 'skip', 'queueOne', 'cancelRunning')),
+  CONSTRAINT cron_dst CHECK (on_gap IN ('run', 'skip') AND on_overlap IN ('first', 'both')),
+  CONSTRAINT cron_catch_up CHECK (
+    coalesce(catch_up ->> '_tag' IN ('skip', 'latest'), false)
+    OR coalesce(catch_up ->> '_tag' = 'all'
+      AND jsonb_typeof(catch_up -> 'max') = 'number'
+      AND jsonb_typeof(catch_up -> 'windowMillis') = 'number', false)
+  )
 )`,
     `COMMENT ON COLUMN ${s}.cron.last_tick IS 'Ticks up to here have been dealt with.'`,
+    `COMMENT ON COLUMN ${s}.cron.live_jobs IS 'Jobs of ticks that may not have ended; kept where the overlap policy asks.'`,
     `CREATE INDEX cron_next ON ${s}.cron (next_tick) WHERE paused_at IS NULL`,
     `CREATE TABLE ${s}.cron_ticks (
   name text NOT NULL,

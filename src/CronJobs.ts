@@ -17,9 +17,10 @@ import type * as Scope from "effect/Scope"
 import { type CronRule, next, parse } from "./internal/cronRule.ts"
 import type { Options as EnqueueOptions, Refusal } from "./internal/enqueueing.ts"
 import { nameProblem, shown } from "./internal/names.ts"
-import type { CatchUp as StoredCatchUp, CronColumns, Overlap } from "./internal/sql/cron.ts"
+import { type CatchUp as StoredCatchUp, type CronColumns, jobOf, type Overlap } from "./internal/sql/cron.ts"
 import type { NewJob } from "./internal/sql/enqueue.ts"
 import type { JobId } from "./JobRow.ts"
+import { type EnqueueResult, Jobs } from "./Jobs.ts"
 import { JobStore } from "./JobStore.ts"
 import { Notifier } from "./Notifier.ts"
 import { CronConflict, CronNotFound, InvalidCron, type StorageFailure } from "./ShigotoError.ts"
@@ -155,9 +156,10 @@ export class CronJobs extends Context.Service<
  *
  * @category layers
  */
-export const layer: Layer.Layer<CronJobs, never, JobStore | Notifier> = Layer.effect(
+export const layer: Layer.Layer<CronJobs, never, Jobs | JobStore | Notifier> = Layer.effect(
   CronJobs,
   Effect.gen(function* () {
+    const jobs = yield* Jobs
     const store = yield* JobStore
     const notifier = yield* Notifier
     const registered = new Set<string>()
@@ -191,29 +193,40 @@ export const layer: Layer.Layer<CronJobs, never, JobStore | Notifier> = Layer.ef
           message: `A cron entry "${options.name}" exists already, made by ${result.source === "code" ? "code" : "CronJobs.upsert"}. Give this one another name, or remove that one first.`
         })
       }
-      yield* changed
+    })
+    const take = Effect.fnUntraced(function* <Args, R>(options: CronOptions<Args, R>) {
+      if (registered.has(options.name)) {
+        return yield* new CronConflict({
+          name: options.name,
+          source: "code",
+          message: `This process has two cron entries "${options.name}" in its code, and one would take the other's place. Give one of them another name.`
+        })
+      }
+      // Before it is stored: of two that are built at once, one must see the other.
+      registered.add(options.name)
+      yield* Effect.onError(put("code", options), () => Effect.sync(() => registered.delete(options.name)))
     })
     const found = <A>(name: string, result: Effect.Effect<A | undefined, StorageFailure>) =>
       Effect.flatMap(result, (value) =>
         value === undefined || value === false ? Effect.fail(notFound(name)) : Effect.succeed(value)
       )
     return CronJobs.of({
-      upsert: (options) => put("database", options),
+      upsert: Effect.fn("CronJobs.upsert")(function* (options) {
+        yield* put("database", options)
+        yield* changed
+      }),
       register: (options) =>
-        Effect.acquireRelease(
-          Effect.andThen(
-            put("code", options),
-            Effect.sync(() => registered.add(options.name))
-          ),
-          () => Effect.sync(() => registered.delete(options.name))
-        ).pipe(Effect.andThen(changed)),
+        Effect.acquireRelease(take(options), () => Effect.sync(() => registered.delete(options.name))).pipe(
+          Effect.andThen(changed)
+        ),
       remove: (name) => Effect.andThen(found(name, store.removeCron(name)), changed),
       pause: (name) => Effect.andThen(found(name, store.pauseCron(name, true)), changed),
       resume: (name) => Effect.andThen(found(name, store.pauseCron(name, false)), changed),
       runNow: Effect.fn("CronJobs.runNow")(function* (name) {
-        const job = yield* found(name, store.runCronNow(name))
-        yield* store.afterCommit(notifier.send({ _tag: "Available", queue: job.queue }))
-        return job.id
+        const [row] = yield* store.listCron(name)
+        if (row === undefined) return yield* notFound(name)
+        const [result] = yield* jobs.insert([jobOf(row)])
+        return (result as EnqueueResult).id // one job, one result
       }),
       list: Effect.map(store.listCron(), (rows) => rows.map(entryOf)),
       preview: Effect.fn("CronJobs.preview")(function* (name, count) {
@@ -281,28 +294,52 @@ const check = Effect.fnUntraced(function* (
   if (options.overlap !== undefined && !overlaps.includes(options.overlap)) {
     return yield* refuse("overlap", `it is none of ${overlaps.join(", ")}`)
   }
-  const catchUp = options.catchUp ?? "latest"
+  for (const [field, allowed] of [
+    ["onGap", ["run", "skip"]],
+    ["onOverlap", ["first", "both"]]
+  ] as const) {
+    const value = options[field]
+    if (value !== undefined && !allowed.some((known) => known === value)) {
+      return yield* refuse(field, `it is none of ${allowed.join(", ")}`)
+    }
+  }
+  const catchUp = yield* Effect.mapError(checkCatchUp(options.catchUp ?? "latest"), ([field, why]) =>
+    refuse(field, why)
+  )
   const rule = parsed.success
   if (next(rule, 0) === undefined) {
     yield* Effect.logWarning(
       `The cron entry "${options.name}" never ticks: there is no such date as ${rule.expression}`
     )
   }
-  if (catchUp === "skip" || catchUp === "latest") return { rule, catchUp: { _tag: catchUp }, jitterMillis }
+  return { rule, catchUp, jitterMillis }
+})
+
+const checkCatchUp = Effect.fnUntraced(function* (
+  catchUp: CatchUp
+): Effect.fn.Return<StoredCatchUp, readonly [field: string, reason: string]> {
+  if (catchUp === "skip" || catchUp === "latest") return { _tag: catchUp }
+  if (typeof catchUp !== "object" || catchUp === null || catchUp._tag !== "all") {
+    return yield* Effect.fail(["catchUp", "it is none of skip, latest, CronJob.all({ max, window })"] as const)
+  }
+  const { max } = catchUp
+  if (!(Number.isInteger(max) && max >= 1 && max <= 1000)) {
+    return yield* Effect.fail(["catchUp.max", "it is no integer from 1 to 1000"] as const)
+  }
   const windowMillis = millisOf(catchUp.window)
-  if (!(Number.isInteger(catchUp.max) && catchUp.max >= 1 && catchUp.max <= 1000)) {
-    return yield* refuse("catchUp.max", "it is no integer from 1 to 1000")
-  }
   if (!(windowMillis > 0 && windowMillis <= 7 * 24 * 3_600_000)) {
-    return yield* refuse("catchUp.window", "it is no duration above zero and up to 7 days")
+    return yield* Effect.fail(["catchUp.window", "it is no duration above zero and up to 7 days"] as const)
   }
-  return { rule, catchUp: { _tag: "all", max: catchUp.max, windowMillis }, jitterMillis }
+  return { _tag: "all", max, windowMillis }
 })
 
 const overlaps: ReadonlyArray<Overlap> = ["allow", "skip", "queueOne", "cancelRunning"]
 
 const millisOf = (input: Duration.Input): number =>
-  Option.match(Duration.fromInput(input), { onNone: () => Number.NaN, onSome: Duration.toMillis })
+  // Duration reads NaN as zero.
+  Number.isNaN(input)
+    ? Number.NaN
+    : Option.match(Duration.fromInput(input), { onNone: () => Number.NaN, onSome: Duration.toMillis })
 
 const entryOf = (row: CronColumns): CronEntry => ({
   name: row.name,
@@ -316,5 +353,9 @@ const entryOf = (row: CronColumns): CronEntry => ({
   paused: row.paused_at !== null,
   nextTick: row.next_tick === null || row.paused_at !== null ? undefined : DateTime.fromDateUnsafe(row.next_tick),
   workerKnown: row.worker_known,
-  problem: row.problem ?? undefined
+  problem: row.problem ?? problemOf(row)
 })
+
+/** What an evaluation would find; a row written by hand may never be due. */
+const problemOf = (row: CronColumns): string | undefined =>
+  Result.match(ruleOf(row), { onFailure: ({ field, reason }) => `${field}: ${reason}`, onSuccess: () => undefined })

@@ -128,24 +128,21 @@ export class JobStore extends Context.Service<
     readonly removeCron: (name: string) => Effect.Effect<boolean, StorageFailure>
     /** Pauses or resumes a cron entry; false where there is none. */
     readonly pauseCron: (name: string, paused: boolean) => Effect.Effect<boolean, StorageFailure>
-    /** Inserts a job of a cron entry now; undefined where there is none. */
-    readonly runCronNow: (
-      name: string
-    ) => Effect.Effect<
-      { readonly id: JobId; readonly worker: string; readonly queue: string } | undefined,
-      StorageFailure
-    >
     /** Says which cron entries are due for a node, and when the next one is. */
     readonly lookCron: (node: {
       readonly id: number
       readonly entries: ReadonlyArray<string>
       readonly leaseMillis: number
     }) => Effect.Effect<cron.CronLook, StorageFailure>
-    /** Deals with the ticks of a due cron entry. */
+    /** Deals with the ticks of a due cron entry; undefined where another node does or did. */
     readonly evaluateCron: (
       name: string,
       plan: (entry: cron.CronColumns, now: number) => cron.CronPlan
-    ) => Effect.Effect<ReadonlyArray<cron.Ticked>, StorageFailure>
+    ) => Effect.Effect<cron.Evaluated | undefined, StorageFailure>
+    /** Notes why a cron entry cannot tick. */
+    readonly failCron: (name: string, problem: string) => Effect.Effect<void, StorageFailure>
+    /** Gives up a node's leadership over cron entries. */
+    readonly resignCron: (node: number) => Effect.Effect<void, StorageFailure>
     /** Forgets keys of unique jobs whose time is over. */
     readonly pruneKeys: Effect.Effect<void, StorageFailure>
     /** Forgets old ticks. */
@@ -234,9 +231,10 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       listCron: (name) => called("cron")(cron.list(db, name)),
       removeCron: (name) => called("cron")(cron.remove(db, name)),
       pauseCron: (name, paused) => called("cron")(cron.pause(db, name, paused)),
-      runCronNow: (name) => called("cron")(cron.runNow(db, name)),
       lookCron: (options) => background("cron")(cron.look(db, options)),
       evaluateCron: (name, plan) => background("cron")(cron.evaluate(db, name, plan)),
+      failCron: (name, problem) => background("cron")(cron.fail(db, name, problem)),
+      resignCron: (node) => background("cron")(cron.resign(db, node)),
       pruneKeys: background("prune")(reservation.pruneKeys(db)),
       pruneTicks: background("prune")(cron.pruneTicks(db)),
       prune: (state) => background("prune")(prune.prune(db, state))

@@ -38,7 +38,8 @@ export const layerProducer: Layer.Layer<
   Jobs.Jobs | Queues.Queues | CronJobs.CronJobs,
   StartError,
   PgClient | ShigotoConfig
-> = Layer.mergeAll(Jobs.layer, Queues.layer, CronJobs.layer).pipe(
+> = CronJobs.layer.pipe(
+  Layer.provideMerge(Layer.mergeAll(Jobs.layer, Queues.layer)),
   Layer.provide(Notifier.layerSend),
   Layer.provide([JobStore.layer, Events.layer]),
   Layer.provide(Migrations.layerConfigured)
@@ -55,7 +56,8 @@ export const layer: Layer.Layer<
   PgClient | ShigotoConfig
 > = Layer.mergeAll(Claimer.layer, CronScheduler.layer, Pruner.layer).pipe(
   Layer.provideMerge(Executor.layer),
-  Layer.provideMerge(Layer.mergeAll(Settler.layer, Jobs.layer, Queues.layer, CronJobs.layer)),
+  Layer.provideMerge(CronJobs.layer),
+  Layer.provideMerge(Layer.mergeAll(Settler.layer, Jobs.layer, Queues.layer)),
   Layer.provideMerge(Layer.mergeAll(Notifier.layer, Heartbeat.layer, Workers.layer)),
   Layer.provideMerge(Layer.mergeAll(JobStore.layer, Events.layer)),
   Layer.provide(Migrations.layerConfigured)

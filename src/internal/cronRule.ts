@@ -9,8 +9,9 @@
  * | is skipped by a change of the clock | ticks once, at the first instant after the gap | does not tick |
  * | happens twice | ticks the first time | ticks both times |
  *
- * `onGap` and `onOverlap` choose otherwise. The rule of fixed against running hours is Vixie cron's. Where both the day
- * of the month and the day of the week are restricted, either is enough, as in POSIX.
+ * `onGap` and `onOverlap` choose otherwise. The rule of fixed against running hours is Vixie cron's, and so is that of the
+ * two days: where neither the day of the month nor the day of the week starts with `*`, either is enough; else both must
+ * match.
  */
 import * as Cron from "effect/Cron"
 import * as DateTime from "effect/DateTime"
@@ -44,6 +45,7 @@ export const parse = (
     readonly onOverlap?: "first" | "both" | undefined
   } = {}
 ): Result.Result<CronRule, CronProblem> => {
+  if (typeof expression !== "string") return problem("expression", `it is a ${typeof expression}, not a string`)
   if (expression.length > maxLength) return problem("expression", `it has more than ${maxLength} characters`)
   const text = expression.trim()
   const spelled = text.startsWith("@") ? nicknames.get(text.toLowerCase()) : text
@@ -54,20 +56,21 @@ export const parse = (
   }
   const names = fields.length === 6 ? fieldNames : fieldNames.slice(1)
   for (const [i, name] of names.entries()) {
+    // effect/Cron reads what Number reads: "" as 0, "0x10" as 16.
+    if (!grammar.test(fields[i] ?? "")) return problem(name, `"${fields[i]}" is no list of values, ranges and steps`)
     // One field at a time, so that the reason has a field's name.
     const alone = Cron.parse(names.map((_, k) => (k === i ? fields[i] : "*")).join(" "), "UTC")
     if (Result.isFailure(alone)) return problem(name, `"${fields[i]}": ${alone.failure.message}`)
   }
-  const zone = zoneOf(options.timezone ?? "UTC")
-  if (zone === undefined) {
-    return problem("timezone", `"${options.timezone}" is no IANA time zone, such as Europe/Berlin`)
-  }
+  const timezone = options.timezone ?? "UTC"
+  const zone = zoneOf(timezone)
+  if (zone === undefined) return problem("timezone", `"${timezone}" is no IANA time zone, such as Europe/Berlin`)
   const wall = Cron.parse(fields.join(" "), "UTC")
   if (Result.isFailure(wall)) return problem("expression", wall.failure.message)
   const runsAllHours = (fields[fields.length - 4] ?? "").startsWith("*")
   return Result.succeed({
     expression: text,
-    timezone: zone.id,
+    timezone,
     onGap: options.onGap ?? (runsAllHours ? "skip" : "run"),
     onOverlap: options.onOverlap ?? (runsAllHours ? "both" : "first"),
     wall: wall.success,
@@ -108,6 +111,9 @@ export const last = (
 // internal
 
 const maxLength = 256
+const value = "([0-9]{1,2}|[A-Za-z]{3})"
+const item = `(\\*|${value}(-${value})?)(/[0-9]{1,2})?`
+const grammar = new RegExp(`^${item}(,${item})*$`)
 const fieldNames = ["seconds", "minutes", "hours", "days", "months", "weekdays"]
 
 const nicknames: ReadonlyMap<string, string> = new Map([
@@ -125,8 +131,10 @@ const problem = (field: string, reason: string): Result.Result<never, CronProble
 /** A zone by its exact IANA name; offsets, other spellings and unknown names are none. */
 const zoneOf = (name: string): DateTime.TimeZone.Named | undefined => {
   if (!/^[A-Z][A-Za-z0-9_+-]*(\/[A-Z][A-Za-z0-9_+-]*)*$/.test(name)) return undefined
-  const zone = DateTime.zoneMakeNamed(name)
-  return Option.isSome(zone) ? zone.value : undefined
+  const zone = Option.getOrUndefined(DateTime.zoneMakeNamed(name))
+  // Intl reads any spelling; a name and its canonical one may differ, as for aliases, but not in case alone.
+  const misspelled = zone?.id !== name && zone?.id.toLowerCase() === name.toLowerCase()
+  return misspelled ? undefined : zone
 }
 
 /** The first matching wall-clock time after one, both as if in UTC; undefined for a rule that never matches. */

@@ -1,8 +1,9 @@
 /** Cron entries and the ledger of their ticks. */
 import * as Effect from "effect/Effect"
 import type { JobId } from "../../JobRow.ts"
-import { array, type Db, oid } from "./db.ts"
-import { insert, type NewJob } from "./enqueue.ts"
+import { cancel, type Cancelled } from "./cancel.ts"
+import { array, type Db, ids, oid } from "./db.ts"
+import { insert, type Inserted, type NewJob } from "./enqueue.ts"
 import { jobId } from "./row.ts"
 import { autonomous } from "./statement.ts"
 
@@ -66,63 +67,75 @@ const columns = (db: Db) =>
 /**
  * Stores an entry; one that is new, or whose expression or zone changed, starts at this instant without a past.
  *
- * Says `Conflict` where the database owns an entry of that name and code asks for it, or the other way round.
+ * Says `Conflict` where the database owns an entry of that name and code asks for it, or the other way round. Nodes that
+ * start together meet here: the first inserts, the others wait for its row and update it.
  */
 export const upsert = Effect.fnUntraced(function* (db: Db, entry: NewCron) {
   const { sql } = db
-  return yield* autonomous(
-    sql,
-    Effect.gen(function* () {
-      const instant = yield* db.instant
+  const { job } = entry
+  const nextAfter = (instant: Date): Date | null => {
+    const next = entry.nextAfter(instant.getTime())
+    return next === undefined ? null : new Date(next)
+  }
+  const insertEntry = Effect.fnUntraced(function* (instant: Date) {
+    const rows = yield* sql`
+      INSERT INTO ${name(db)} (
+        name, source, expression, timezone, on_gap, on_overlap, worker, queue, args, priority, max_attempts, tags,
+        meta, partition_key, catch_up, overlap, jitter_millis, last_tick, next_tick, inserted_at, updated_at
+      )
+      VALUES (
+        ${entry.name}, ${entry.source}, ${entry.expression}, ${entry.timezone}, ${entry.onGap ?? null}::text,
+        ${entry.onOverlap ?? null}::text, ${job.worker}, ${job.queue}, ${job.args}::text::jsonb,
+        ${job.priority}::integer, ${job.maxAttempts}::integer,
+        ${job.tags === undefined ? null : array(job.tags, oid.text)}::text[],
+        ${job.meta ?? null}::text::jsonb, ${job.partitionKey ?? null}::text,
+        ${JSON.stringify(entry.catchUp)}::text::jsonb, ${entry.overlap}, ${entry.jitterMillis}::integer,
+        ${instant}::timestamptz, ${nextAfter(instant)}::timestamptz, ${instant}::timestamptz, ${instant}::timestamptz
+      )
+      ON CONFLICT DO NOTHING
+      RETURNING name`
+    return rows.length === 1
+  })
+  const update = (instant: Date, lastTick: Date) => sql`
+    UPDATE ${name(db)}
+    SET expression = ${entry.expression},
+      timezone = ${entry.timezone},
+      on_gap = ${entry.onGap ?? null}::text,
+      on_overlap = ${entry.onOverlap ?? null}::text,
+      worker = ${job.worker},
+      queue = ${job.queue},
+      args = ${job.args}::text::jsonb,
+      priority = ${job.priority}::integer,
+      max_attempts = ${job.maxAttempts}::integer,
+      tags = ${job.tags === undefined ? null : array(job.tags, oid.text)}::text[],
+      meta = ${job.meta ?? null}::text::jsonb,
+      partition_key = ${job.partitionKey ?? null}::text,
+      catch_up = ${JSON.stringify(entry.catchUp)}::text::jsonb,
+      overlap = ${entry.overlap},
+      jitter_millis = ${entry.jitterMillis}::integer,
+      last_tick = ${lastTick}::timestamptz,
+      next_tick = ${nextAfter(lastTick)}::timestamptz,
+      problem = NULL,
+      updated_at = ${instant}::timestamptz
+    WHERE name = ${entry.name}`
+  const store = Effect.gen(function* () {
+    while (true) {
+      if (yield* insertEntry(yield* db.instant)) return { _tag: "Stored" } as const
       const [known] = yield* sql<Pick<CronColumns, "source" | "expression" | "timezone" | "last_tick">>`
         SELECT source, expression, timezone, last_tick
         FROM ${name(db)}
         WHERE name = ${entry.name}
         FOR UPDATE`
-      if (known !== undefined && known.source !== entry.source)
-        return { _tag: "Conflict", source: known.source } as const
-      const restarts = known === undefined || known.expression !== entry.expression || known.timezone !== entry.timezone
-      const lastTick = restarts ? instant : known.last_tick
-      const next = entry.nextAfter(lastTick.getTime())
-      const { job } = entry
-      yield* sql`
-        INSERT INTO ${name(db)} (
-          name, source, expression, timezone, on_gap, on_overlap, worker, queue, args, priority, max_attempts, tags,
-          meta, partition_key, catch_up, overlap, jitter_millis, last_tick, next_tick, inserted_at, updated_at
-        )
-        VALUES (
-          ${entry.name}, ${entry.source}, ${entry.expression}, ${entry.timezone}, ${entry.onGap ?? null}::text,
-          ${entry.onOverlap ?? null}::text, ${job.worker}, ${job.queue}, ${job.args}::text::jsonb,
-          ${job.priority}::integer, ${job.maxAttempts}::integer,
-          ${job.tags === undefined ? null : array(job.tags, oid.text)}::text[],
-          ${job.meta ?? null}::text::jsonb, ${job.partitionKey ?? null}::text,
-          ${JSON.stringify(entry.catchUp)}::text::jsonb, ${entry.overlap}, ${entry.jitterMillis}::integer,
-          ${lastTick}::timestamptz, ${next === undefined ? null : new Date(next)}::timestamptz,
-          ${instant}::timestamptz, ${instant}::timestamptz
-        )
-        ON CONFLICT (name) DO UPDATE
-        SET expression = excluded.expression,
-          timezone = excluded.timezone,
-          on_gap = excluded.on_gap,
-          on_overlap = excluded.on_overlap,
-          worker = excluded.worker,
-          queue = excluded.queue,
-          args = excluded.args,
-          priority = excluded.priority,
-          max_attempts = excluded.max_attempts,
-          tags = excluded.tags,
-          meta = excluded.meta,
-          partition_key = excluded.partition_key,
-          catch_up = excluded.catch_up,
-          overlap = excluded.overlap,
-          jitter_millis = excluded.jitter_millis,
-          last_tick = excluded.last_tick,
-          next_tick = excluded.next_tick,
-          problem = NULL,
-          updated_at = excluded.updated_at`
+      // Removed in between.
+      if (known === undefined) continue
+      if (known.source !== entry.source) return { _tag: "Conflict", source: known.source } as const
+      const instant = yield* db.instant
+      const same = known.expression === entry.expression && known.timezone === entry.timezone
+      yield* update(instant, same ? known.last_tick : instant)
       return { _tag: "Stored" } as const
-    })
-  )
+    }
+  })
+  return yield* autonomous(sql, store)
 })
 
 /** All entries, or one, with what is known of their workers. */
@@ -181,7 +194,8 @@ export interface CronLook {
 /**
  * Takes or renews the leadership where it is free or held, and looks at what is due.
  *
- * Entries from code are due for nodes that have them in their code; those of the database for all.
+ * Entries from code are due for nodes that have them in their code; those of the database for all. Nodes with the same
+ * entries in their code have a leader among themselves: one with other entries could not keep the time of theirs.
  */
 export const look = Effect.fnUntraced(function* (
   db: Db,
@@ -195,8 +209,8 @@ export const look = Effect.fnUntraced(function* (
     readonly leads: boolean
   }>`
     WITH lead AS (
-      INSERT INTO ${sql(`${db.schema}.leaders`)} AS l (name, node, term, expires_at)
-      SELECT 'cron', ${node.id}::integer, 1, ${now} + ${node.leaseMillis}::float8 * interval '1 millisecond'
+      INSERT INTO ${leadersOf(db)} AS l (name, node, term, expires_at)
+      SELECT 'cron ' || md5(${array(node.entries.toSorted(), oid.text)}::text[]::text), ${node.id}::integer, 1, ${now} + ${node.leaseMillis}::float8 * interval '1 millisecond'
       WHERE ${node.id}::integer > 0
       ON CONFLICT (name) DO UPDATE
       SET node = excluded.node,
@@ -232,19 +246,21 @@ export interface CronPlan {
   readonly problem?: string
 }
 
-/** What became of one tick. */
-export interface Ticked {
-  readonly tick: Date
+/** What became of the ticks of an entry. */
+export interface Evaluated {
+  /** Those that nobody had dealt with, oldest first; without a job where the overlap policy held it back. */
+  readonly ticks: ReadonlyArray<{ readonly tick: Date; readonly job: Inserted | undefined }>
+  readonly worker: string
   readonly queue: string
-  readonly job: JobId | undefined
-  readonly cancelled: ReadonlyArray<JobId>
+  /** The jobs of earlier ticks that this one cancelled, or whose holders are to. */
+  readonly cancelled: ReadonlyArray<{ readonly id: JobId; readonly reason: string; readonly result: Cancelled }>
 }
 
 /**
  * Deals with a due entry in one transaction: its ledger, its jobs, and where it goes on.
  *
- * The entry's row is locked first, skipping one that another node is at; everything after it is read in later
- * statements. A tick that has a row in the ledger is never inserted again, whoever thinks so.
+ * The entry's row is locked first; everything after it is read in later statements. Undefined where another transaction
+ * holds it, or has dealt with it. A tick that has a row in the ledger is never inserted again, whoever thinks so.
  */
 export const evaluate = Effect.fnUntraced(function* (
   db: Db,
@@ -256,50 +272,75 @@ export const evaluate = Effect.fnUntraced(function* (
     sql,
     Effect.gen(function* () {
       const instant = yield* db.instant
-      const [row] = yield* sql<CronColumns>`
-        SELECT ${columns(db)}, true AS worker_known, ${instant}::timestamptz AS now
+      const [row] = yield* sql<Due>`
+        SELECT ${columns(db)}, c.live_jobs, true AS worker_known, ${instant}::timestamptz AS now
         FROM ${name(db)} AS c
         WHERE c.name = ${entry}
           AND c.paused_at IS NULL
           AND c.next_tick <= ${instant}::timestamptz
         FOR UPDATE SKIP LOCKED`
-      if (row === undefined) return []
+      if (row === undefined) return undefined
       const { next, problem, ticks } = plan(row, instant.getTime())
-      const ticked: Array<Ticked> = []
-      for (const tick of ticks) ticked.push(yield* insertTick(db, row, new Date(tick), instant))
+      const { evaluated, live } = yield* insertTicks(db, row, ticks, instant)
       yield* sql`
         UPDATE ${name(db)}
         SET last_tick = ${instant}::timestamptz,
           next_tick = ${next === undefined ? null : new Date(next)}::timestamptz,
+          live_jobs = ${ids(live)}::bigint[],
           problem = ${problem ?? null}::text
         WHERE name = ${entry}`
-      return ticked
+      return evaluated
     })
   )
 })
 
-/** Inserts a job of an entry now, outside its ticks. Undefined where there is no such entry. */
-export const runNow = Effect.fnUntraced(function* (db: Db, entry: string) {
-  const [row] = yield* list(db, entry)
-  if (row === undefined) return undefined
-  const [inserted] = yield* insert(db, [jobOf(row, undefined, 0)])
-  return inserted === undefined ? undefined : { id: inserted.id, worker: row.worker, queue: row.queue }
+/** Notes why an entry cannot tick; it stays due. */
+export const fail = Effect.fnUntraced(function* (db: Db, entry: string, problem: string) {
+  yield* db.statement(db.sql`
+    UPDATE ${name(db)}
+    SET problem = ${problem}
+    WHERE name = ${entry}
+      AND problem IS DISTINCT FROM ${problem}`)
 })
 
-/** Forgets ticks that are older than a day more than any catch-up looks back. */
+/** Gives up a node's leadership, so that another takes it at its next look. */
+export const resign = Effect.fnUntraced(function* (db: Db, node: number) {
+  yield* db.statement(db.sql`
+    DELETE FROM ${leadersOf(db)}
+    WHERE node = ${node}::integer
+      AND name LIKE 'cron %'`)
+})
+
+/** The job of an entry: for a tick, or for now. */
+export const jobOf = (entry: CronColumns, tick?: Date): NewJob => ({
+  worker: entry.worker,
+  queue: entry.queue,
+  args: entry.args,
+  priority: entry.priority,
+  maxAttempts: entry.max_attempts,
+  due: tick === undefined ? { delayMillis: 0 } : { at: new Date(tick.getTime() + jitterOf(entry, tick)) },
+  scheduledFor: tick,
+  tags: entry.tags ?? undefined,
+  meta: entry.meta ?? undefined,
+  partitionKey: entry.partition_key ?? undefined
+})
+
+/** Forgets ticks that are older than a day more than their entry's catch-up looks back, and leaders long gone. */
 export const pruneTicks = Effect.fnUntraced(function* (db: Db) {
   const now = yield* db.now
   yield* db.statement(db.sql`
     DELETE FROM ${ticksOf(db)} AS t
-    WHERE t.tick < ${now} - interval '8 days'
-      AND t.tick < ${now} - interval '1 day' - coalesce(
-        (
-          SELECT (c.catch_up ->> 'windowMillis')::float8 * interval '1 millisecond'
-          FROM ${name(db)} AS c
-          WHERE c.name = t.name
-        ),
-        interval '0'
-      )`)
+    WHERE t.tick < ${now} - interval '1 day' - coalesce(
+      (
+        SELECT (c.catch_up ->> 'windowMillis')::float8 * interval '1 millisecond'
+        FROM ${name(db)} AS c
+        WHERE c.name = t.name
+      ),
+      interval '0'
+    )`)
+  yield* db.statement(db.sql`
+    DELETE FROM ${leadersOf(db)}
+    WHERE expires_at < ${now} - interval '1 day'`)
 })
 
 // internal
@@ -308,55 +349,98 @@ const name = (db: Db) => db.sql(`${db.schema}.cron`)
 
 const ticksOf = (db: Db) => db.sql(`${db.schema}.cron_ticks`)
 
-const insertTick = Effect.fnUntraced(function* (db: Db, entry: CronColumns, tick: Date, instant: Date) {
+const leadersOf = (db: Db) => db.sql(`${db.schema}.leaders`)
+
+interface Due extends CronColumns {
+  readonly live_jobs: ReadonlyArray<bigint>
+}
+
+const insertTicks = Effect.fnUntraced(function* (db: Db, entry: Due, ticks: ReadonlyArray<number>, instant: Date) {
   const { sql } = db
-  const nothing: Ticked = { tick, queue: entry.queue, job: undefined, cancelled: [] }
-  const [claimed] = yield* sql`
-    INSERT INTO ${ticksOf(db)} (name, tick, outcome, inserted_at)
-    VALUES (${entry.name}, ${tick}::timestamptz, 'skipped', ${instant}::timestamptz)
-    ON CONFLICT DO NOTHING
-    RETURNING name`
-  if (claimed === undefined) return nothing
-  const live = entry.overlap === "allow" ? [] : yield* liveJobs(db, entry.name)
-  if (entry.overlap === "skip" && live.length > 0) return nothing
-  if (entry.overlap === "queueOne" && live.some((job) => job.state !== "executing")) return nothing
-  const [inserted] = yield* insert(db, [jobOf(entry, tick, jitterOf(entry, tick))])
-  yield* sql`
-    UPDATE ${ticksOf(db)}
-    SET outcome = 'inserted',
-      job_id = ${inserted?.id ?? null}::bigint
-    WHERE name = ${entry.name}
-      AND tick = ${tick}::timestamptz`
-  return {
-    ...nothing,
-    job: inserted?.id,
-    cancelled: entry.overlap === "cancelRunning" ? live.map((job) => job.id) : []
-  } satisfies Ticked
+  const { overlap } = entry
+  const before = overlap === "allow" ? [] : yield* liveJobs(db, entry)
+  const claimed =
+    ticks.length === 0
+      ? []
+      : yield* sql<{ readonly tick: Date }>`
+          INSERT INTO ${ticksOf(db)} (name, tick, outcome, inserted_at)
+          SELECT ${entry.name}, tick, 'skipped', ${instant}::timestamptz
+          FROM unnest(${array(
+            ticks.map((tick) => new Date(tick)),
+            oid.timestamptz
+          )}::timestamptz[]) AS tick
+          ON CONFLICT DO NOTHING
+          RETURNING tick`
+  const fresh = claimed.map(({ tick }) => tick).toSorted((a, b) => a.getTime() - b.getTime())
+  const running = allowed(overlap, fresh, before)
+  const inserted =
+    running.length === 0
+      ? []
+      : yield* insert(
+          db,
+          running.map((tick) => jobOf(entry, tick))
+        )
+  if (running.length > 0) {
+    yield* sql`
+      UPDATE ${ticksOf(db)} AS t
+      SET outcome = 'inserted',
+        job_id = job.id
+      FROM unnest(
+        ${array(running, oid.timestamptz)}::timestamptz[],
+        ${ids(inserted.map((job) => job.id))}::bigint[]
+      ) AS job (tick, id)
+      WHERE t.name = ${entry.name}
+        AND t.tick = job.tick`
+  }
+  const reason = `the next tick of the cron entry ${entry.name}`
+  const cancelled =
+    overlap === "cancelRunning" && running.length > 0
+      ? yield* Effect.forEach(before, ({ id }) =>
+          Effect.map(cancelSurely(db, id, reason), (result) => ({ id, reason, result }))
+        )
+      : []
+  const evaluated: Evaluated = {
+    ticks: fresh.map((tick) => ({ tick, job: inserted[running.indexOf(tick)] })),
+    worker: entry.worker,
+    queue: entry.queue,
+    cancelled
+  }
+  return { evaluated, live: overlap === "allow" ? [] : [...before, ...inserted].map((job) => job.id) }
 })
 
+/** Which of several ticks run; they are dealt with as if they had come one by one, and none of their jobs had begun. */
+const allowed = (
+  overlap: Overlap,
+  ticks: ReadonlyArray<Date>,
+  live: ReadonlyArray<{ readonly state: string }>
+): ReadonlyArray<Date> => {
+  switch (overlap) {
+    case "allow":
+      return ticks
+    case "skip":
+      return live.length > 0 ? [] : ticks.slice(0, 1)
+    case "queueOne":
+      return live.some((job) => job.state !== "executing") ? [] : ticks.slice(0, 1)
+    case "cancelRunning":
+      return ticks.slice(-1)
+  }
+}
+
 /** The jobs of an entry's earlier ticks that have not ended. */
-const liveJobs = Effect.fnUntraced(function* (db: Db, entry: string) {
+const liveJobs = Effect.fnUntraced(function* (db: Db, entry: Due) {
   const rows = yield* db.sql<{ readonly id: bigint; readonly state: string }>`
-    SELECT j.id, j.state
-    FROM ${ticksOf(db)} AS t
-    JOIN ${db.jobs} AS j
-      ON j.id = t.job_id
-    WHERE t.name = ${entry}
-    ORDER BY j.id`
+    SELECT id, state
+    FROM ${db.jobs}
+    WHERE id = ANY(${array(entry.live_jobs, oid.int8)}::bigint[])
+    ORDER BY id`
   return rows.map((row) => ({ id: jobId(row.id), state: row.state }))
 })
 
-const jobOf = (entry: CronColumns, tick: Date | undefined, jitterMillis: number): NewJob => ({
-  worker: entry.worker,
-  queue: entry.queue,
-  args: entry.args,
-  priority: entry.priority,
-  maxAttempts: entry.max_attempts,
-  due: tick === undefined ? { delayMillis: 0 } : { at: new Date(tick.getTime() + jitterMillis) },
-  scheduledFor: tick,
-  tags: entry.tags ?? undefined,
-  meta: entry.meta ?? undefined,
-  partitionKey: entry.partition_key ?? undefined
+const cancelSurely = Effect.fnUntraced(function* (db: Db, id: JobId, reason: string) {
+  while (true) {
+    const result = yield* cancel(db, id, reason)
+    if (result._tag !== "Moved") return result
+  }
 })
 
 /** A delay below the entry's jitter that every node computes alike (FNV-1a of name and tick). */
