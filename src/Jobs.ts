@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Stream from "effect/Stream"
 import { Events } from "./internal/events.ts"
+import { sanitize } from "./internal/json.ts"
 import { nameProblem, shown } from "./internal/names.ts"
 import type { Inserted as InsertedRow, MergeRefusal, NewJob } from "./internal/sql/enqueue.ts"
 import type { Stored } from "./internal/sql/unique.ts"
@@ -146,8 +147,9 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
 
     const cancel = Effect.fn("Jobs.cancel")(function* (id: JobId, reason?: string) {
       yield* known(id)
+      const told = reason === undefined ? undefined : sanitize(reason, 1000)
       while (true) {
-        const result = yield* store.cancel(id, reason)
+        const result = yield* store.cancel(id, told)
         switch (result._tag) {
           case "NotFound":
             return yield* notFound(id)
@@ -159,7 +161,9 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
             yield* store.afterCommit(notifier.send({ _tag: "Cancel", node: result.node }))
             return { _tag: "Requested" } satisfies CancelResult
           case "Cancelled":
-            yield* store.afterCommit(Effect.sync(() => events.publish({ ...result, _tag: "Cancelled", id, reason })))
+            yield* store.afterCommit(
+              Effect.sync(() => events.publish({ ...result, _tag: "Cancelled", id, reason: told }))
+            )
             return { _tag: "Cancelled" } satisfies CancelResult
         }
       }
@@ -268,6 +272,7 @@ const filterProblem = (options: ListOptions): InvalidFilter | undefined => {
     return refuse("limit", limit, "it is an integer from 1 to 1000")
   }
   if (before !== undefined && !Number.isSafeInteger(before)) return refuse("before", before, "it is no job id")
+  if (wanted !== undefined && !Array.isArray(wanted)) return refuse("states", wanted, "it is no array")
   const unknown = wanted?.find((state) => !states.includes(state))
   if (unknown !== undefined) return refuse("states", unknown, `the states are ${states.join(", ")}`)
   for (const field of ["queue", "worker", "tag"] as const) {
