@@ -1,6 +1,6 @@
 /** Retry schedules that misbehave, on a node in virtual time: the job waits for as long as it would by default. */
 import { assert, describe, it } from "@effect/vitest"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
@@ -26,7 +26,7 @@ const hostile: Readonly<Record<string, readonly [Schedule.Schedule<unknown, unkn
     }),
     /failed \(.*no schedule/
   ],
-  failing: [Schedule.cron("61 * * * *", "UTC") as Schedule.Schedule<unknown>, /failed \(/],
+  failing: [Schedule.cron("61 * * * *", "UTC"), /failed \(/],
   dying: [Schedule.modifyDelay(Schedule.forever, () => Effect.die("dead")), /failed \(.*dead/],
   "never answering": [Schedule.modifyDelay(Schedule.forever, () => Effect.never), /did not answer within five seconds/]
 }
