@@ -225,7 +225,8 @@ export const layer: Layer.Layer<CronJobs, never, Jobs | JobStore | Notifier> = L
       runNow: Effect.fn("CronJobs.runNow")(function* (name) {
         const [row] = yield* store.listCron(name)
         if (row === undefined) return yield* notFound(name)
-        const [result] = yield* jobs.insert([jobOf(row)])
+        // Only a unique job's args are merged, and a tick's job is none.
+        const [result] = yield* Effect.catchTag(jobs.insert([jobOf(row)]), ["InvalidArgs", "ArgsTooLarge"], Effect.die)
         return (result as EnqueueResult).id // one job, one result
       }),
       list: Effect.map(store.listCron(), (rows) => rows.map(entryOf)),

@@ -103,7 +103,7 @@ export const layer: Layer.Layer<never, never, CronJobs | Heartbeat | JobStore | 
           events.publish({ _tag: "CronTicked", name, tick: DateTime.fromDateUnsafe(tick), job: job?.id })
         }
         if (soonest <= 0) yield* notifier.send({ _tag: "Available", queue })
-        else if (soonest <= dueHorizonMillis) yield* notifier.send({ _tag: "Due", inMillis: soonest })
+        else if (soonest <= dueHorizonMillis(config)) yield* notifier.send({ _tag: "Due", inMillis: soonest })
         for (const { id, reason, result } of cancelled) {
           if (result._tag === "Cancelled") events.publish({ ...result, id, reason })
           else if (result._tag === "Requested") yield* notifier.send({ _tag: "Cancel", node: result.node })

@@ -125,6 +125,18 @@ export class ArgsTooLarge extends Schema.TaggedError<ArgsTooLarge>("effect-shigo
 }) {}
 
 /**
+ * A unique option cannot be used, or a key's path is not in the args; `field` says which.
+ *
+ * @category errors
+ */
+export class InvalidUnique extends Schema.TaggedError<InvalidUnique>("effect-shigoto/InvalidUnique")("InvalidUnique", {
+  field: Schema.String,
+  value: Schema.String,
+  message: Schema.String,
+  ...bulkIndex
+}) {}
+
+/**
  * No job with this id is live or archived.
  *
  * @category errors
@@ -278,6 +290,7 @@ export type EnqueueError =
   | InvalidTags
   | InvalidMeta
   | InvalidPartitionKey
+  | InvalidUnique
   | StorageFailure
 
 /**
