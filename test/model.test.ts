@@ -136,7 +136,7 @@ const follow = Effect.fnUntraced(function* (store: Store, keptCancelled: number,
             partitionKey: undefined
           }
         ])
-        const id: number = inserted?.id ?? 0
+        const id: number = inserted?._tag === "Inserted" ? inserted.inserted.id : 0
         ids.push(id)
         model = Model.enqueue(model, { id, worker, queue, priority, maxAttempts, delay })
         return
