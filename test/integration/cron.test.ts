@@ -13,6 +13,7 @@ import * as CronJob from "../../src/CronJob.ts"
 import { CronJobs } from "../../src/CronJobs.ts"
 import * as EmbeddedPostgres from "../../src/embedded/EmbeddedPostgres.ts"
 import * as Job from "../../src/Job.ts"
+import type { Jobs } from "../../src/Jobs.ts"
 import * as ShigotoConfig from "../../src/ShigotoConfig.ts"
 import { ShigotoLive } from "../../src/ShigotoLive.ts"
 import { eventually } from "../setup/eventually.ts"
@@ -51,7 +52,7 @@ const startProcess = Effect.fnUntraced(function* (settings: CronSettings) {
 
 /** A node in this process that stops with `stop`, or with the scope. */
 const startNode = Effect.fnUntraced(function* (
-  entries: Layer.Layer<never, unknown, CronJobs>,
+  entries: Layer.Layer<never, unknown, CronJobs | Jobs>,
   config: ShigotoConfig.Options = {}
 ) {
   const database = yield* TestDatabase
@@ -62,7 +63,13 @@ const startNode = Effect.fnUntraced(function* (
     Layer.provide(database.layerClient({ maxConnections: 6 }))
   )
   const context = yield* Layer.buildWithScope(Layer.fresh(layer), scope)
-  return { cron: Context.get(context, CronJobs), stop: Scope.close(scope, Exit.void) }
+  const cron = Context.get(context, CronJobs)
+  return {
+    cron,
+    upsert: (options: { readonly name: string }) =>
+      Effect.provideContext(cron.upsert({ ...eachSecond, ...options }), context),
+    stop: Scope.close(scope, Exit.void)
+  }
 })
 
 interface Ledger {
@@ -188,7 +195,7 @@ describe("cron on several nodes", () => {
     Effect.gen(function* () {
       const slow = { idlePollInterval: "15 seconds" } as const
       const first = yield* startNode(CronJob.make({ ...eachSecond, name: "old", cron: "@daily" }), slow)
-      yield* first.cron.upsert({ ...eachSecond, name: "stored" })
+      yield* first.upsert({ name: "stored" })
       yield* ticks("stored", 1)
       yield* startNode(CronJob.make(eachSecond), slow)
       yield* ticks("each second", 3)
@@ -203,7 +210,7 @@ describe("cron on several nodes", () => {
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
       const node = yield* startNode(CronJob.make(eachSecond))
-      yield* node.cron.upsert({ ...eachSecond, name: "held" })
+      yield* node.upsert({ name: "held" })
       yield* ticks("held", 1)
       yield* sql.withTransaction(
         Effect.gen(function* () {
@@ -230,7 +237,7 @@ describe("cron on several nodes", () => {
           // All at once, of the same names: the first inserts, the others find it.
           yield* Effect.forEach(
             Array.from({ length: 20 }, (_, i) => i),
-            (i) => nodes[i % 2 === 0 ? 0 : 1].cron.upsert({ ...eachSecond, name: `stored ${i % 3}` }),
+            (i) => nodes[i % 2 === 0 ? 0 : 1].upsert({ name: `stored ${i % 3}` }),
             { concurrency: "unbounded", discard: true }
           )
           yield* ticks("each second", 4)
@@ -249,12 +256,12 @@ describe("cron on several nodes", () => {
     Effect.gen(function* () {
       const one = yield* startNode(Layer.empty)
       const other = yield* startNode(Layer.empty)
-      yield* one.cron.upsert({ ...eachSecond, name: "shared" })
+      yield* one.upsert({ name: "shared" })
       yield* ticks("shared", 2)
       yield* other.cron.pause("shared")
       const { ticks: paused } = yield* ledger("shared")
       const [now = 0] = paused.toReversed()
-      yield* one.cron.upsert({ ...eachSecond, name: "clock" })
+      yield* one.upsert({ name: "clock" })
       yield* ticks("clock", 3)
       assert.deepStrictEqual((yield* ledger("shared")).ticks, paused)
       yield* one.cron.resume("shared")
