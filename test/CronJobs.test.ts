@@ -515,7 +515,7 @@ describe("bad input", () => {
         const error = yield* Effect.flip(
           cron.upsert({ ...every10, ...change } as never) as Effect.Effect<void, InvalidCron>
         )
-        assert.strictEqual(error._tag as string, tag, JSON.stringify(change))
+        assert.strictEqual<string>(error._tag, tag, JSON.stringify(change))
         if (field !== undefined) assert.strictEqual(error.field, field, JSON.stringify(change))
         assert.isNotEmpty(error.message)
       }

@@ -88,7 +88,7 @@ const ledger = Effect.fnUntraced(function* (name: string) {
   return {
     ticks: rows.map(({ tick }) => tick.getTime() / 1000),
     latest: Math.max(...rows.map(({ late }) => late))
-  } satisfies Ledger as Ledger
+  } satisfies Ledger
 })
 
 const ticks = (name: string, count: number) => eventually(ledger(name), (seen) => seen.ticks.length >= count)
