@@ -46,7 +46,7 @@ export const lifecycle: ReadonlyArray<Invariant> = [
       WHERE s.to_state = 'discarded' AND s.to_attempt < s.max_attempts
         AND NOT EXISTS (
           SELECT FROM handler AS h
-          WHERE h.job = s.id AND h.epoch = s.from_epoch AND h.kind = 'end' AND h.outcome = 'discard' AND h.ts < s.ts
+          WHERE h.job = s.id AND h.epoch = s.from_epoch AND h.kind = 'end' AND h.outcome IN ('discard', 'unstorable') AND h.ts < s.ts
         )
       UNION ALL
       SELECT s.id, s.move, s.to_state FROM step AS s

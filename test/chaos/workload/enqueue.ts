@@ -76,7 +76,11 @@ export const makeEnqueue = Effect.fnUntraced(function* (process: string, known: 
     }
     const drafts = Array.from({ length: random.int(2, 20) }, () => draw(random, nextKey()))
     if (op === "many") {
-      const works = drafts.map((draft): Draft => ({ ...draft, definition: "work" }))
+      // One call, one definition.
+      const works = drafts.map((draft): Draft => {
+        const { args } = draft
+        return { ...draft, definition: "work", args: { ...args, kind: args.kind === "hang" ? "ok" : args.kind } }
+      })
       yield* record(
         op,
         works,
