@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import { nameProblem, shown } from "./internal/names.ts"
+import { nameProblem, schemaProblem, shown } from "./internal/names.ts"
 import { InvalidConfig, InvalidSchemaName } from "./ShigotoError.ts"
 
 /**
@@ -166,8 +166,8 @@ export const make = Effect.fnUntraced(function* (
   const nodeProblem = nameProblem(nodeName)
   if (nodeProblem !== undefined) return yield* invalid("nodeName", nodeName, nodeProblem)
 
-  const leaseTtl = yield* duration("leaseTtl", options.leaseTtl ?? defaults.leaseTtl, minute / 60, hour)
-  const leaseBeat = yield* duration("leaseBeat", options.leaseBeat ?? defaults.leaseBeat, 50, hour)
+  const leaseTtl = yield* duration("leaseTtl", options.leaseTtl ?? defaults.leaseTtl, minute / 60, day)
+  const leaseBeat = yield* duration("leaseBeat", options.leaseBeat ?? defaults.leaseBeat, 50, day)
   if (Duration.toMillis(leaseBeat) * 3 > Duration.toMillis(leaseTtl)) {
     return yield* invalid(
       "leaseBeat",
@@ -334,23 +334,3 @@ const duration = (
     ? Effect.succeed(parsed.value)
     : Effect.fail(invalid(field, value, `it must be a duration from ${min} to ${max} milliseconds`))
 }
-
-/** PostgreSQL's own schemas, and words that every statement would have to quote for people too. */
-const reserved = new Set([
-  "information_schema",
-  "public",
-  "user",
-  "table",
-  "select",
-  "all",
-  "order",
-  "group",
-  "default"
-])
-
-const schemaProblem = (schema: string): string | undefined =>
-  typeof schema !== "string" || !/^[a-z_][a-z0-9_]{0,40}$/.test(schema)
-    ? "it must match [a-z_][a-z0-9_]{0,40}"
-    : schema.startsWith("pg_") || reserved.has(schema)
-      ? "it is reserved"
-      : undefined

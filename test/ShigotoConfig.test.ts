@@ -28,7 +28,7 @@ const bad: ReadonlyArray<readonly [string, ReadonlyArray<ShigotoConfig.Options>]
   ),
   durations("shutdownGrace", [-1, Infinity, "25 hours", "x" as never]),
   durations("interruptGrace", [-1, Infinity, "2 hours"]),
-  durations("leaseTtl", [0, -1, 999, Number.NaN, Infinity, "2 hours"]),
+  durations("leaseTtl", [0, -1, 999, Number.NaN, Infinity, "25 hours"]),
   durations("leaseBeat", [0, -1, 49, Infinity, "11 seconds"]),
   ["leaseBeat", [{ leaseTtl: "20 seconds" }, { leaseTtl: "3 seconds", leaseBeat: "1001 millis" }]],
   durations("queryTimeout", [0, -1, 99, Infinity]),

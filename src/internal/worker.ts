@@ -112,7 +112,7 @@ export const makeWorker = Effect.fnUntraced(function* (
     concurrency: options.concurrency,
     timeoutMillis: Duration.toMillis(Duration.fromInputUnsafe(definition.options.timeout ?? defaultTimeout)),
     run: (args, job) =>
-      Effect.matchEffect(decode(args), {
+      Effect.matchEffect(Effect.interruptible(decode(args)), {
         onFailure: (error) =>
           Effect.fail(
             new ArgsDecodeError({
@@ -120,7 +120,8 @@ export const makeWorker = Effect.fnUntraced(function* (
               message: `The stored args no longer match the schema of "${name}": ${sanitize(error.message, 2000)}`
             })
           ),
-        onSuccess: (decoded) => Effect.flatMap(handler(decoded as never, job), encodeResult)
+        // The handler alone can be interrupted: once it has succeeded, a cancel that comes during its finalizers is late.
+        onSuccess: (decoded) => Effect.flatMap(Effect.interruptible(handler(decoded as never, job)), encodeResult)
       }).pipe(Effect.scoped, Effect.provideService(CurrentJob, job), Effect.provideContext(context)),
     ending: Effect.fnUntraced(
       function* (exit, attempt, stopped, node): Effect.fn.Return<Ending> {
