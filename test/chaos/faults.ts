@@ -57,9 +57,7 @@ export const makeFaults = Effect.fnUntraced(function* (
       () => surely(Effect.andThen(sql.unsafe(`ALTER SYSTEM RESET ${name}`), sql`SELECT pg_reload_conf()`))
     )
   const lockJobs = (millis: number) =>
-    sql.withTransaction(
-      Effect.andThen(sql`LOCK TABLE shigoto.jobs IN ACCESS EXCLUSIVE MODE`, Effect.sleep(millis))
-    )
+    sql.withTransaction(Effect.andThen(sql`LOCK TABLE shigoto.jobs IN ACCESS EXCLUSIVE MODE`, Effect.sleep(millis)))
 
   return (fault: Fault): Effect.Effect<void> => {
     const { choice, millis } = fault
@@ -125,19 +123,21 @@ export const makeFaults = Effect.fnUntraced(function* (
           })
         )
       case "blackhole":
-        return impairments.withPermits(1)(
-          within(
-            fault,
-            member,
-            Effect.andThen(
-              Effect.acquireRelease(
-                Effect.sync(() => proxy.blackhole()),
-                () => Effect.sync(() => proxy.heal())
-              ),
-              Effect.sleep(millis)
+        return impairments
+          .withPermits(1)(
+            within(
+              fault,
+              member,
+              Effect.andThen(
+                Effect.acquireRelease(
+                  Effect.sync(() => proxy.blackhole()),
+                  () => Effect.sync(() => proxy.heal())
+                ),
+                Effect.sleep(millis)
+              )
             )
           )
-        ).pipe(Effect.andThen(bury(member)))
+          .pipe(Effect.andThen(bury(member)))
       case "freeze":
         return within(
           fault,
@@ -182,11 +182,7 @@ export const makeFaults = Effect.fnUntraced(function* (
         )
       case "read-only":
         return settings.withPermits(1)(
-          within(
-            fault,
-            undefined,
-            Effect.andThen(setting("default_transaction_read_only", "on"), Effect.sleep(millis))
-          )
+          within(fault, undefined, Effect.andThen(setting("default_transaction_read_only", "on"), Effect.sleep(millis)))
         )
       case "snapshot":
         return within(

@@ -85,7 +85,8 @@ export const makeFleet = Effect.fnUntraced(function* (options: FleetOptions) {
       }
       current = running
       run(write(name, "spawn", { version: member.version, pid: child.pid }))
-      child.stdout?.once("data", () => {
+      child.stdout?.on("data", (chunk: Buffer) => {
+        if (!/^ready$/m.test(chunk.toString("utf8"))) return
         quickDeaths = 0
         run(Effect.andThen(write(name, "ready"), Deferred.succeed(running.ready, undefined)))
       })
@@ -156,13 +157,19 @@ const skew = (random: Random): number => (random.chance(0.5) ? 0 : random.int(-3
 
 const launch = (options: FleetOptions, role: Member["role"], settings: ProcessSettings): ChildProcess => {
   const log = Fs.openSync(Path.join(options.directory, `${settings.name}.log`), "a")
-  const child = spawn(process.execPath, ["--conditions=source", fileURLToPath(new URL(`${role}.ts`, import.meta.url))], {
-    env: { ...process.env, CHAOS: JSON.stringify(settings), HOSTNAME: settings.name },
-    // The other end of standard input is the runner: no process outlives it.
-    stdio: ["pipe", "pipe", log]
-  })
+  const child = spawn(
+    process.execPath,
+    ["--conditions=source", fileURLToPath(new URL(`${role}.ts`, import.meta.url))],
+    {
+      env: { ...process.env, CHAOS: JSON.stringify(settings), HOSTNAME: settings.name },
+      // The other end of standard input is the runner: no process outlives it.
+      stdio: ["pipe", "pipe", log]
+    }
+  )
   Fs.closeSync(log)
   child.stdin?.on("error", () => undefined)
-  child.stdout?.on("data", (chunk: Buffer) => Fs.appendFileSync(Path.join(options.directory, `${settings.name}.log`), chunk))
+  child.stdout?.on("data", (chunk: Buffer) =>
+    Fs.appendFileSync(Path.join(options.directory, `${settings.name}.log`), chunk)
+  )
   return child
 }

@@ -53,11 +53,11 @@ export const install = (sql: PgClient.PgClient) =>
 /** Copies the row log and the final rows into the event log, and makes one `step` of each change of a job. */
 export const collect = Effect.fn(function* (sql: PgClient.PgClient) {
   const truth = (yield* Truth).sql
-  yield* truth.unsafe(`CREATE TABLE transition (${transition})`)
+  yield* truth.unsafe(`CREATE TABLE transition (${transition}, committed timestamptz)`)
   yield* truth`CREATE TABLE node (id integer, name text, ts timestamptz)`
   yield* truth`CREATE TABLE final (id bigint, state text, attempt integer, max_attempts integer, epoch integer,
     args jsonb, finished_at timestamptz)`
-  yield* copy(sql, truth, "chaos.transition", "transition")
+  yield* copy(sql, truth, "(SELECT *, pg_xact_commit_timestamp(xmin) AS committed FROM chaos.transition)", "transition")
   yield* copy(sql, truth, "chaos.node", "node")
   yield* copy(sql, truth, "shigoto.all_jobs", "final")
   for (const statement of derived) yield* truth.unsafe(statement)
@@ -76,7 +76,7 @@ const copy = Effect.fnUntraced(function* (
   for (let offset = 0; ; offset += chunk) {
     const [row] = yield* from.unsafe<{ readonly rows: string | null }>(
       `SELECT jsonb_agg(to_jsonb(s))::text AS rows
-       FROM (SELECT * FROM ${source} ORDER BY 1 OFFSET ${offset} LIMIT ${chunk}) AS s`
+       FROM (SELECT * FROM ${source} AS source ORDER BY 1 OFFSET ${offset} LIMIT ${chunk}) AS s`
     )
     if (row?.rows == null) return
     yield* to.unsafe(`INSERT INTO ${target} SELECT * FROM jsonb_populate_recordset(null::${target}, $1::text::jsonb)`, [
@@ -109,7 +109,7 @@ SELECT *,
 FROM (
   SELECT *, to_attempt - from_attempt AS up, to_epoch - from_epoch AS rise
   FROM (
-    SELECT min(seq) AS seq, min(ts) AS ts, min(stmt) AS stmt, tx, id, min(app) AS app, min(key) AS key,
+    SELECT min(seq) AS seq, min(ts) AS ts, max(committed) AS committed, min(stmt) AS stmt, tx, id, min(app) AS app, min(key) AS key,
       min(queue) AS queue, min(worker) AS worker, min(priority) AS priority, max(max_attempts) AS max_attempts,
       (array_agg(run_at) FILTER (WHERE new_state IS NOT NULL))[1] AS run_at,
       min(old_state) AS from_state, min(new_state) AS to_state,
@@ -130,7 +130,7 @@ FROM (
   // When each row was in which state, until it left it.
   `CREATE TABLE stay AS
 SELECT id, queue, worker, priority, run_at, to_state AS state, to_epoch AS epoch, to_attempt AS attempt, to_node AS node,
-  ts AS since, lead(ts) OVER turn AS until, lead(move) OVER turn AS left_by, seq
+  ts AS since, committed, lead(ts) OVER turn AS until, lead(move) OVER turn AS left_by, seq
 FROM step
 WINDOW turn AS (PARTITION BY id ORDER BY seq)`,
   "CREATE INDEX stay_node ON stay (node) WHERE state = 'executing'",

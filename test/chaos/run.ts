@@ -19,7 +19,7 @@ export const runSeed = Effect.fnUntraced(function* (options: Options, seed: numb
   // A crash of the server must not lose commits, a crash of the machine may.
   const server = yield* EmbeddedPostgres.make({
     durable: true,
-    settings: { max_connections: "300", fsync: "off" }
+    settings: { max_connections: "300", fsync: "off", track_commit_timestamp: "on" }
   })
   const truth = yield* EmbeddedPostgres.make({ settings: { max_connections: "100" } })
   const Direct = Shigoto.layerProducer.pipe(
@@ -117,7 +117,11 @@ const drain = Effect.fnUntraced(function* (fleet: Fleet) {
   let moved = { count: -1, at: performance.now() }
   const started = performance.now()
   while (performance.now() - started < 300_000) {
-    const [row] = yield* sql<{ readonly live: number; readonly steps: number; readonly waiting: ReadonlyArray<bigint> }>`
+    const [row] = yield* sql<{
+      readonly live: number
+      readonly steps: number
+      readonly waiting: ReadonlyArray<bigint>
+    }>`
       SELECT (SELECT count(*)::integer FROM shigoto.jobs) AS live,
         (SELECT last_value::integer FROM chaos.transition_seq) AS steps,
         ARRAY(SELECT id FROM shigoto.jobs WHERE state IN ('scheduled', 'retryable') AND run_at > now()
@@ -163,4 +167,3 @@ export type Result = {
   readonly figures: ReadonlyArray<{ readonly what: string; readonly count: number }>
   readonly broken: boolean
 }
-

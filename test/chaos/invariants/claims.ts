@@ -18,7 +18,7 @@ export const claims: ReadonlyArray<Invariant> = [
       SELECT count(*) FROM (${attempts}) AS a JOIN (${attempts}) AS b
         ON b.job = a.job AND b.epoch <> a.epoch AND b.started > a.started AND b.started < coalesce(a.ended, 'infinity')`,
     offenders: `
-      SELECT a.job, a.epoch, a.process, b.epoch, b.process
+      SELECT a.job, a.epoch, a.process, b.epoch AS other_epoch, b.process AS other
       FROM (${attempts}) AS a JOIN (${attempts}) AS b
         ON b.job = a.job AND b.epoch <> a.epoch AND b.started > a.started AND b.started < coalesce(a.ended, 'infinity')
       WHERE NOT EXISTS (
@@ -45,7 +45,7 @@ export const claims: ReadonlyArray<Invariant> = [
     says: "a stale outcome changes nothing: each accepted one comes from the holder of the claim",
     cases: "SELECT count(*) FROM step WHERE move IN ('settle', 'snooze', 'release', 'reconcile')",
     offenders: `
-      SELECT s.id, s.move, s.app, n.name FROM step AS s LEFT JOIN node AS n ON n.id = s.from_node
+      SELECT s.id, s.from_epoch, s.move, s.app, n.name FROM step AS s LEFT JOIN node AS n ON n.id = s.from_node
       WHERE s.move IN ('settle', 'snooze', 'release', 'reconcile') AND n.name IS DISTINCT FROM s.app`
   },
   {
@@ -54,10 +54,10 @@ export const claims: ReadonlyArray<Invariant> = [
     cases: "SELECT count(*) FROM step WHERE move = 'claim'",
     // A second on either side: rows that another claim held locked just then do not count.
     offenders: `
-      SELECT c.id, c.priority, u.id, u.priority
+      SELECT c.id, c.priority, c.ts, c.app, u.id AS better, u.priority AS better_priority, u.since, u.until
       FROM step AS c JOIN stay AS u
         ON u.state = 'available' AND u.queue = c.queue AND u.worker = c.worker AND u.id <> c.id
-        AND u.since < c.stmt - interval '1 second' AND coalesce(u.until, 'infinity') > c.ts + interval '1 second'
+        AND u.committed < c.stmt - interval '1 second' AND coalesce(u.until, 'infinity') > c.ts + interval '1 second'
         AND (-u.priority, u.run_at, u.id) < (-c.priority, c.run_at, c.id)
       WHERE c.move = 'claim'`
   }

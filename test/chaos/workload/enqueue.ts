@@ -1,6 +1,6 @@
 /** A producer's enqueues: one, many, in a transaction that commits, in one that rolls back. */
 import { PgClient } from "@effect/sql-pg"
-import { Effect } from "effect"
+import { type Cause, Effect } from "effect"
 import type { Jobs } from "effect-shigoto"
 import type { Random } from "../random.ts"
 import { Truth } from "../truth.ts"
@@ -37,7 +37,7 @@ export const makeEnqueue = Effect.fnUntraced(function* (process: string, known: 
       drafts.map(({ args }, i) => ({ process, op, phase: "ack", key: args.key, job: ids[i] }))
     )
   }
-  const refuse = (op: string, drafts: ReadonlyArray<Draft>, error: { readonly _tag: string }) =>
+  const refuse = (op: string, drafts: ReadonlyArray<Draft>, cause: Cause.Cause<{ readonly _tag: string }>) =>
     truth.writeAll(
       "client",
       drafts.map(({ args }) => ({
@@ -45,7 +45,9 @@ export const makeEnqueue = Effect.fnUntraced(function* (process: string, known: 
         op,
         phase: "error",
         key: args.key,
-        detail: JSON.stringify({ error: error._tag })
+        detail: JSON.stringify({
+          error: cause.reasons.map((reason) => (reason._tag === "Fail" ? reason.error._tag : reason._tag))
+        })
       }))
     )
   const record = <E extends { readonly _tag: string }>(
@@ -55,8 +57,9 @@ export const makeEnqueue = Effect.fnUntraced(function* (process: string, known: 
   ) =>
     Effect.andThen(
       intend(op, drafts),
-      Effect.matchEffect(call, {
-        onFailure: (error) => refuse(op, drafts, error),
+      // A connection lost inside of a transaction comes back as a defect.
+      Effect.matchCauseEffect(call, {
+        onFailure: (cause) => refuse(op, drafts, cause),
         onSuccess: (ids) => acknowledge(op, drafts, ids)
       })
     )
@@ -71,7 +74,11 @@ export const makeEnqueue = Effect.fnUntraced(function* (process: string, known: 
     ] as const)
     if (op === "one") {
       const draft = draw(random, nextKey())
-      yield* record(op, [draft], Effect.map(enqueue(draft), (id) => [id]))
+      yield* record(
+        op,
+        [draft],
+        Effect.map(enqueue(draft), (id) => [id])
+      )
       return 1
     }
     const drafts = Array.from({ length: random.int(2, 20) }, () => draw(random, nextKey()))

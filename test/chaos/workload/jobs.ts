@@ -73,7 +73,11 @@ const handler = (process: string, poison: boolean) => (args: Args, job: Attempt)
     yield* truth.write("handler", { ...ref, kind: "start", args: JSON.stringify(args) })
     // The end is on record before the library hears of it: an outcome in the database without one was made up.
     return yield* Effect.onExit(work(args, job, poison), (exit) =>
-      truth.write("handler", { ...ref, kind: "end", outcome: args.kind === "nul" && Exit.isSuccess(exit) ? "unstorable" : outcomeOf(exit) })
+      truth.write("handler", {
+        ...ref,
+        kind: "end",
+        outcome: args.kind === "nul" && Exit.isSuccess(exit) ? "unstorable" : outcomeOf(exit)
+      })
     )
   })
 
