@@ -1,5 +1,5 @@
 /** What the runner and its processes have in common. */
-import { ShigotoConfig } from "effect-shigoto"
+import type { ShigotoConfig } from "effect-shigoto"
 
 /** Leases are short so that a run of minutes sees many of them end. */
 export const timing = {

@@ -57,7 +57,7 @@ export const enqueue: ReadonlyArray<Invariant> = [
     says: "no job is claimed before it is due, nor started before the delay that was asked for",
     cases: "SELECT count(*) FROM client WHERE phase = 'intent' AND (detail ->> 'delay')::integer > 0",
     offenders: `
-      SELECT id, 'claim' AS what FROM step WHERE move = 'claim' AND stmt < run_at
+      SELECT id, 'claim' AS what FROM step WHERE move = 'claim' AND ts < run_at
       UNION ALL
       SELECT h.job, 'start' FROM handler AS h JOIN client AS c ON c.key = h.key AND c.phase = 'intent'
       WHERE h.kind = 'start' AND (c.detail ->> 'delay')::integer > 0
