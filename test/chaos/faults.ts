@@ -115,7 +115,10 @@ export const makeFaults = Effect.fnUntraced(function* (
           Effect.gen(function* () {
             const from = member.role === "worker" ? markers : producerMarkers
             const before = proxy.dropped()
-            proxy.dropReplyOf(from[(choice >> 4) % from.length] as string)
+            yield* Effect.acquireRelease(
+              Effect.sync(() => proxy.dropReplyOf(from[(choice >> 4) % from.length])),
+              () => Effect.sync(() => proxy.dropReplyOf(undefined))
+            )
             yield* Effect.sleep("20 millis").pipe(
               Effect.repeat({ while: () => proxy.dropped() === before }),
               Effect.timeoutOption(millis)

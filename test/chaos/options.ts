@@ -55,7 +55,7 @@ export const parse = (argv: ReadonlyArray<string>): Options | string => {
         : values.ci
           ? [1, 2]
           : [Math.floor(Math.random() * 1_000_000)],
-    seconds: values.minutes === undefined && values.ci ? 20 : minutes * 60,
+    seconds: values.minutes === undefined && values.ci ? 12 : minutes * 60,
     faults,
     workers,
     producers,

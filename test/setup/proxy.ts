@@ -21,9 +21,10 @@ export interface Proxy {
   readonly delay: (millis: number) => void
   /**
    * Forwards the next statement whose text holds the marker, waits for the server's whole reply, and cuts the connection
-   * instead of delivering it. Connect with `prepare: false`, else the text travels only once per connection.
+   * instead of delivering it. Connect with `prepare: false`, else the text travels only once per connection. No
+   * marker calls off what has not happened yet.
    */
-  readonly dropReplyOf: (marker: string) => void
+  readonly dropReplyOf: (marker: string | undefined) => void
   /** How many replies were dropped. */
   readonly dropped: () => number
 }

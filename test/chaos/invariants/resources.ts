@@ -7,7 +7,7 @@ export const resources: ReadonlyArray<Invariant> = [
     id: "I20",
     says: "no more connections than configured, none idle in a transaction for over a second, no lock left behind",
     cases: "SELECT count(*) FROM sample",
-    // What a silent network left half open is the server's to find out; a stopped process holds what it holds.
+    // What a silent network left half open is found out late; a stopped process holds what it holds.
     offenders: `
       SELECT process, connections, idle_in_transaction, advisory FROM sample AS s
       WHERE (
@@ -18,7 +18,7 @@ export const resources: ReadonlyArray<Invariant> = [
       AND NOT EXISTS (
         SELECT FROM trouble AS f
         WHERE f.target = s.process AND f.kind IN ('blackhole', 'freeze', 'latency', 'stop', 'lost-reply', 'reset')
-          AND f.since < s.ts AND f.until + interval '5 seconds' > s.ts
+          AND f.since < s.ts AND f.until + interval '15 seconds' > s.ts
       )`
   }
 ]
