@@ -11,6 +11,7 @@ export const statements = (schema: string): ReadonlyArray<string> => {
     `CREATE TABLE ${s}.jobs (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   run_at timestamptz(3) NOT NULL,
+  scheduled_for timestamptz(3),
   inserted_at timestamptz(3) NOT NULL,
   claimed_at timestamptz(3),
   cancel_requested_at timestamptz(3),
@@ -50,6 +51,7 @@ export const statements = (schema: string): ReadonlyArray<string> => {
     `CREATE TABLE ${s}.jobs_archive (
   id bigint NOT NULL,
   run_at timestamptz(3) NOT NULL,
+  scheduled_for timestamptz(3),
   inserted_at timestamptz(3) NOT NULL,
   claimed_at timestamptz(3),
   cancel_requested_at timestamptz(3),
@@ -105,12 +107,12 @@ export const statements = (schema: string): ReadonlyArray<string> => {
     `CREATE VIEW ${s}.all_jobs AS
 SELECT id, worker, queue, state, priority, attempt, max_attempts, epoch, claimed_by, run_at, inserted_at, claimed_at,
   cancel_requested_at, NULL::timestamptz(3) AS finished_at, progress, snoozes, args, NULL::jsonb AS result, errors,
-  meta, tags, partition_key, cancel_reason
+  meta, tags, partition_key, cancel_reason, scheduled_for
 FROM ${s}.jobs
 UNION ALL
 SELECT id, worker, queue, state, priority, attempt, max_attempts, epoch, claimed_by, run_at, inserted_at, claimed_at,
   cancel_requested_at, finished_at, progress, snoozes, args, result, errors,
-  meta, tags, partition_key, cancel_reason
+  meta, tags, partition_key, cancel_reason, scheduled_for
 FROM ${s}.jobs_archive`,
     enqueueFunction(schema),
     maintainFunction(schema),
@@ -192,11 +194,12 @@ BEGIN
       USING ERRCODE = '22023';
   END IF;
   INSERT INTO "${schema}".jobs
-    (state, worker, queue, args, priority, max_attempts, run_at, inserted_at, tags, meta, partition_key)
+    (state, worker, queue, args, priority, max_attempts, run_at, inserted_at, tags, meta, partition_key,
+     scheduled_for)
   VALUES (
     CASE WHEN due > moment THEN 'scheduled' ELSE 'available' END,
     enqueue.worker, enqueue.queue, enqueue.args, enqueue.priority, enqueue.max_attempts, due, moment,
-    enqueue.tags, enqueue.meta, enqueue.partition_key
+    enqueue.tags, enqueue.meta, enqueue.partition_key, CASE WHEN due > moment THEN due END
   )
   RETURNING id INTO new_id;
   IF due <= moment THEN
@@ -214,7 +217,7 @@ $enqueue$`
  * Runs with the owner's rights, so that workers need none to create or drop tables. A partition is an eighth of the
  * retention wide, from an hour to a week. The default partition takes what no other takes, so that a settle never
  * fails for want of one; its rows are moved when their range is made, and deleted, 20,000 at a time, when they are too
- * old.
+ * old. A retention of zero drops and deletes all there is.
  */
 const maintainFunction = (schema: string): string =>
   `CREATE FUNCTION "${schema}".maintain_archive(kind text, moment timestamptz, retention interval)
@@ -232,7 +235,8 @@ DECLARE
     ELSE interval '1 hour'
   END;
   parent CONSTANT text := 'jobs_archive_' || kind;
-  cutoff CONSTANT timestamptz := moment - retention;
+  -- Where nothing is kept, what is still there from other settings goes too.
+  cutoff CONSTANT timestamptz := CASE WHEN retention > interval '0' THEN moment - retention ELSE 'infinity' END;
   lower timestamptz;
   upper timestamptz;
   child text;
@@ -258,6 +262,8 @@ BEGIN
   LOOP
     CONTINUE WHEN part.until IS NULL;
     IF part.until <= cutoff THEN
+      -- From the root down, as inserts take their locks: the other way round, both would wait for each other.
+      LOCK TABLE "${schema}".jobs_archive IN ACCESS EXCLUSIVE MODE;
       EXECUTE format('DROP TABLE %I.%I', '${schema}', part.name);
       dropped := dropped + 1;
     ELSIF lower IS NULL OR part.until > lower THEN

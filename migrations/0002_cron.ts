@@ -1,23 +1,11 @@
 /**
- * Cron entries, their ledger of ticks, the leases of leaders, and the instant for which a job was scheduled.
+ * Cron entries, their ledger of ticks, and the leases of leaders.
  */
 
 /** The statements, in order, for the given schema; its name is a checked identifier. */
 export const statements = (schema: string): ReadonlyArray<string> => {
   const s = `"${schema}"`
   return [
-    `ALTER TABLE ${s}.jobs ADD COLUMN scheduled_for timestamptz(3)`,
-    `ALTER TABLE ${s}.jobs_archive ADD COLUMN scheduled_for timestamptz(3)`,
-    `CREATE OR REPLACE VIEW ${s}.all_jobs AS
-SELECT id, worker, queue, state, priority, attempt, max_attempts, epoch, claimed_by, run_at, inserted_at, claimed_at,
-  cancel_requested_at, NULL::timestamptz(3) AS finished_at, progress, snoozes, args, NULL::jsonb AS result, errors,
-  meta, tags, partition_key, cancel_reason, scheduled_for
-FROM ${s}.jobs
-UNION ALL
-SELECT id, worker, queue, state, priority, attempt, max_attempts, epoch, claimed_by, run_at, inserted_at, claimed_at,
-  cancel_requested_at, finished_at, progress, snoozes, args, result, errors,
-  meta, tags, partition_key, cancel_reason, scheduled_for
-FROM ${s}.jobs_archive`,
     `CREATE TABLE ${s}.cron (
   name text PRIMARY KEY,
   source text NOT NULL,

@@ -25,6 +25,7 @@ import { Heartbeat } from "./Heartbeat.ts"
 import { spread } from "./internal/aftermath.ts"
 import { Events } from "./internal/events.ts"
 import { forever, pause } from "./internal/loop.ts"
+import { merge } from "./internal/newJob.ts"
 import { promoteLimit } from "./internal/sql/promote.ts"
 import { JobStore } from "./JobStore.ts"
 import { dueHorizonMillis, type Hint, Notifier } from "./Notifier.ts"
@@ -166,11 +167,15 @@ export const layer: Layer.Layer<
       yield* follow
       if (found.deadNodes || monotonic() >= sweepAt) {
         sweepAt = monotonic() + Duration.toMillis(config.leaseTtl)
-        const rescued = yield* heartbeat.rescue
+        const { aftermath, rescued } = yield* heartbeat.rescue
         if (rescued.length > 0) lookIn(0)
+        for (const { id, state } of rescued) {
+          const job = state === "discarded" ? yield* store.get(id) : undefined
+          if (job !== undefined) executor.discarded(job)
+        }
         const swept = yield* store.sweepBlocked(sweepFrom)
         sweepFrom = swept.next
-        yield* spread(events, notifier, swept.aftermath)
+        yield* spread(events, notifier, merge(aftermath, swept.aftermath))
       }
       if (found.cancels) yield* cancelRequested
       for (const queue of found.ready) wake(queue)

@@ -64,7 +64,7 @@ export interface CronOptions<Args, R> {
   /** An IANA time zone. Defaults to UTC, whatever the process's own zone is. */
   readonly timezone?: string | undefined
   readonly job: Preparable<Args, R>
-  readonly args: Args
+  readonly args: NoInfer<Args>
   /** Defaults to the job's own. */
   readonly queue?: string | undefined
   /** Defaults to the job's own. */
@@ -225,7 +225,12 @@ export const layer: Layer.Layer<CronJobs, never, Jobs | JobStore | Notifier> = L
       runNow: Effect.fn("CronJobs.runNow")(function* (name) {
         const [row] = yield* store.listCron(name)
         if (row === undefined) return yield* notFound(name)
-        const [result] = yield* jobs.insert([jobOf(row)])
+        // Only a unique job's args are merged, and a tick's job is none; nor does it wait for others or join a batch.
+        const [result] = yield* Effect.catchTag(
+          jobs.insert([jobOf(row)]),
+          ["InvalidArgs", "ArgsTooLarge", "MissingDependencies", "BatchClosed", "BatchNotFound"],
+          Effect.die
+        )
         return (result as EnqueueResult).id // one job, one result
       }),
       list: Effect.map(store.listCron(), (rows) => rows.map(entryOf)),

@@ -5,8 +5,8 @@ import * as Context from "effect/Context"
 import type * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import { shown } from "./internal/names.ts"
-import type { BatchId, Dependency } from "./internal/newJob.ts"
-import type { AttemptFailure, JobId } from "./JobRow.ts"
+import type { Dependency } from "./internal/newJob.ts"
+import type { BatchId, AttemptFailure, JobId } from "./JobRow.ts"
 
 /**
  * The attempt that is running.

@@ -17,6 +17,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { Events } from "./internal/events.ts"
 import { forever, pause } from "./internal/loop.ts"
+import { type Aftermath, merge, nothing } from "./internal/newJob.ts"
 import type { Rescued } from "./internal/sql/rescue.ts"
 import { rescueLimit } from "./internal/sql/rescue.ts"
 import type { AttemptFailure } from "./JobRow.ts"
@@ -55,7 +56,10 @@ export class Heartbeat extends Context.Service<
     /** Connects the running part of the node. */
     readonly attach: (body: Body) => void
     /** Takes the jobs of dead nodes, on any node's word. */
-    readonly rescue: Effect.Effect<ReadonlyArray<Rescued>, StorageFailure>
+    readonly rescue: Effect.Effect<
+      { readonly rescued: ReadonlyArray<Rescued>; readonly aftermath: Aftermath },
+      StorageFailure
+    >
   }
 >()("effect-shigoto/Heartbeat") {}
 
@@ -183,15 +187,16 @@ export const layer: Layer.Layer<Heartbeat, StorageFailure, JobStore | ShigotoCon
       },
       rescue: Effect.gen(function* () {
         const all: Array<Rescued> = []
+        let after = nothing
         while (true) {
           const { aftermath, rescued } = yield* store.rescue(config.nodeName)
           for (const job of rescued) announce(events, job)
-          yield* spread(events, notifier, aftermath)
+          after = merge(after, aftermath)
           all.push(...rescued)
           if (rescued.length < rescueLimit) break
         }
         yield* store.sweep
-        return all
+        return { rescued: all, aftermath: after }
       })
     })
   })

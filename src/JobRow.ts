@@ -15,6 +15,13 @@ import type * as DateTime from "effect/DateTime"
 export type JobId = number & Brand.Brand<"effect-shigoto/JobId">
 
 /**
+ * The id of a batch or flow: a positive integer, unique in its database for ever.
+ *
+ * @category models
+ */
+export type BatchId = number & Brand.Brand<"effect-shigoto/BatchId">
+
+/**
  * Where a job is in its life; the last three are terminal.
  *
  * **Details**
@@ -96,6 +103,10 @@ export interface JobRow {
   readonly meta: Readonly<Record<string, unknown>>
   readonly tags: ReadonlyArray<string>
   readonly partitionKey: string | undefined
+  /** The batch or flow that it is a member of. */
+  readonly batch: BatchId | undefined
+  /** The name of its node in a flow. */
+  readonly step: string | undefined
   /** From 0 to 100, as last said by the handler. */
   readonly progress: number | undefined
   /** How often it snoozed. */

@@ -10,7 +10,8 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type { SqlError } from "effect/sql/SqlError"
+import { isSqlError, type SqlError } from "effect/sql/SqlError"
+import type { Aftermath } from "./internal/newJob.ts"
 import * as batch from "./internal/sql/batch.ts"
 import * as cancel from "./internal/sql/cancel.ts"
 import * as claim from "./internal/sql/claim.ts"
@@ -29,8 +30,8 @@ import * as rescue from "./internal/sql/rescue.ts"
 import * as retry from "./internal/sql/retry.ts"
 import * as settle from "./internal/sql/settle.ts"
 import { autonomous, classify, retryRaces } from "./internal/sql/statement.ts"
-import type { Aftermath, BatchId } from "./internal/newJob.ts"
-import type { JobId, JobRow, JobState } from "./JobRow.ts"
+import * as reservation from "./internal/sql/unique.ts"
+import type { BatchId, JobId, JobRow, JobState } from "./JobRow.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
 import { type CompositionError, type StorageFailure, StorageUnavailable } from "./ShigotoError.ts"
 
@@ -39,7 +40,7 @@ import { type CompositionError, type StorageFailure, StorageUnavailable } from "
  *
  * @category constants
  */
-export const insertChunk = 5000
+export const chunkSize = 5000
 
 /**
  * The store of jobs.
@@ -52,7 +53,7 @@ export class JobStore extends Context.Service<
     /** Inserts jobs, all or none, in the order given; inside a caller's transaction, as part of it. */
     readonly insert: (
       jobs: ReadonlyArray<enqueue.NewJob>
-    ) => Effect.Effect<ReadonlyArray<enqueue.Inserted>, StorageFailure>
+    ) => Effect.Effect<ReadonlyArray<reservation.Stored>, StorageFailure | enqueue.MergeRefusal>
     /** Runs an effect once the caller's transaction has committed; at once where there is none. */
     readonly afterCommit: (effect: Effect.Effect<void>) => Effect.Effect<void>
     /** Tells every listener; a hint, never a truth. */
@@ -79,7 +80,7 @@ export class JobStore extends Context.Service<
     readonly compose: (
       jobs: ReadonlyArray<enqueue.NewJob>,
       batch?: batch.NewBatch
-    ) => Effect.Effect<compose.Composed, CompositionError | StorageFailure>
+    ) => Effect.Effect<compose.Composed, CompositionError | StorageFailure | enqueue.MergeRefusal>
     /** Closes a batch. */
     readonly sealBatch: (id: BatchId) => Effect.Effect<Aftermath, CompositionError | StorageFailure>
     /** One batch. */
@@ -187,6 +188,8 @@ export class JobStore extends Context.Service<
     readonly failCron: (name: string, problem: string) => Effect.Effect<void, StorageFailure>
     /** Gives up a node's leadership over cron entries. */
     readonly resignCron: (node: number) => Effect.Effect<void, StorageFailure>
+    /** Forgets keys of unique jobs whose time is over. */
+    readonly pruneKeys: Effect.Effect<void, StorageFailure>
     /** Forgets old ticks. */
     readonly pruneTicks: Effect.Effect<void, StorageFailure>
     /** Makes and drops partitions of the archive of one state. */
@@ -213,43 +216,46 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
     )
     const told =
       (operation: string) =>
-      <A>(effect: Effect.Effect<A, SqlError>) =>
-        Effect.mapError(effect, (error) => classify(operation, error))
+      <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, StorageFailure | Exclude<E, SqlError>> =>
+        Effect.mapError(
+          effect,
+          (error) => (isSqlError(error) ? classify(operation, error) : (error as Exclude<E, SqlError>)) // no other is a SqlError
+        )
     const called =
       (operation: string) =>
-      <A>(effect: Effect.Effect<A, SqlError>) =>
+      <A, E extends { readonly _tag: string }>(
+        effect: Effect.Effect<A, E>
+      ): Effect.Effect<A, StorageFailure | Exclude<E, SqlError>> =>
         Effect.flatMap(Effect.serviceOption(client.transactionService), (transaction) =>
           transaction._tag === "Some" ? told(operation)(effect) : retryRaces(told(operation)(effect))
         )
-    const composed =
+    const limited =
       (operation: string) =>
-      <A>(effect: Effect.Effect<A, CompositionError | SqlError>) =>
-        Effect.flatMap(Effect.serviceOption(client.transactionService), (transaction) => {
-          const classified = Effect.catchTag(effect, "SqlError", (error) => Effect.fail(classify(operation, error)))
-          return transaction._tag === "Some" ? classified : retryRaces(classified)
-        })
-    const background =
-      (operation: string) =>
-      <A>(effect: Effect.Effect<A, SqlError>) =>
-        retryRaces(told(operation)(effect)).pipe(
+      <A>(effect: Effect.Effect<A, StorageFailure>) =>
+        effect.pipe(
           Effect.timeoutOrElse({
             duration: config.queryTimeout,
             orElse: () => timedOut(operation, config.queryTimeout)
           }),
           Effect.withTracerEnabled(false)
         )
+    const background =
+      (operation: string) =>
+      <A>(effect: Effect.Effect<A, SqlError>) =>
+        limited(operation)(retryRaces(told(operation)(effect)))
+    const insertChunk = (jobs: ReadonlyArray<enqueue.NewJob>) =>
+      jobs.some((job) => job.unique !== undefined)
+        ? reservation.insertUnique(db, jobs)
+        : Effect.map(enqueue.insert(db, jobs), (rows) =>
+            rows.map((inserted): reservation.Stored => ({ _tag: "Inserted", inserted }))
+          )
     const insertAll = (jobs: ReadonlyArray<enqueue.NewJob>) =>
-      Effect.map(
-        Effect.forEach(chunks(jobs), (chunk) => enqueue.insert(db, chunk)),
-        (inserted) => inserted.flat()
-      )
+      Effect.map(Effect.forEach(chunks(jobs), insertChunk), (stored) => stored.flat())
     return JobStore.of({
       insert: (jobs) =>
         jobs.length === 0
           ? Effect.succeed([])
-          : called("enqueue")(
-              jobs.length > insertChunk ? autonomous(db.sql, insertAll(jobs)) : enqueue.insert(db, jobs)
-            ),
+          : called("enqueue")(jobs.length > chunkSize ? autonomous(db.sql, insertAll(jobs)) : insertChunk(jobs)),
       afterCommit: (effect) => db.sql.afterCommit(effect),
       notify: (payloads) => background("notify")(inspect.notify(db, payloads)),
       promote: (options) => background("promote")(promote.promote(db, options)),
@@ -260,8 +266,8 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       renew: (options) => background("renew")(node.renew(db, options)),
       reconcile: (options) => background("reconcile")(node.reconcile(db, options)),
       rescue: (by) => background("rescue")(rescue.rescue(db, by)),
-      compose: (jobs, created) => composed("enqueue")(compose.compose(db, jobs, created)),
-      sealBatch: (id) => composed("seal")(compose.seal(db, id)),
+      compose: (jobs, created) => called("enqueue")(compose.compose(db, jobs, created)),
+      sealBatch: (id) => called("seal")(compose.seal(db, id)),
       getBatch: (id) => called("batch")(batch.get(db, id)),
       batchMembers: (page) => called("batch")(batch.members(db, page)),
       nestedBatches: (id) => called("batch")(batch.nested(db, id)),
@@ -276,7 +282,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       retire: (id) => background("retire")(node.retire(db, id)),
       cancel: (id, reason) => called("cancel")(cancel.cancel(db, id, reason)),
       cancelRequests: (id) => background("cancel")(cancel.requested(db, id)),
-      retry: (id) => called("retry")(retry.retry(db, id)),
+      retry: (id) => called("retry")(autonomous(db.sql, retry.retry(db, id))),
       get: (id) => called("get")(inspect.get(db, id)),
       list: (page) => called("list")(inspect.list(db, page)),
       counts: called("counts")(inspect.counts(db)),
@@ -290,8 +296,10 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       evaluateCron: (name, plan) => background("cron")(cron.evaluate(db, name, plan)),
       failCron: (name, problem) => background("cron")(cron.fail(db, name, problem)),
       resignCron: (node) => background("cron")(cron.resign(db, node)),
+      pruneKeys: background("prune")(reservation.pruneKeys(db)),
       pruneTicks: background("prune")(cron.pruneTicks(db)),
-      prune: (state) => background("prune")(prune.prune(db, state))
+      // A lock that is taken is not tried for again: settles wait behind each try.
+      prune: (state) => limited("prune")(told("prune")(prune.prune(db, state)))
     })
   }
 )
@@ -316,6 +324,6 @@ const timedOut = (operation: string, after: Duration.Duration): Effect.Effect<ne
   )
 
 const chunks = <A>(items: ReadonlyArray<A>): ReadonlyArray<ReadonlyArray<A>> =>
-  Array.from({ length: Math.ceil(items.length / insertChunk) }, (_, index) =>
-    items.slice(index * insertChunk, (index + 1) * insertChunk)
+  Array.from({ length: Math.ceil(items.length / chunkSize) }, (_, index) =>
+    items.slice(index * chunkSize, (index + 1) * chunkSize)
   )

@@ -12,8 +12,9 @@ import { spread } from "./internal/aftermath.ts"
 import { Events } from "./internal/events.ts"
 import { sanitize } from "./internal/json.ts"
 import { nameProblem, shown } from "./internal/names.ts"
-import { isLinked, nothing } from "./internal/newJob.ts"
-import type { Inserted as InsertedRow, NewJob } from "./internal/sql/enqueue.ts"
+import { isLinked, type NewJob, nothing } from "./internal/newJob.ts"
+import type { Inserted as InsertedRow, MergeRefusal } from "./internal/sql/enqueue.ts"
+import type { Stored } from "./internal/sql/unique.ts"
 import type { JobEvent } from "./JobEvent.ts"
 import { type JobId, type JobRow, type JobState, states } from "./JobRow.ts"
 import { JobStore } from "./JobStore.ts"
@@ -22,12 +23,18 @@ import { ShigotoConfig } from "./ShigotoConfig.ts"
 import { type CompositionError, InvalidFilter, JobNotFound, type StorageFailure } from "./ShigotoError.ts"
 
 /**
- * What an enqueue did.
+ * What an enqueue did, and the job that it was about.
+ *
+ * **Details**
+ *
+ * All but `Inserted` concern unique jobs and carry the job that holds the key: `Existing` left it as it is, `Replaced`
+ * and `Debounced` changed it, `ConflictExecuting` would have changed it, but it is running already: what its handler
+ * does not see any more has to be enqueued again.
  *
  * @category models
  */
 export type EnqueueResult = {
-  readonly _tag: "Inserted"
+  readonly _tag: "Inserted" | "Existing" | "Replaced" | "Debounced" | "ConflictExecuting"
   readonly id: JobId
   readonly job: JobRow
 }
@@ -48,11 +55,15 @@ export type CancelResult =
   | { readonly _tag: "Finished"; readonly state: JobState }
 
 /**
- * What became of the wish to run a job again; `Unchanged` tells the state in which it already is on its way.
+ * What became of the wish to run a job again; `Unchanged` tells the state in which it already is on its way,
+ * `UniqueConflict` the job that holds its key now.
  *
  * @category models
  */
-export type RetryResult = { readonly _tag: "Retried" } | { readonly _tag: "Unchanged"; readonly state: JobState }
+export type RetryResult =
+  | { readonly _tag: "Retried" }
+  | { readonly _tag: "Unchanged"; readonly state: JobState }
+  | { readonly _tag: "UniqueConflict"; readonly holder: JobId }
 
 /**
  * Which jobs to list: all conditions hold at once.
@@ -81,7 +92,7 @@ export class Jobs extends Context.Service<
     /** Stores prepared jobs; `Job.enqueue` and `Job.enqueueAll` are the doors to this. */
     readonly insert: (
       jobs: ReadonlyArray<NewJob>
-    ) => Effect.Effect<ReadonlyArray<EnqueueResult>, CompositionError | StorageFailure>
+    ) => Effect.Effect<ReadonlyArray<EnqueueResult>, CompositionError | StorageFailure | MergeRefusal>
     /** The largest encoded args, in bytes. */
     readonly maxArgsBytes: number
     /** The largest encoded result, in bytes. */
@@ -121,16 +132,18 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
     const events = yield* Events
 
     const insert = Effect.fnUntraced(function* (jobs: ReadonlyArray<NewJob>) {
-      const { aftermath, rows } = jobs.some(isLinked)
+      const { aftermath, stored } = jobs.some(isLinked)
         ? yield* store.compose(jobs)
-        : { rows: yield* store.insert(jobs), aftermath: nothing }
-      const results = rows.map((row, i) => inserted(jobs[i] as NewJob, row)) // one row for each job, in its order
+        : { stored: yield* store.insert(jobs), aftermath: nothing }
+      const results = stored.map((result, i) => resultOf(jobs[i] as NewJob, result)) // one for each job, in its order
       yield* store.afterCommit(
         Effect.gen(function* () {
-          for (const { job } of results) {
+          for (const { _tag, job } of results) {
+            if (_tag !== "Inserted") continue
             events.publish({ _tag: "Inserted", id: job.id, worker: job.worker, queue: job.queue, state: job.state })
           }
           for (const hint of hintsFor(results, dueHorizonMillis(config))) yield* notifier.send(hint)
+          yield* spread(events, notifier, aftermath)
         })
       )
       return results
@@ -157,7 +170,11 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
             return { _tag: "Requested" } satisfies CancelResult
           case "Cancelled":
             yield* store.afterCommit(
-              Effect.sync(() => events.publish({ ...result, _tag: "Cancelled", id, reason: told }))
+              Effect.suspend(() => {
+                const { aftermath, attempt, queue, worker } = result
+                events.publish({ _tag: "Cancelled", id, worker, queue, attempt, reason: told })
+                return spread(events, notifier, aftermath)
+              })
             )
             return { _tag: "Cancelled" } satisfies CancelResult
         }
@@ -168,6 +185,7 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
       const result = yield* store.retry(id)
       if (result._tag === "NotFound") return yield* notFound(id)
       if (result._tag === "Unchanged") return result
+      if (result._tag === "Conflict") return { _tag: "UniqueConflict", holder: result.holder } satisfies RetryResult
       yield* store.afterCommit(
         Effect.suspend(() => {
           events.publish({ _tag: "Retried", id, worker: result.worker, queue: result.queue })
@@ -209,6 +227,11 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
 
 // internal
 
+const resultOf = (job: NewJob, stored: Stored): EnqueueResult =>
+  stored._tag === "Inserted"
+    ? inserted(job, stored.inserted)
+    : { _tag: stored._tag, id: stored.job.id, job: stored.job }
+
 const inserted = (job: NewJob, row: InsertedRow): EnqueueResult => ({
   _tag: "Inserted",
   id: row.id,
@@ -227,6 +250,8 @@ const inserted = (job: NewJob, row: InsertedRow): EnqueueResult => ({
     meta: job.meta === undefined ? {} : (JSON.parse(job.meta) as Record<string, unknown>), // checked to be an object
     tags: job.tags ?? [],
     partitionKey: job.partitionKey,
+    batch: job.batch,
+    step: job.step,
     progress: undefined,
     snoozes: 0,
     claimedBy: undefined,
@@ -244,9 +269,14 @@ const inserted = (job: NewJob, row: InsertedRow): EnqueueResult => ({
 const hintsFor = (results: ReadonlyArray<EnqueueResult>, horizon: number): ReadonlyArray<Hint> => {
   const queues = new Set<string>()
   let soonest = Infinity
-  for (const { job } of results) {
+  for (const { _tag, job } of results) {
+    if (_tag === "Existing" || _tag === "ConflictExecuting") continue
     if (job.state === "available") queues.add(job.queue)
-    else if (job.state === "scheduled") soonest = Math.min(soonest, job.runAt.epochMilliseconds - job.insertedAt.epochMilliseconds)
+    // A job that was moved: a look finds out when it is due.
+    else if (_tag !== "Inserted") soonest = 0
+    else if (job.state === "scheduled") {
+      soonest = Math.min(soonest, job.runAt.epochMilliseconds - job.insertedAt.epochMilliseconds)
+    }
   }
   const hints: Array<Hint> = [...queues].map((queue) => ({ _tag: "Available", queue }))
   if (soonest <= horizon) hints.push({ _tag: "Due", inMillis: soonest })

@@ -11,6 +11,7 @@ import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import * as core from "../migrations/0001_core.ts"
 import * as cron from "../migrations/0002_cron.ts"
+import * as unique from "../migrations/0003_unique.ts"
 import * as composition from "../migrations/0004_composition.ts"
 import { schemaProblem, shown } from "./internal/names.ts"
 import * as migrate from "./internal/sql/migrate.ts"
@@ -37,7 +38,7 @@ export interface Migration {
 export const migrations: ReadonlyArray<Migration> = [
   { version: 1, name: "core", statements: core.statements },
   { version: 2, name: "cron", statements: cron.statements },
-  { version: 3, name: "unique", statements: () => [] },
+  { version: 3, name: "unique", statements: unique.statements },
   { version: 4, name: "composition", statements: composition.statements }
 ]
 

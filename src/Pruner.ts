@@ -32,8 +32,11 @@ export const layer: Layer.Layer<never, never, JobStore | ShigotoConfig> = Layer.
         ),
       { discard: true }
     )
-    const ticks = Effect.ignore(store.pruneTicks)
-    const ties = Effect.ignore(Effect.repeat(store.pruneComposition, { while: (more) => more }))
-    yield* forever("pruner", Effect.andThen(Effect.andThen(round, Effect.andThen(ticks, ties)), Effect.sleep(config.pruneInterval)))
+    const others = Effect.forEach(
+      [store.pruneTicks, store.pruneKeys, Effect.repeat(store.pruneComposition, { while: (more) => more })],
+      (upkeep: Effect.Effect<unknown, unknown>) => Effect.ignore(upkeep),
+      { discard: true }
+    )
+    yield* forever("pruner", Effect.andThen(Effect.andThen(round, others), Effect.sleep(config.pruneInterval)))
   })
 )

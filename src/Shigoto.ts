@@ -12,6 +12,7 @@ import * as CronScheduler from "./CronScheduler.ts"
 import * as Executor from "./Executor.ts"
 import * as Heartbeat from "./Heartbeat.ts"
 import * as Events from "./internal/events.ts"
+import * as FlowRegistry from "./internal/flowRegistry.ts"
 import * as Jobs from "./Jobs.ts"
 import * as JobStore from "./JobStore.ts"
 import * as Migrations from "./Migrations.ts"
@@ -59,6 +60,6 @@ export const layer: Layer.Layer<
   Layer.provideMerge(CronJobs.layer),
   Layer.provideMerge(Layer.mergeAll(Settler.layer, Jobs.layer, Queues.layer)),
   Layer.provideMerge(Layer.mergeAll(Notifier.layer, Heartbeat.layer, Workers.layer)),
-  Layer.provideMerge(Layer.mergeAll(JobStore.layer, Events.layer)),
+  Layer.provideMerge(Layer.mergeAll(JobStore.layer, Events.layer, FlowRegistry.layer)),
   Layer.provide(Migrations.layerConfigured)
 )

@@ -125,6 +125,18 @@ export class ArgsTooLarge extends Schema.TaggedError<ArgsTooLarge>("effect-shigo
 }) {}
 
 /**
+ * A unique option cannot be used, or a key's path is not in the args; `field` says which.
+ *
+ * @category errors
+ */
+export class InvalidUnique extends Schema.TaggedError<InvalidUnique>("effect-shigoto/InvalidUnique")("InvalidUnique", {
+  field: Schema.String,
+  value: Schema.String,
+  message: Schema.String,
+  ...bulkIndex
+}) {}
+
+/**
  * No job with this id is live or archived.
  *
  * @category errors
@@ -289,7 +301,7 @@ export class InvalidDependencies extends Schema.TaggedError<InvalidDependencies>
  * @category errors
  */
 export class BatchClosed extends Schema.TaggedError<BatchClosed>("effect-shigoto/BatchClosed")("BatchClosed", {
-  id: Schema.String,
+  batch: Schema.String,
   message: Schema.String
 }) {}
 
@@ -299,7 +311,7 @@ export class BatchClosed extends Schema.TaggedError<BatchClosed>("effect-shigoto
  * @category errors
  */
 export class BatchNotFound extends Schema.TaggedError<BatchNotFound>("effect-shigoto/BatchNotFound")("BatchNotFound", {
-  id: Schema.String,
+  batch: Schema.String,
   message: Schema.String
 }) {}
 
@@ -337,6 +349,7 @@ export type EnqueueError =
   | InvalidPartitionKey
   | InvalidDependencies
   | CompositionError
+  | InvalidUnique
   | StorageFailure
 
 /**

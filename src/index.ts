@@ -24,6 +24,8 @@ export * as Migrations from "./Migrations.ts"
 export { Jobs } from "./Jobs.ts"
 /** Control over queues. */
 export { Queues } from "./Queues.ts"
+/** What makes two jobs the same. */
+export * as Unique from "./Unique.ts"
 /** A job as stored. */
 export type { AttemptFailure, JobId, JobRow, JobState } from "./JobRow.ts"
 /** What happens to jobs. */

@@ -28,9 +28,7 @@ export const spread = (
   for (const batch of finished) events.publish({ _tag: "BatchFinished", batch })
   return Effect.andThen(
     Effect.forEach(queues, (queue) => notifier.send({ _tag: "Available", queue }), { discard: true }),
-    soonest === Infinity
-      ? Effect.void
-      : Effect.sync(() => notifier.wake({ _tag: "Due", inMillis: soonest }))
+    soonest === Infinity ? Effect.void : Effect.sync(() => notifier.wake({ _tag: "Due", inMillis: soonest }))
   )
 }
 

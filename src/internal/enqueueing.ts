@@ -20,9 +20,9 @@ import {
   type StorageFailure
 } from "../ShigotoError.ts"
 import { stringify } from "./json.ts"
-import type { JobId } from "../JobRow.ts"
+import type { BatchId, JobId } from "../JobRow.ts"
 import { nameProblem, shown } from "./names.ts"
-import { type BatchId, type NewEdge, type OnFailure, onFailures } from "./newJob.ts"
+import { type NewEdge, type OnFailure, onFailures } from "./newJob.ts"
 import type { NewJob } from "./sql/enqueue.ts"
 
 /** What a producer may say of a job beside its args. */
@@ -203,8 +203,14 @@ const maxDelayMillis = 1000 * 365.25 * 24 * 3_600_000
 const isIntegerIn = (value: unknown, min: number, max: number): boolean =>
   typeof value === "number" && Number.isInteger(value) && value >= min && value <= max
 
-const safeDuration = (input: Duration.Input): Option.Option<Duration.Duration> =>
-  typeof input === "number" && Number.isNaN(input) ? Option.none() : Duration.fromInput(input)
+/** `Duration` reads NaN as zero, and an object without a unit, too. */
+const safeDuration = (input: Duration.Input): Option.Option<Duration.Duration> => {
+  if (typeof input === "object" && input !== null && !Duration.isDuration(input)) {
+    const values = Object.values(input).filter((value) => value !== undefined)
+    if (values.length === 0 || values.some(Number.isNaN)) return Option.none()
+  }
+  return Number.isNaN(input) ? Option.none() : Duration.fromInput(input)
+}
 
 const checkTags = (
   tags: ReadonlyArray<string> | undefined,
@@ -229,7 +235,11 @@ const edgesOf = (
 ): Result.Result<ReadonlyArray<NewEdge> | undefined, InvalidDependencies> => {
   const refuse = (value: unknown, why: string) =>
     Result.fail(
-      new InvalidDependencies({ value: shown(value), message: `A job cannot depend on ${shown(value)}: ${why}.`, ...index })
+      new InvalidDependencies({
+        value: shown(value),
+        message: `A job cannot depend on ${shown(value)}: ${why}.`,
+        ...index
+      })
     )
   if (dependsOn === undefined) return Result.succeed(undefined)
   if (!Array.isArray(dependsOn)) return refuse(dependsOn, "it is no array of job ids")

@@ -1,9 +1,8 @@
 /** A job on its way into the database, and what ties it to others. */
-import type * as Brand from "effect/Brand"
-import type { JobId } from "../JobRow.ts"
-
-/** The id of a batch: a positive integer, unique in its database for ever. */
-export type BatchId = number & Brand.Brand<"effect-shigoto/BatchId">
+import type * as Effect from "effect/Effect"
+import type { BatchId, JobId } from "../JobRow.ts"
+import type { ArgsTooLarge, InvalidArgs } from "../ShigotoError.ts"
+import type { UniqueRule } from "../Unique.ts"
 
 /** What a job does when one that it waits for fails: is cancelled too, runs all the same, or stays where it is. */
 export type OnFailure = "cancel" | "run" | "hold"
@@ -35,6 +34,8 @@ export interface NewJob {
   /** JSON text of an object. */
   readonly meta: string | undefined
   readonly partitionKey: string | undefined
+  /** What makes it the same as another job; undefined for one that is like no other. */
+  readonly unique?: UniqueRequest | undefined
   /** The jobs that it waits for. */
   readonly dependsOn?: ReadonlyArray<NewEdge> | undefined
   /** The open batch that it joins. */
@@ -44,6 +45,18 @@ export interface NewJob {
   /** Its flow computes its args from the results that it waits for. */
   readonly computed?: boolean | undefined
 }
+
+/** What makes a new job unique. */
+export interface UniqueRequest {
+  readonly rule: UniqueRule
+  /** The text whose hash is the key. */
+  readonly text: string
+  /** What both args make together, as JSON text; for `debounce` with a function. */
+  readonly merge: (waiting: unknown) => Effect.Effect<string, MergeRefusal>
+}
+
+/** Why two args make no third. */
+export type MergeRefusal = InvalidArgs | ArgsTooLarge
 
 /** The bits of a job's `links`. */
 export const link = { awaited: 1, member: 2, waits: 4, cascaded: 8, computed: 16 } as const
@@ -107,3 +120,11 @@ export interface Aftermath {
 
 /** An end that concerned nobody else. */
 export const nothing: Aftermath = { freed: [], cancelled: [], inserted: [], finished: [] }
+
+/** Two of them together. */
+export const merge = (a: Aftermath, b: Aftermath): Aftermath => ({
+  freed: [...a.freed, ...b.freed],
+  cancelled: [...a.cancelled, ...b.cancelled],
+  inserted: [...a.inserted, ...b.inserted],
+  finished: [...a.finished, ...b.finished]
+})

@@ -27,6 +27,7 @@ import type * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
 import * as Claimer from "../Claimer.ts"
+import type { CronJobs } from "../CronJobs.ts"
 import * as EmbeddedPostgres from "../embedded/EmbeddedPostgres.ts"
 import type { Job } from "../Job.ts"
 import type { JobEvent } from "../JobEvent.ts"
@@ -130,6 +131,7 @@ export type Services =
   | ShigotoTest
   | Jobs
   | Queues
+  | CronJobs
   | Workers.Workers
   | ShigotoConfig.ShigotoConfig
   | PgClient.PgClient
@@ -240,7 +242,7 @@ export type Part<A> =
  *
  * @category models
  */
-export interface Filter<Args extends Schema.Top = Schema.Top> {
+export interface Filter<Args extends Schema.Top = Schema.Codec<unknown>> {
   /** A definition, or a name. */
   readonly job?: string | { readonly name: string; readonly args: Args } | undefined
   /** A part of the args, encoded or, with a definition, as handlers see them. */
@@ -257,7 +259,7 @@ export interface Filter<Args extends Schema.Top = Schema.Top> {
  *
  * @category looking
  */
-export const enqueued = <Args extends Schema.Top = Schema.Top>(
+export const enqueued = <Args extends Schema.Top = Schema.Codec<unknown>>(
   filter: Filter<Args> = {}
 ): Effect.Effect<ReadonlyArray<JobRow>, never, Jobs | Args["DecodingServices"]> =>
   Effect.map(Search.find(filter), ({ matching }) => matching.map(({ row }) => row))
@@ -278,7 +280,7 @@ export class UnexpectedJobs extends Data.TaggedError("UnexpectedJobs")<{
  *
  * @category assertions
  */
-export const assertEnqueued = <Args extends Schema.Top = Schema.Top>(
+export const assertEnqueued = <Args extends Schema.Top = Schema.Codec<unknown>>(
   filter: Filter<Args> & { readonly count?: number | undefined }
 ): Effect.Effect<void, UnexpectedJobs, Jobs | Args["DecodingServices"]> =>
   expect(
@@ -294,7 +296,7 @@ export const assertEnqueued = <Args extends Schema.Top = Schema.Top>(
  *
  * @category assertions
  */
-export const refuteEnqueued = <Args extends Schema.Top = Schema.Top>(
+export const refuteEnqueued = <Args extends Schema.Top = Schema.Codec<unknown>>(
   filter: Filter<Args> = {}
 ): Effect.Effect<void, UnexpectedJobs, Jobs | Args["DecodingServices"]> =>
   expect(filter, "no enqueued job", (found) => found === 0)

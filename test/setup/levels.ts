@@ -36,6 +36,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/internal/enqueueing.ts",
       "src/internal/failure.ts",
       "src/internal/worker.ts",
+      "src/internal/uniqueness.ts",
       "src/Jobs.ts",
       "src/Workers.ts",
       "src/Middleware.ts",

@@ -5,9 +5,9 @@
  */
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
-import type { JobId, JobState } from "../../JobRow.ts"
+import type { BatchId, JobId, JobState } from "../../JobRow.ts"
 import { BatchClosed, BatchNotFound } from "../../ShigotoError.ts"
-import type { BatchId, BatchSummary, NewJob, Occasion } from "../newJob.ts"
+import type { BatchSummary, NewJob, Occasion } from "../newJob.ts"
 import { array, type Db, ids, oid } from "./db.ts"
 import { insert } from "./enqueue.ts"
 import { jobId } from "./row.ts"
@@ -136,7 +136,9 @@ export const tally = Effect.fnUntraced(function* (
       discarded: row.discarded + delta.discarded,
       cancelled: row.cancelled + delta.cancelled,
       seals: seal.has(id) && row.sealed_at === null,
-      finished: (row.sealed_at !== null || seal.has(id)) && row.pending + added - delta.completed - delta.discarded - delta.cancelled <= 0,
+      finished:
+        (row.sealed_at !== null || seal.has(id)) &&
+        row.pending + added - delta.completed - delta.discarded - delta.cancelled <= 0,
       fired: { ...row.fired }
     }
     changed.push(next)
@@ -148,7 +150,8 @@ export const tally = Effect.fnUntraced(function* (
     }
     for (const occasion of ["failed", "succeeded", "finished"] as const) {
       const job = row.callbacks[occasion]
-      if (due[occasion] && job !== undefined && row.fired[occasion] === undefined) calls.push({ to: next, occasion, job })
+      if (due[occasion] && job !== undefined && row.fired[occasion] === undefined)
+        calls.push({ to: next, occasion, job })
     }
     if (next.finished === (row.finished_at !== null) || row.parent_id === null) continue
     // Its end is the end of a member one level up, and a new life of it a new life there.
@@ -199,7 +202,7 @@ export const tally = Effect.fnUntraced(function* (
 })
 
 /** One batch. */
-export const get = Effect.fnUntraced(function* (db: Db, id: BatchId) {
+export const get = Effect.fnUntraced(function* (db: Db, id: BatchId): Effect.fn.Return<BatchRow | undefined, SqlError> {
   const [row] = yield* db.sql<BatchColumns>`
     SELECT *
     FROM ${batchesOf(db)}
@@ -212,7 +215,7 @@ export const get = Effect.fnUntraced(function* (db: Db, id: BatchId) {
     finished: row.finished_at !== null,
     input: row.input ?? undefined,
     fired: row.fired
-  } satisfies BatchRow as BatchRow
+  }
 })
 
 /** A page of a batch's members by rising id. */
@@ -332,10 +335,11 @@ const summaryOf = (batch: Counted): BatchSummary => ({
 const withSummary = (meta: string | undefined, summary: BatchSummary): string =>
   JSON.stringify({ ...(meta === undefined ? {} : (JSON.parse(meta) as object)), batch: summary })
 
-const missing = (id: BatchId): BatchNotFound => new BatchNotFound({ id: String(id), message: `There is no batch ${id}.` })
+const missing = (id: BatchId): BatchNotFound =>
+  new BatchNotFound({ batch: String(id), message: `There is no batch ${id}.` })
 
 const closed = (id: BatchId, row: BatchColumns): BatchClosed =>
   new BatchClosed({
-    id: String(id),
+    batch: String(id),
     message: `The batch ${id} ("${row.name}") was sealed: it takes no more members. Add them before it is sealed.`
   })

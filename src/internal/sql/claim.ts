@@ -1,7 +1,7 @@
 /** Takes available jobs for this node. */
 import * as Effect from "effect/Effect"
-import type { AttemptFailure, JobId } from "../../JobRow.ts"
-import { type BatchId, type Dependency, link } from "../newJob.ts"
+import type { BatchId, AttemptFailure, JobId } from "../../JobRow.ts"
+import { type Dependency, link } from "../newJob.ts"
 import { batchId } from "./batch.ts"
 import { array, type Db, oid } from "./db.ts"
 import { read } from "./depend.ts"

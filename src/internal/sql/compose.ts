@@ -1,19 +1,20 @@
 /** Inserts jobs that are tied to others, and batches with their members, in one transaction. */
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
-import type { JobId } from "../../JobRow.ts"
+import type { BatchId, JobId } from "../../JobRow.ts"
 import { type CompositionError, MissingDependencies } from "../../ShigotoError.ts"
-import type { Aftermath, BatchId, NewJob } from "../newJob.ts"
+import { type Aftermath, merge, type NewJob } from "../newJob.ts"
 import { create, type Deltas, deltaOf, type NewBatch, tally } from "./batch.ts"
-import { merge, release } from "./conclude.ts"
+import { release } from "./conclude.ts"
 import type { Db } from "./db.ts"
 import { insertEdges, lockParents, type Standings } from "./depend.ts"
-import { type Inserted, insert } from "./enqueue.ts"
+import { insert, type MergeRefusal } from "./enqueue.ts"
 import { autonomous } from "./statement.ts"
+import { insertUnique, type Stored } from "./unique.ts"
 
 /** What an insert of tied jobs did. */
 export interface Composed {
-  readonly rows: ReadonlyArray<Inserted>
+  readonly stored: ReadonlyArray<Stored>
   readonly batch: BatchId | undefined
   readonly aftermath: Aftermath
 }
@@ -23,13 +24,13 @@ export interface Composed {
  * batch become its members.
  *
  * The jobs that they wait for are locked first. A job that has nothing left to wait for is resolved at once by the
- * rules by which an end resolves it.
+ * rules by which an end resolves it. A unique job whose key is taken gets no edges and joins no batch.
  */
 export const compose = (
   db: Db,
   given: ReadonlyArray<NewJob>,
   batch?: NewBatch
-): Effect.Effect<Composed, CompositionError | SqlError> =>
+): Effect.Effect<Composed, CompositionError | MergeRefusal | SqlError> =>
   autonomous(
     db.sql,
     Effect.gen(function* () {
@@ -37,15 +38,18 @@ export const compose = (
       const created = batch === undefined ? undefined : yield* create(db, batch)
       const jobs = created === undefined ? given : given.map((job) => ({ ...job, batch: created }))
       const deltas: Deltas = new Map()
-      for (const job of jobs) if (job.batch !== undefined) deltaOf(deltas, job.batch).joining++
       if (batch?.parent !== undefined) deltaOf(deltas, batch.parent).joining++
       if (created !== undefined) deltaOf(deltas, created)
-      const rows = yield* insertAll(db, jobs)
+      const stored = yield* insertAll(db, jobs)
+      const isNew = (position: number): boolean => stored[position]?._tag === "Inserted"
+      for (const [i, job] of jobs.entries()) {
+        if (job.batch !== undefined && isNew(i)) deltaOf(deltas, job.batch).joining++
+      }
       const edges = jobs.flatMap((job, position) =>
-        (job.dependsOn ?? []).map(({ parent, ...edge }) => ({
+        (isNew(position) ? (job.dependsOn ?? []) : []).map(({ parent, ...edge }) => ({
           ...edge,
-          child: idAt(rows, position),
-          parent: "id" in parent ? parent.id : idAt(rows, parent.position),
+          child: idAt(stored, position),
+          parent: "id" in parent ? parent.id : idAt(stored, parent.position),
           outcome: "id" in parent ? standings.get(parent.id) : undefined
         }))
       )
@@ -57,9 +61,13 @@ export const compose = (
       const tallied = yield* tally(db, deltas, seal)
       const aftermath = merge(
         { freed: [], cancelled: [], ...tallied },
-        yield* release(db, [...decided].toSorted((a, b) => a - b), ends)
+        yield* release(
+          db,
+          [...decided].toSorted((a, b) => a - b),
+          ends
+        )
       )
-      return { rows: rows.map(asResolved(aftermath)), batch: created, aftermath }
+      return { stored: stored.map(asResolved(aftermath)), batch: created, aftermath }
     })
   )
 
@@ -109,20 +117,33 @@ const insertAll = Effect.fnUntraced(function* (db: Db, jobs: ReadonlyArray<NewJo
   for (const job of jobs) {
     for (const { parent } of job.dependsOn ?? []) if ("position" in parent) awaited.add(parent.position)
   }
-  const rows: Array<Inserted> = []
+  const stored: Array<Stored> = []
   for (let i = 0; i < jobs.length; i += chunkSize) {
     const inChunk = new Set([...awaited].filter((at) => at >= i && at < i + chunkSize).map((at) => at - i))
-    rows.push(...(yield* insert(db, jobs.slice(i, i + chunkSize), inChunk)))
+    const chunk = jobs.slice(i, i + chunkSize)
+    if (chunk.some((job) => job.unique !== undefined)) {
+      stored.push(...(yield* insertUnique(db, chunk, inChunk)))
+    } else {
+      const rows = yield* insert(db, chunk, { awaited: inChunk })
+      stored.push(...rows.map((inserted): Stored => ({ _tag: "Inserted", inserted })))
+    }
   }
-  return rows
+  return stored
 })
 
-const idAt = (rows: ReadonlyArray<Inserted>, position: number): JobId => (rows[position] as Inserted).id // one row for each job
+const idAt = (stored: ReadonlyArray<Stored>, position: number): JobId => {
+  const one = stored[position] as Stored // one for each job
+  return one._tag === "Inserted" ? one.inserted.id : one.job.id
+}
 
-const asResolved = (aftermath: Aftermath): ((row: Inserted) => Inserted) => {
+const asResolved = (aftermath: Aftermath): ((stored: Stored) => Stored) => {
   const states = new Map([
     ...aftermath.freed.map((job) => [job.id, job.state] as const),
     ...aftermath.cancelled.map((job) => [job.id, "cancelled"] as const)
   ])
-  return (row) => ({ ...row, state: states.get(row.id) ?? row.state })
+  return (stored) => {
+    if (stored._tag !== "Inserted") return stored
+    const state = states.get(stored.inserted.id)
+    return state === undefined ? stored : { ...stored, inserted: { ...stored.inserted, state } }
+  }
 }

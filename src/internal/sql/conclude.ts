@@ -1,8 +1,8 @@
 /** What follows from the ends of jobs, in the transaction that ended them. */
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
-import type { JobId } from "../../JobRow.ts"
-import { type Aftermath, type BatchId, link, type NewJob, nothing, type OnFailure } from "../newJob.ts"
+import type { BatchId, JobId } from "../../JobRow.ts"
+import { type Aftermath, link, merge, type NewJob, nothing, type OnFailure } from "../newJob.ts"
 import { type Deltas, deltaOf, tally } from "./batch.ts"
 import type { Db } from "./db.ts"
 import { type EndedJob, findStuck, heal, insertEdges, markEnded, resolve } from "./depend.ts"
@@ -62,13 +62,18 @@ export const fork = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Aftermath, SqlError> {
   if (forks.length === 0) return nothing
   const jobs = forks.flatMap((one) =>
-    one.children.map((child) => ({ child: { ...child, batch: one.batch }, parent: one.id, name: one.name, one }))
+    one.children.map((child) => ({
+      child: { ...child, batch: one.batch, unique: undefined },
+      parent: one.id,
+      name: one.name,
+      one
+    }))
   )
   for (const { batch, children } of forks) if (batch !== undefined) deltaOf(deltas, batch).grown += children.length
   const inserted = yield* insert(
     db,
     jobs.map((job) => job.child),
-    new Set(jobs.keys())
+    { awaited: new Set(jobs.keys()) }
   )
   yield* insertEdges(
     db,
@@ -84,7 +89,9 @@ export const fork = Effect.fnUntraced(function* (
     ...nothing,
     inserted: inserted.flatMap((row, i) => {
       const job = jobs[i]?.child
-      return job === undefined || row.state !== "available" ? [] : [{ id: row.id, worker: job.worker, queue: job.queue }]
+      return job === undefined || row.state !== "available"
+        ? []
+        : [{ id: row.id, worker: job.worker, queue: job.queue }]
     })
   }
 })
@@ -115,12 +122,4 @@ export const release = Effect.fnUntraced(function* (
     deltas
   )
   return merge({ ...nothing, freed: resolved.filter((job) => job._tag === "Freed"), cancelled }, rest)
-})
-
-/** Two of them together. */
-export const merge = (a: Aftermath, b: Aftermath): Aftermath => ({
-  freed: [...a.freed, ...b.freed],
-  cancelled: [...a.cancelled, ...b.cancelled],
-  inserted: [...a.inserted, ...b.inserted],
-  finished: [...a.finished, ...b.finished]
 })

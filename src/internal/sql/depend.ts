@@ -7,8 +7,8 @@
  */
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
-import type { JobId } from "../../JobRow.ts"
-import { type BatchId, type Dependency, link, type NewEdge } from "../newJob.ts"
+import type { BatchId, JobId } from "../../JobRow.ts"
+import { type Dependency, link, type NewEdge } from "../newJob.ts"
 import { archivedColumns, keptStates } from "./archive.ts"
 import { batchId, type End } from "./batch.ts"
 import { array, type Db, ids, oid } from "./db.ts"

@@ -5,7 +5,14 @@ import { isLinked, link, type NewJob } from "../newJob.ts"
 import { array, type Db, oid } from "./db.ts"
 import { jobId } from "./row.ts"
 
-export type { NewJob } from "../newJob.ts"
+export type { MergeRefusal, NewJob, UniqueRequest } from "../newJob.ts"
+
+/** A key that was won, as a job's row carries it. */
+export interface Reservation {
+  readonly id: JobId
+  readonly key: string
+  readonly states: number
+}
 
 /** What the database decided about an inserted job. */
 export interface Inserted {
@@ -19,30 +26,65 @@ export interface Inserted {
  * Inserts the jobs and returns them in the order given.
  *
  * Ids are drawn in the order of the input, since the rows are sorted before the identity column is evaluated; so
- * sorting by id gives the input's order back. `awaited` has the positions of those that others will wait for.
+ * sorting by id gives the input's order back.
  */
 export const insert = Effect.fnUntraced(function* (
   db: Db,
   jobs: ReadonlyArray<NewJob>,
-  awaited: ReadonlySet<number> = new Set()
+  options: {
+    readonly reservation?: (position: number) => Reservation | undefined
+    /** The positions of those that others will wait for. */
+    readonly awaited?: ReadonlySet<number>
+  } = {}
 ) {
   const { sql } = db
   const now = yield* db.now
   const column = (read: (job: NewJob) => unknown, type: number) => array(jobs.map(read), type)
+  if (jobs.length === 0) return []
+  const { awaited, reservation } = options
+  // An id that was reserved together with a key; the others draw theirs here.
+  const reserved = reservation === undefined ? undefined : jobs.map((_, position) => reservation(position))
+  const extra =
+    reserved === undefined
+      ? { names: sql``, target: sql``, values: sql``, arrays: sql`` }
+      : {
+          names: sql`, reserved_id, unique_key, unique_states`,
+          target: sql`id, unique_key, unique_states,`,
+          values: sql`coalesce(
+        job.reserved_id,
+        nextval(${`"${db.schema}".jobs_id_seq`}::text::regclass)
+      ), decode(job.unique_key, 'hex'), job.unique_states,`,
+          arrays: sql`,
+      ${array(
+        reserved.map((won) => (won === undefined ? null : BigInt(won.id))),
+        oid.int8
+      )}::bigint[],
+      ${array(
+        reserved.map((won) => won?.key ?? null),
+        oid.text
+      )}::text[],
+      ${array(
+        reserved.map((won) => won?.states ?? null),
+        oid.int2
+      )}::smallint[]`
+        }
   // What ties jobs to others travels only with those that are tied.
-  const linked = jobs.some((job) => isLinked(job) || job.step !== undefined) || awaited.size > 0
-  const extra = linked
-    ? {
-        target: sql`, links, batch_id, step`,
-        values: sql`, job.links, job.batch_id, job.step`,
-        names: sql`, links, batch_id, step`,
-        arrays: sql`,
-      ${array(jobs.map((job, position) => linksOf(job, awaited.has(position))), oid.int2)}::smallint[],
+  const tied =
+    awaited === undefined && !jobs.some((job) => isLinked(job) || job.step !== undefined)
+      ? { names: sql``, target: sql``, values: sql``, arrays: sql``, state: sql`` }
+      : {
+          names: sql`, links, batch_id, step`,
+          target: sql`, links, batch_id, step`,
+          values: sql`, job.links, job.batch_id, job.step`,
+          arrays: sql`,
+      ${array(
+        jobs.map((job, position) => linksOf(job, awaited?.has(position) === true)),
+        oid.int2
+      )}::smallint[],
       ${column((job) => (job.batch === undefined ? null : BigInt(job.batch)), oid.int8)}::bigint[],
       ${column((job) => job.step ?? null, oid.text)}::text[]`,
-        state: sql`WHEN job.links & ${sql.literal(String(link.waits))} <> 0 THEN 'blocked' `
-      }
-    : { target: sql``, values: sql``, names: sql``, arrays: sql``, state: sql`` }
+          state: sql`WHEN job.links & ${sql.literal(String(link.waits))} <> 0 THEN 'blocked' `
+        }
   const rows = yield* sql<{
     readonly id: bigint
     readonly state: JobState
@@ -50,15 +92,16 @@ export const insert = Effect.fnUntraced(function* (
     readonly inserted_at: Date
   }>`
     INSERT INTO ${db.jobs}
-      (state, worker, queue, args, priority, max_attempts, run_at, inserted_at, tags, meta, partition_key,
-        scheduled_for${extra.target})
-    SELECT
+      (${extra.target} state, worker, queue, args, priority, max_attempts, run_at, inserted_at, tags, meta, partition_key,
+        scheduled_for${tied.target})
+    ${reserved === undefined ? sql`` : sql`OVERRIDING SYSTEM VALUE`}
+    SELECT ${extra.values}
       -- run_at is rounded to a millisecond: against the exact instant, half of all immediate jobs would be scheduled.
-      CASE ${extra.state}WHEN due.at > (${now})::timestamptz(3) THEN 'scheduled' ELSE 'available' END,
+      CASE ${tied.state}WHEN due.at > (${now})::timestamptz(3) THEN 'scheduled' ELSE 'available' END,
       job.worker, job.queue, job.args, job.priority, job.max_attempts, due.at, ${now},
       CASE WHEN job.tags IS NULL THEN NULL ELSE ARRAY(SELECT jsonb_array_elements_text(job.tags)) END,
       job.meta, job.partition_key,
-      coalesce(job.scheduled_for, CASE WHEN due.at > ${now} THEN due.at END)${extra.values}
+      coalesce(job.scheduled_for, CASE WHEN due.at > ${now} THEN due.at END)${tied.values}
     FROM unnest(
       ${column((job) => job.worker, oid.text)}::text[],
       ${column((job) => job.queue, oid.text)}::text[],
@@ -70,9 +113,9 @@ export const insert = Effect.fnUntraced(function* (
       ${column((job) => (job.tags === undefined ? null : JSON.stringify(job.tags)), oid.text)}::text[]::jsonb[],
       ${column((job) => job.meta ?? null, oid.text)}::text[]::jsonb[],
       ${column((job) => job.partitionKey ?? null, oid.text)}::text[],
-      ${column((job) => job.scheduledFor ?? null, oid.timestamptz)}::timestamptz[]${extra.arrays}
+      ${column((job) => job.scheduledFor ?? null, oid.timestamptz)}::timestamptz[]${extra.arrays}${tied.arrays}
     ) WITH ORDINALITY AS job
-      (worker, queue, args, priority, max_attempts, run_at, delay_millis, tags, meta, partition_key, scheduled_for${extra.names},
+      (worker, queue, args, priority, max_attempts, run_at, delay_millis, tags, meta, partition_key, scheduled_for${extra.names}${tied.names},
         position)
     CROSS JOIN LATERAL (
       SELECT greatest(
@@ -82,9 +125,14 @@ export const insert = Effect.fnUntraced(function* (
     ) AS due
     ORDER BY job.position
     RETURNING id, state, run_at, inserted_at`
-  return rows
+  const inserted = rows
     .map((row): Inserted => ({ id: jobId(row.id), state: row.state, runAt: row.run_at, insertedAt: row.inserted_at }))
     .toSorted((a, b) => a.id - b.id)
+  if (reserved === undefined) return inserted
+  const byId = new Map(inserted.map((row) => [row.id, row]))
+  const taken = new Set(reserved.map((won) => won?.id))
+  const drawn = inserted.filter((row) => !taken.has(row.id)).values()
+  return reserved.map((won) => (won === undefined ? drawn.next().value : byId.get(won.id)) as Inserted) // one row each
 })
 
 // internal

@@ -9,11 +9,14 @@ import { type Db, ids } from "./db.ts"
 import { bit, dependenciesOf, heal } from "./depend.ts"
 import { jobId } from "./row.ts"
 import { autonomous } from "./statement.ts"
+import { reacquire } from "./unique.ts"
 
 /** What became of the wish to run one job again. */
 export type Retried =
   | { readonly _tag: "Retried"; readonly worker: string; readonly queue: string; readonly aftermath: Aftermath }
   | { readonly _tag: "Unchanged"; readonly state: JobState }
+  /** Another job holds the key of this one. */
+  | { readonly _tag: "Conflict"; readonly holder: JobId }
   | { readonly _tag: "NotFound" }
 
 /**
@@ -29,10 +32,12 @@ export const retry = (db: Db, id: JobId): Effect.Effect<Retried, SqlError> => au
 // internal
 
 const columns =
-  "id, inserted_at, claimed_at, priority, attempt, snoozes, queue, worker, args, errors, meta, tags, partition_key, scheduled_for, batch_id, step"
+  "id, inserted_at, claimed_at, priority, attempt, snoozes, queue, worker, args, errors, meta, tags, partition_key, scheduled_for, unique_key, unique_states, batch_id, step"
 
 const retrying = Effect.fnUntraced(function* (db: Db, id: JobId): Effect.fn.Return<Retried, SqlError> {
   const { sql } = db
+  const holder = yield* reacquire(db, id)
+  if (holder !== undefined) return { _tag: "Conflict", holder } satisfies Retried
   const now = yield* db.now
   const kept = sql.literal(columns)
   const [met] = yield* sql<{
@@ -136,12 +141,24 @@ const reopen = Effect.fnUntraced(function* (db: Db, id: JobId, deltas: Deltas) {
         AND state = 'blocked'
       ORDER BY id
       FOR UPDATE`
+    // A unique job whose key somebody else has taken since stays cancelled.
+    const taken: Array<JobId> = []
+    const keyed = yield* sql<{ readonly id: bigint }>`
+      SELECT a.id
+      FROM ${db.archive} AS a
+      WHERE a.id IN (${waited})
+        AND a.state = 'cancelled'
+        AND a.links & ${bit(db, "cascaded")} <> 0
+        AND a.unique_key IS NOT NULL
+      ORDER BY a.unique_key`
+    for (const row of keyed) if ((yield* reacquire(db, jobId(row.id))) !== undefined) taken.push(jobId(row.id))
     const restored = yield* sql<{ readonly id: bigint; readonly links: number; readonly batch_id: bigint | null }>`
       WITH finished AS (
         DELETE FROM ${db.archive} AS a
         WHERE a.id IN (${waited})
           AND a.state = 'cancelled'
           AND a.links & ${bit(db, "cascaded")} <> 0
+          AND NOT (a.id = ANY(${ids(taken)}::bigint[]))
           AND NOT EXISTS (
             SELECT FROM ${dependenciesOf(db)} AS d
             WHERE d.child_id = a.id

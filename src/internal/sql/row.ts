@@ -1,6 +1,6 @@
 /** How rows read: the one place that turns columns into values. */
 import * as DateTime from "effect/DateTime"
-import type { AttemptFailure, JobId, JobRow, JobState } from "../../JobRow.ts"
+import type { AttemptFailure, BatchId, JobId, JobRow, JobState } from "../../JobRow.ts"
 
 /** The columns of a job as the driver gives them. */
 export interface JobColumns {
@@ -28,6 +28,8 @@ export interface JobColumns {
   readonly partition_key: string | null
   readonly cancel_reason: string | null
   readonly scheduled_for: Date | null
+  readonly batch_id: bigint | null
+  readonly step: string | null
 }
 
 /** An id as the driver gives it; ids stay below 2^53 for longer than any database lives. */
@@ -49,6 +51,8 @@ export const jobRow = (columns: JobColumns): JobRow => ({
   meta: columns.meta ?? {},
   tags: columns.tags ?? [],
   partitionKey: columns.partition_key ?? undefined,
+  batch: columns.batch_id === null ? undefined : (Number(columns.batch_id) as BatchId),
+  step: columns.step ?? undefined,
   progress: columns.progress ?? undefined,
   snoozes: columns.snoozes ?? 0,
   claimedBy: columns.claimed_by ?? undefined,

@@ -3,10 +3,10 @@ import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import type { JobId } from "../../JobRow.ts"
 import type { Outcome } from "../../Outcome.ts"
-import { type Aftermath, link, nothing } from "../newJob.ts"
+import { type Aftermath, link, merge, nothing } from "../newJob.ts"
 import { appendFailure, archivedColumns, keptStates } from "./archive.ts"
 import { batchId, type Deltas, type End } from "./batch.ts"
-import { conclude, fork, type Forked, merge } from "./conclude.ts"
+import { conclude, fork, type Forked } from "./conclude.ts"
 import { array, type Db, ids, oid } from "./db.ts"
 import { jobId } from "./row.ts"
 import { autonomous } from "./statement.ts"
@@ -17,7 +17,7 @@ export interface Settlement {
   readonly epoch: number
   readonly outcome: Outcome
   /** Whether its claim already said that its end concerns others. */
-  readonly linked: boolean
+  readonly linked?: boolean | undefined
 }
 
 /**
@@ -45,7 +45,7 @@ export type Verdict =
  */
 export const settle = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Settlement>) {
   const verdicts = new Map<JobId, Verdict>()
-  const [linked, plain] = split(settlements, (one) => one.linked || one.outcome._tag === "Forked")
+  const [linked, plain] = split(settlements, (one) => one.linked === true || one.outcome._tag === "Forked")
   let marked: ReadonlyArray<Settlement> = []
   if (plain.length > 0) {
     const met = yield* db.statement(write(db, plain, false))
