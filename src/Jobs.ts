@@ -12,11 +12,12 @@ import { spread } from "./internal/aftermath.ts"
 import { Events } from "./internal/events.ts"
 import { sanitize } from "./internal/json.ts"
 import { nameProblem, shown } from "./internal/names.ts"
-import { isLinked, type NewJob, nothing } from "./internal/newJob.ts"
+import { type Aftermath, isLinked, type NewJob, nothing } from "./internal/newJob.ts"
 import type { Inserted as InsertedRow, MergeRefusal } from "./internal/sql/enqueue.ts"
+import type { NewBatch } from "./internal/sql/batch.ts"
 import type { Stored } from "./internal/sql/unique.ts"
 import type { JobEvent } from "./JobEvent.ts"
-import { type JobId, type JobRow, type JobState, states } from "./JobRow.ts"
+import { type BatchId, type JobId, type JobRow, type JobState, states } from "./JobRow.ts"
 import { JobStore } from "./JobStore.ts"
 import { dueHorizonMillis, type Hint, Notifier } from "./Notifier.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
@@ -93,6 +94,14 @@ export class Jobs extends Context.Service<
     readonly insert: (
       jobs: ReadonlyArray<NewJob>
     ) => Effect.Effect<ReadonlyArray<EnqueueResult>, CompositionError | StorageFailure | MergeRefusal>
+    /** Stores a batch with prepared members; `Batch.make` and `Flow.make` are the doors to this. */
+    readonly insertBatch: (
+      batch: NewBatch,
+      members: ReadonlyArray<NewJob>
+    ) => Effect.Effect<
+      { readonly id: BatchId; readonly jobs: ReadonlyArray<EnqueueResult> },
+      CompositionError | StorageFailure | MergeRefusal
+    >
     /** The largest encoded args, in bytes. */
     readonly maxArgsBytes: number
     /** The largest encoded result, in bytes. */
@@ -131,10 +140,11 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
     const notifier = yield* Notifier
     const events = yield* Events
 
-    const insert = Effect.fnUntraced(function* (jobs: ReadonlyArray<NewJob>) {
-      const { aftermath, stored } = jobs.some(isLinked)
-        ? yield* store.compose(jobs)
-        : { stored: yield* store.insert(jobs), aftermath: nothing }
+    const announce = Effect.fnUntraced(function* (
+      jobs: ReadonlyArray<NewJob>,
+      stored: ReadonlyArray<Stored>,
+      aftermath: Aftermath
+    ) {
       const results = stored.map((result, i) => resultOf(jobs[i] as NewJob, result)) // one for each job, in its order
       yield* store.afterCommit(
         Effect.gen(function* () {
@@ -147,6 +157,22 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
         })
       )
       return results
+    })
+    const insert = Effect.fnUntraced(function* (jobs: ReadonlyArray<NewJob>) {
+      const { aftermath, stored } = jobs.some(isLinked)
+        ? yield* store.compose(jobs)
+        : { stored: yield* store.insert(jobs), aftermath: nothing }
+      return yield* announce(jobs, stored, aftermath)
+    })
+    const insertBatch = Effect.fnUntraced(function* (batch: NewBatch, members: ReadonlyArray<NewJob>) {
+      const { aftermath, batch: created, stored } = yield* store.compose(members, batch)
+      const id = created as BatchId // one was asked for
+      const jobs = yield* announce(
+        members.map((member) => ({ ...member, batch: id })),
+        stored,
+        aftermath
+      )
+      return { id, jobs }
     })
     const notFound = (id: JobId): JobNotFound =>
       new JobNotFound({ id: shown(id), message: `There is no job ${shown(id)}, live or archived.` })
@@ -199,6 +225,7 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
     })
     return Jobs.of({
       insert,
+      insertBatch,
       maxArgsBytes: config.maxArgsBytes,
       maxResultBytes: config.maxResultBytes,
       get: Effect.fn("Jobs.get")(function* (id) {

@@ -6,6 +6,7 @@
  */
 import type { PgClient } from "@effect/sql-pg/PgClient"
 import * as Layer from "effect/Layer"
+import * as Batches from "./Batches.ts"
 import * as Claimer from "./Claimer.ts"
 import * as CronJobs from "./CronJobs.ts"
 import * as CronScheduler from "./CronScheduler.ts"
@@ -36,10 +37,10 @@ export type StartError = Migrations.MigrationError
  * @category layers
  */
 export const layerProducer: Layer.Layer<
-  Jobs.Jobs | Queues.Queues | CronJobs.CronJobs,
+  Jobs.Jobs | Queues.Queues | CronJobs.CronJobs | Batches.Batches,
   StartError,
   PgClient | ShigotoConfig
-> = CronJobs.layer.pipe(
+> = Layer.mergeAll(CronJobs.layer, Batches.layer).pipe(
   Layer.provideMerge(Layer.mergeAll(Jobs.layer, Queues.layer)),
   Layer.provide(Notifier.layerSend),
   Layer.provide([JobStore.layer, Events.layer]),
@@ -52,12 +53,12 @@ export const layerProducer: Layer.Layer<
  * @category layers
  */
 export const layer: Layer.Layer<
-  Jobs.Jobs | Queues.Queues | CronJobs.CronJobs | Workers.Workers,
+  Jobs.Jobs | Queues.Queues | CronJobs.CronJobs | Batches.Batches | Workers.Workers,
   StartError,
   PgClient | ShigotoConfig
 > = Layer.mergeAll(Claimer.layer, CronScheduler.layer, Pruner.layer).pipe(
   Layer.provideMerge(Executor.layer),
-  Layer.provideMerge(CronJobs.layer),
+  Layer.provideMerge(Layer.mergeAll(CronJobs.layer, Batches.layer)),
   Layer.provideMerge(Layer.mergeAll(Settler.layer, Jobs.layer, Queues.layer)),
   Layer.provideMerge(Layer.mergeAll(Notifier.layer, Heartbeat.layer, Workers.layer)),
   Layer.provideMerge(Layer.mergeAll(JobStore.layer, Events.layer, FlowRegistry.layer)),

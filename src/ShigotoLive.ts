@@ -3,6 +3,7 @@
  */
 import type { PgClient } from "@effect/sql-pg/PgClient"
 import type * as Layer from "effect/Layer"
+import type { Batches } from "./Batches.ts"
 import type { CronJobs } from "./CronJobs.ts"
 import type { Jobs } from "./Jobs.ts"
 import type { Queues } from "./Queues.ts"
@@ -21,7 +22,7 @@ import type { Workers } from "./Workers.ts"
  * @category layers
  */
 export const ShigotoLive: Layer.Layer<
-  Jobs | Queues | CronJobs | Workers,
+  Jobs | Queues | CronJobs | Batches | Workers,
   Shigoto.StartError,
   PgClient | ShigotoConfig
 > = Shigoto.layer

@@ -6,6 +6,10 @@
 
 /** What users write: definitions, workers, what a handler may say. */
 export * as Job from "./Job.ts"
+/** Groups of jobs with callbacks. */
+export * as Batch from "./Batch.ts"
+/** Control over batches. */
+export { Batches } from "./Batches.ts"
 /** Schedules. */
 export * as CronJob from "./CronJob.ts"
 /** Control over schedules. */
@@ -27,7 +31,7 @@ export { Queues } from "./Queues.ts"
 /** What makes two jobs the same. */
 export * as Unique from "./Unique.ts"
 /** A job as stored. */
-export type { AttemptFailure, JobId, JobRow, JobState } from "./JobRow.ts"
+export type { AttemptFailure, BatchId, JobId, JobRow, JobState } from "./JobRow.ts"
 /** What happens to jobs. */
 export type { JobEvent } from "./JobEvent.ts"
 /** The default wait between attempts, and how schedules are replayed. */

@@ -40,6 +40,9 @@ const bareStore = Effect.gen(function* () {
   return { store, node, claim, complete }
 })
 
+/** The sweep would make good within seconds what an end has missed, and hide it. */
+const sweepless: ShigotoConfig.Options = { leaseTtl: "1 hour", leaseBeat: "1 minute" }
+
 describe("dependencies", () => {
   onDatabase("runs a job after all that it waits for, and gives it their results", () =>
     Effect.gen(function* () {
@@ -214,7 +217,7 @@ describe("dependencies", () => {
       Effect.gen(function* () {
         const database = yield* TestDatabase
         const sql = yield* SqlClient.SqlClient
-        const producer = yield* startNode()
+        const producer = yield* startNode({ config: sweepless })
         const { id } = yield* producer.run(Step.enqueue({ n: 1 }))
         const { claim, complete } = yield* bareStore
         const claimed = yield* claim(1)
@@ -247,7 +250,7 @@ describe("dependencies", () => {
     () =>
       Effect.gen(function* () {
         const sql = yield* SqlClient.SqlClient
-        const producer = yield* startNode()
+        const producer = yield* startNode({ config: sweepless })
         const parents = yield* producer.run(Step.enqueueAll(Array.from({ length: 1000 }, (_, n) => ({ n }))))
         const { claim, complete } = yield* bareStore
         let left = 3000

@@ -11,6 +11,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
 import { type ChildProcess, spawn } from "node:child_process"
 import { fileURLToPath } from "node:url"
+import type { Batches } from "../../src/Batches.ts"
 import type { JobEvent } from "../../src/JobEvent.ts"
 import type { JobId, JobRow } from "../../src/JobRow.ts"
 import { Jobs } from "../../src/Jobs.ts"
@@ -49,7 +50,7 @@ export interface Node {
   readonly jobs: Jobs["Service"]
   readonly queues: Queues["Service"]
   /** Runs an effect with this node's services, such as an enqueue. */
-  readonly run: <A, E>(effect: Effect.Effect<A, E, Jobs | Queues | Workers>) => Effect.Effect<A, E>
+  readonly run: <A, E>(effect: Effect.Effect<A, E, Jobs | Queues | Batches | Workers>) => Effect.Effect<A, E>
   /** What this node published so far. */
   readonly events: ReadonlyArray<JobEvent>
   /** Waits for an event of a kind, about one job or any. */

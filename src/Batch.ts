@@ -1,0 +1,120 @@
+/**
+ * A batch: a group of jobs with callbacks for its end.
+ *
+ * A callback is a job like any other, made by `Job.prepare`. It is inserted exactly once in the transaction in which
+ * its occasion came, and its handler may ask {@link summary} how the batch stood then.
+ */
+import * as Effect from "effect/Effect"
+import { Batches, type BatchError, type CreatedBatch } from "./Batches.ts"
+import { CurrentJob } from "./CurrentJob.ts"
+import type { Refusal } from "./internal/enqueueing.ts"
+import type { BatchSummary, NewJob } from "./internal/newJob.ts"
+import type { BatchId } from "./JobRow.ts"
+
+/**
+ * A job that was checked and encoded, or will be: what `Job.prepare` returns.
+ *
+ * @category models
+ */
+export type Prepared<R = never> = Effect.Effect<NewJob, Refusal, R>
+
+/**
+ * The jobs to insert as a batch comes to its end.
+ *
+ * @category models
+ */
+export interface BatchOptions<R> {
+  /** Once every member has ended, however. */
+  readonly onFinished?: Prepared<R> | undefined
+  /** Once every member has been completed. */
+  readonly onSucceeded?: Prepared<R> | undefined
+  /** As the first member is discarded or cancelled, while others may still run. */
+  readonly onFirstFailure?: Prepared<R> | undefined
+}
+
+/**
+ * A batch that can be enqueued, any number of times.
+ *
+ * @category models
+ */
+export interface Batch<R> {
+  readonly name: string
+  /**
+   * Stores the batch with all its members, sealed, as part of the caller's transaction if there is one. A batch
+   * without members is finished at once.
+   */
+  readonly enqueue: <R2 = never>(
+    members: Iterable<Prepared<R2>>,
+    options?: NestedIn
+  ) => Effect.Effect<CreatedBatch, BatchError | Refusal, Batches | R | R2>
+  /**
+   * Stores the batch open: jobs enqueued with its id as `batch` become members, also from within members, until
+   * `Batches.seal`.
+   */
+  readonly open: (options?: NestedIn) => Effect.Effect<BatchId, BatchError | Refusal, Batches | R>
+}
+
+/**
+ * Where a batch is.
+ *
+ * @category models
+ */
+export interface NestedIn {
+  /** The open batch that it becomes a member of, and counts in as one. Defaults to none. */
+  readonly parent?: BatchId | undefined
+}
+
+/**
+ * Makes a batch; nothing is stored yet.
+ *
+ * @category constructors
+ */
+export const make = <R = never>(name: string, options: BatchOptions<R> = {}): Batch<R> => {
+  const create = Effect.fnUntraced(function* <R2>(
+    members: Iterable<Prepared<R2>>,
+    sealed: boolean,
+    nestedIn: NestedIn
+  ): Effect.fn.Return<CreatedBatch, BatchError | Refusal, Batches | R | R2> {
+    const batches = yield* Batches
+    return yield* batches.create({
+      name,
+      sealed,
+      parent: nestedIn.parent,
+      members: yield* Effect.forEach(members, (member) => member),
+      callbacks: {
+        finished: yield* callback(options.onFinished),
+        succeeded: yield* callback(options.onSucceeded),
+        failed: yield* callback(options.onFirstFailure)
+      }
+    })
+  })
+  return {
+    name,
+    enqueue: (members, nestedIn = {}) => create(members, true, nestedIn),
+    open: (nestedIn = {}) => Effect.map(create([], false, nestedIn), ({ id }) => id)
+  }
+}
+
+/**
+ * How the batch stood as it inserted the running callback; undefined in any other job.
+ *
+ * @category accessors
+ */
+export const summary: Effect.Effect<BatchSummary | undefined, never, CurrentJob> = Effect.map(
+  CurrentJob,
+  ({ meta }) => meta["batch"] as BatchSummary | undefined // put there by the batch
+)
+
+// internal
+
+/** A callback is stored with its batch: it waits for nothing, and is like no other job. */
+const callback = <R>(prepared: Prepared<R> | undefined): Effect.Effect<NewJob | undefined, Refusal, R> =>
+  prepared === undefined
+    ? Effect.undefined
+    : Effect.map(prepared, (job) => ({
+        ...job,
+        due: "at" in job.due ? { delayMillis: 0 } : job.due,
+        unique: undefined,
+        dependsOn: undefined,
+        batch: undefined
+      }))
