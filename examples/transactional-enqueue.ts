@@ -13,19 +13,16 @@ import { SqlClient } from "effect/sql"
 import { Job, Jobs, Shigoto, ShigotoConfig } from "effect-shigoto"
 import { EmbeddedPostgres } from "effect-shigoto/embedded"
 
-const SendReceipt = Job.make("send-receipt", { args: { orderId: Schema.Int } })
+const SendReceipt = Job.make("send-receipt", { args: { order: Schema.String } })
 
 class OutOfStock extends Schema.TaggedError<OutOfStock>()("OutOfStock", { item: Schema.String }) {}
 
-const placeOrder = Effect.fn("placeOrder")(function* (item: string) {
+const placeOrder = Effect.fn("placeOrder")(function* (order: string, item: string) {
   const sql = yield* SqlClient.SqlClient
   return yield* sql.withTransaction(
     Effect.gen(function* () {
-      const [order] = yield* sql<{ readonly id: number }>`
-        INSERT INTO example_orders (item)
-        VALUES (${item})
-        RETURNING id`
-      const receipt = yield* SendReceipt.enqueue({ orderId: order!.id })
+      yield* sql`INSERT INTO example_orders (name, item) VALUES (${order}, ${item})`
+      const receipt = yield* SendReceipt.enqueue({ order })
       // Whatever fails from here on takes the order and its job back together.
       if (item === "unicorn") return yield* new OutOfStock({ item })
       return receipt
@@ -37,14 +34,14 @@ const main = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
   const jobs = yield* Jobs
   yield* sql`DROP TABLE IF EXISTS example_orders`
-  yield* sql`CREATE TABLE example_orders (id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, item text NOT NULL)`
+  yield* sql`CREATE TABLE example_orders (name text PRIMARY KEY, item text NOT NULL)`
 
   const before = (yield* jobs.list({ worker: SendReceipt.name, limit: 1000 })).length
-  const { id } = yield* placeOrder("teapot")
+  const { id } = yield* placeOrder("A-1", "teapot")
   yield* Effect.log(`Committed: job ${id} is ${(yield* jobs.get(id)).state}`)
 
-  const refused = yield* Effect.flip(placeOrder("unicorn"))
-  const orders = yield* sql`SELECT id FROM example_orders`
+  const refused = yield* Effect.flip(placeOrder("A-2", "unicorn"))
+  const orders = yield* sql`SELECT name FROM example_orders`
   const receipts = (yield* jobs.list({ worker: SendReceipt.name, limit: 1000 })).length - before
   yield* Effect.log(`Rolled back by ${refused._tag}: ${orders.length} order, ${receipts} job`)
   if (orders.length !== 1 || receipts !== 1) return yield* Effect.die(new Error("They should have vanished together"))

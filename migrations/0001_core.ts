@@ -114,6 +114,12 @@ SELECT id, worker, queue, state, priority, attempt, max_attempts, epoch, claimed
 FROM ${s}.jobs_archive`,
     enqueueFunction(schema),
     maintainFunction(schema),
+    // The range of today and the next, by the default retention, while there is nobody to read or write them.
+    ...(["completed", "cancelled"] as const).map(
+      (state) =>
+        `SELECT ${s}.maintain_archive('${state}', statement_timestamp() - interval '1 day', interval '14 days')`
+    ),
+    `SELECT ${s}.maintain_archive('discarded', statement_timestamp() - interval '7 days', interval '90 days')`,
     `REVOKE ALL ON ALL FUNCTIONS IN SCHEMA ${s} FROM PUBLIC`
   ]
 }
@@ -154,7 +160,9 @@ BEGIN
     || coalesce(enqueue.tags, '{}')
   LOOP
     IF item IS NULL OR octet_length(item) NOT BETWEEN 1 AND 128
-      OR item ~ '[\\u0001-\\u001f\\u007f-\\u009f]' OR item <> btrim(item, E' \\t\\r\\n')
+      OR item ~ '[\\u0001-\\u001f\\u007f-\\u009f\\u2028\\u2029]'
+      OR item ~ '^[ \\u00a0\\u1680\\u2000-\\u200a\\u202f\\u205f\\u3000\\ufeff]'
+      OR item ~ '[ \\u00a0\\u1680\\u2000-\\u200a\\u202f\\u205f\\u3000\\ufeff]$'
     THEN
       RAISE EXCEPTION 'shigoto.enqueue: % is no name: 1 to 128 bytes, no control characters, no white space at the ends',
         coalesce(quote_literal(left(item, 80)), 'null') USING ERRCODE = '22023';
@@ -173,8 +181,15 @@ BEGIN
   IF due > '9999-12-31' THEN
     RAISE EXCEPTION 'shigoto.enqueue: run_at % lies after the year 9999', due USING ERRCODE = '22023';
   END IF;
+  IF (SELECT count(DISTINCT tag) <> count(*) FROM unnest(enqueue.tags) AS tag) THEN
+    RAISE EXCEPTION 'shigoto.enqueue: a tag is there twice' USING ERRCODE = '22023';
+  END IF;
   IF jsonb_typeof(enqueue.meta) <> 'object' THEN
     RAISE EXCEPTION 'shigoto.enqueue: meta is no JSON object' USING ERRCODE = '22023';
+  END IF;
+  IF octet_length(enqueue.meta::text) > 65536 THEN
+    RAISE EXCEPTION 'shigoto.enqueue: meta has % bytes, the limit is 65536', octet_length(enqueue.meta::text)
+      USING ERRCODE = '22023';
   END IF;
   INSERT INTO "${schema}".jobs
     (state, worker, queue, args, priority, max_attempts, run_at, inserted_at, tags, meta, partition_key)
@@ -198,7 +213,8 @@ $enqueue$`
  *
  * Runs with the owner's rights, so that workers need none to create or drop tables. A partition is an eighth of the
  * retention wide, from an hour to a week. The default partition takes what no other takes, so that a settle never
- * fails for want of one; its rows are moved when their range is made, and deleted when they are too old.
+ * fails for want of one; its rows are moved when their range is made, and deleted, 20,000 at a time, when they are too
+ * old.
  */
 const maintainFunction = (schema: string): string =>
   `CREATE FUNCTION "${schema}".maintain_archive(kind text, moment timestamptz, retention interval)
@@ -248,8 +264,12 @@ BEGIN
       lower := part.until;
     END IF;
   END LOOP;
-  lower := greatest(lower, date_bin(width, moment, timestamptz '2000-01-03'));
+  -- Only ranges to come: a reader that was planned just before a partition would miss the rows in it.
+  lower := greatest(lower, date_bin(width, moment, timestamptz '2000-01-03') + width);
   WHILE retention > interval '0' AND lower < moment + 2 * width LOOP
+    -- Nobody may be between choosing partitions and using them: an insert would meet the default partition with a row
+    -- that is the new one's, and a read that waits for the default partition would miss the rows moved out of it.
+    LOCK TABLE "${schema}".jobs_archive IN ACCESS EXCLUSIVE MODE;
     upper := date_bin(width, lower, timestamptz '2000-01-03') + width;
     child := format('%s_%s', parent, to_char(lower, 'YYYYMMDD"t"HH24MI'));
     EXECUTE format('CREATE TABLE %I.%I (LIKE %I.%I INCLUDING ALL)', '${schema}', child, '${schema}', parent);
@@ -265,7 +285,11 @@ BEGIN
     made := made + 1;
     lower := upper;
   END LOOP;
-  EXECUTE format('DELETE FROM %I.%I WHERE finished_at < $1', '${schema}', parent || '_default') USING cutoff;
+  EXECUTE format(
+    'DELETE FROM %1$I.%2$I
+     WHERE ctid = ANY (ARRAY(SELECT ctid FROM %1$I.%2$I WHERE finished_at < $1 LIMIT 20000))',
+    '${schema}', parent || '_default'
+  ) USING cutoff;
   GET DIAGNOSTICS deleted = ROW_COUNT;
   RETURN NEXT;
 END

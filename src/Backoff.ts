@@ -41,7 +41,9 @@ export const defaultDelayMillis = (id: number, attempt: number): number =>
  * **Details**
  *
  * The schedule is replayed from its start to this attempt on a simulated clock, so it survives restarts and moves
- * between nodes. Each replayed step sees the error of the current attempt. Random parts are seeded by the job's id.
+ * between nodes. The clock is set so that the replay ends at `now`: what a schedule reads off the calendar, as
+ * `Schedule.cron` does, holds for the real instant. Each replayed step sees the error of the current attempt. Random
+ * parts are seeded by the job's id.
  *
  * **Gotchas**
  *
@@ -52,20 +54,29 @@ export const defaultDelayMillis = (id: number, attempt: number): number =>
  */
 export const fromSchedule = <Input, Error, R>(
   schedule: Schedule.Schedule<unknown, Input, Error, R>,
-  options: { readonly id: number; readonly attempt: number; readonly error: Input }
-): Effect.Effect<number | undefined, Error, R> =>
-  Effect.gen(function* () {
-    const step = yield* Schedule.toStep(schedule)
-    let elapsed = 0
-    let delay: number | undefined
-    for (let i = 0; i < options.attempt; i++) {
-      const next = yield* Pull.catchDone(step(elapsed, options.error), () => Effect.undefined)
-      if (next === undefined) return undefined
-      delay = Duration.toMillis(next[1])
-      elapsed += delay
-    }
-    return delay
-  }).pipe(Random.withSeed(`job-${options.id}`))
+  options: { readonly id: number; readonly attempt: number; readonly error: Input; readonly now: number }
+): Effect.Effect<number | undefined, Error, R> => {
+  const { attempt, error, id, now } = options
+  const replay = (start: number, attempts: number): Effect.Effect<Replay | undefined, Error, R> =>
+    Effect.gen(function* () {
+      const step = yield* Schedule.toStep(schedule)
+      let at = start
+      let delay = 0
+      for (let i = 1; i <= attempts; i++) {
+        const instant = i === attempt ? now : at
+        const next = yield* Pull.catchDone(step(instant, error), () => Effect.undefined)
+        if (next === undefined) return undefined
+        delay = Duration.toMillis(next[1])
+        if (isUsable(delay)) at += delay
+      }
+      return { delay, elapsed: at - start }
+    }).pipe(Random.withSeed(`job-${id}`))
+  return Effect.flatMap(replay(now, attempt - 1), (before) =>
+    before === undefined
+      ? Effect.undefined
+      : Effect.map(replay(now - before.elapsed, attempt), (replayed) => replayed?.delay)
+  )
+}
 
 /**
  * Says whether a delay can be stored: finite, from 0 to ten years.
@@ -76,6 +87,12 @@ export const isUsable = (delayMillis: number): boolean =>
   Number.isFinite(delayMillis) && delayMillis >= 0 && delayMillis <= maxDelayMillis
 
 // internal
+
+/** The last wait of a replay, and all its waits together. */
+interface Replay {
+  readonly delay: number
+  readonly elapsed: number
+}
 
 /** A small integer hash (the finalizer of MurmurHash3), so that neighbouring ids do not retry together. */
 const mix = (id: number, attempt: number): number => {

@@ -12,6 +12,7 @@
  * | full | a slot that becomes free: hungry |
  */
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberMap from "effect/FiberMap"
@@ -37,6 +38,19 @@ import { Workers } from "./Workers.ts"
 export const claimLimit = 500
 
 /**
+ * Whether claims may be made; open unless somebody holds it, as tests do that say when work is to be done.
+ *
+ * @category references
+ */
+export const Gate = Context.Reference<{
+  readonly isOpen: () => boolean
+  /** Calls back whenever it opens. */
+  readonly onOpen: (callback: () => void) => void
+}>("effect-shigoto/Claimer/Gate", {
+  defaultValue: () => ({ isOpen: () => true, onOpen: () => {} })
+})
+
+/**
  * Claims jobs for this node until the scope closes; a claim under way is finished first, so that none is lost.
  *
  * @category layers
@@ -55,6 +69,7 @@ export const layer: Layer.Layer<
     const queues = yield* Queues
     const notifier = yield* Notifier
     const clock = yield* Clock.Clock
+    const gate = yield* Gate
     const loops = yield* FiberMap.make<string>()
     const appetites = new Map<string, Appetite>()
     const look = Latch.makeUnsafe(true)
@@ -80,7 +95,8 @@ export const layer: Layer.Layer<
     const claimOnce = Effect.fnUntraced(function* (queue: string, appetite: Appetite) {
       const node = heartbeat.current()
       const state = queues.get(queue)
-      if (node === undefined || state === undefined || state.paused || !executor.isAccepting()) return false
+      if (node === undefined || state === undefined || state.paused || !executor.isAccepting() || !gate.isOpen())
+        return false
       const limit = Math.min(state.concurrency - executor.running(queue), claimLimit)
       const candidates = [...workers.all()].map((worker) => ({ name: worker.name, room: executor.room(worker) }))
       const able = candidates.filter((worker) => worker.room > 0)
@@ -158,7 +174,7 @@ export const layer: Layer.Layer<
         Duration.toMillis(
           notifier.isListening() && executor.total() === 0 ? config.idlePollInterval : config.pollInterval
         ),
-        dueHorizonMillis
+        dueHorizonMillis(config)
       )
 
     executor.onFree((queue) => {
@@ -167,6 +183,10 @@ export const layer: Layer.Layer<
     })
     workers.onRegister(wakeAll)
     queues.onChange(wakeAll)
+    gate.onOpen(() => {
+      wakeAll()
+      lookIn(0)
+    })
 
     const hear = (hint: Hint): Effect.Effect<void> => {
       switch (hint._tag) {

@@ -177,7 +177,9 @@ export const layer: Layer.Layer<
         queue: claimed.queue,
         attempt: claimed.attempt
       })
-      entry.fiber = fork(worker.run(claimed.args, { ...attempt, progress: (percent) => report(attempt, percent) }))
+      entry.fiber = fork(worker.run(claimed.args, { ...attempt, progress: (percent) => report(attempt, percent) }), {
+        uninterruptible: true
+      })
       entry.fiber.addObserver((exit) => ended(entry, exit))
       if (deadline < nextDeadline) {
         nextDeadline = deadline

@@ -16,7 +16,7 @@ import type * as Scope from "effect/Scope"
 import type { Attempt, CurrentJob } from "./CurrentJob.ts"
 import { checkOptions, checkWorker, prepare } from "./internal/enqueueing.ts"
 import { shown } from "./internal/names.ts"
-import { argsProblem, makeWorker, type Options } from "./internal/worker.ts"
+import { argsProblem, makeWorker, type Options, unreadableArgs } from "./internal/worker.ts"
 import type { AttemptFailure } from "./JobRow.ts"
 import { type EnqueueResult, Jobs } from "./Jobs.ts"
 import { maxConcurrency } from "./ShigotoConfig.ts"
@@ -224,11 +224,13 @@ const makeErased = (
     index: { readonly index?: number }
   ) {
     const { maxArgsBytes } = yield* Jobs
-    const encoded = yield* args.makeEffect(input).pipe(
-      Effect.mapError((issue) => argsProblem(name, issue, index)),
+    const encoded = yield* Effect.suspend(() => args.makeEffect(input)).pipe(
+      Effect.mapError((issue) => argsProblem(name, issue, input, index)),
       Effect.flatMap((value) =>
-        Effect.mapError(encodeArgs(value), (problem) => argsProblem(name, problem.issue, index))
-      )
+        Effect.mapError(encodeArgs(value), (problem) => argsProblem(name, problem.issue, value, index))
+      ),
+      // A getter that threw, or a nesting that overflowed the stack.
+      Effect.catchDefect((defect) => Effect.fail(unreadableArgs(name, defect, index)))
     )
     const prepared = prepare(
       name,

@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Stream from "effect/Stream"
 import { Events } from "./internal/events.ts"
+import { sanitize } from "./internal/json.ts"
 import { nameProblem, shown } from "./internal/names.ts"
 import type { Inserted as InsertedRow, NewJob } from "./internal/sql/enqueue.ts"
 import type { JobEvent } from "./JobEvent.ts"
@@ -120,7 +121,7 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
           for (const { job } of results) {
             events.publish({ _tag: "Inserted", id: job.id, worker: job.worker, queue: job.queue, state: job.state })
           }
-          for (const hint of hintsFor(results)) yield* notifier.send(hint)
+          for (const hint of hintsFor(results, dueHorizonMillis(config))) yield* notifier.send(hint)
         })
       )
       return results
@@ -132,8 +133,9 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
 
     const cancel = Effect.fn("Jobs.cancel")(function* (id: JobId, reason?: string) {
       yield* known(id)
+      const told = reason === undefined ? undefined : sanitize(reason, 1000)
       while (true) {
-        const result = yield* store.cancel(id, reason)
+        const result = yield* store.cancel(id, told)
         switch (result._tag) {
           case "NotFound":
             return yield* notFound(id)
@@ -145,7 +147,9 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
             yield* store.afterCommit(notifier.send({ _tag: "Cancel", node: result.node }))
             return { _tag: "Requested" } satisfies CancelResult
           case "Cancelled":
-            yield* store.afterCommit(Effect.sync(() => events.publish({ ...result, _tag: "Cancelled", id, reason })))
+            yield* store.afterCommit(
+              Effect.sync(() => events.publish({ ...result, _tag: "Cancelled", id, reason: told }))
+            )
             return { _tag: "Cancelled" } satisfies CancelResult
         }
       }
@@ -224,7 +228,7 @@ const inserted = (job: NewJob, row: InsertedRow): EnqueueResult => ({
 })
 
 /** One hint for each queue with work to do now, and one for the earliest of those due soon. */
-const hintsFor = (results: ReadonlyArray<EnqueueResult>): ReadonlyArray<Hint> => {
+const hintsFor = (results: ReadonlyArray<EnqueueResult>, horizon: number): ReadonlyArray<Hint> => {
   const queues = new Set<string>()
   let soonest = Infinity
   for (const { job } of results) {
@@ -232,7 +236,7 @@ const hintsFor = (results: ReadonlyArray<EnqueueResult>): ReadonlyArray<Hint> =>
     else soonest = Math.min(soonest, job.runAt.epochMilliseconds - job.insertedAt.epochMilliseconds)
   }
   const hints: Array<Hint> = [...queues].map((queue) => ({ _tag: "Available", queue }))
-  if (soonest <= dueHorizonMillis) hints.push({ _tag: "Due", inMillis: soonest })
+  if (soonest <= horizon) hints.push({ _tag: "Due", inMillis: soonest })
   return hints
 }
 
@@ -244,6 +248,7 @@ const filterProblem = (options: ListOptions): InvalidFilter | undefined => {
     return refuse("limit", limit, "it is an integer from 1 to 1000")
   }
   if (before !== undefined && !Number.isSafeInteger(before)) return refuse("before", before, "it is no job id")
+  if (wanted !== undefined && !Array.isArray(wanted)) return refuse("states", wanted, "it is no array")
   const unknown = wanted?.find((state) => !states.includes(state))
   if (unknown !== undefined) return refuse("states", unknown, `the states are ${states.join(", ")}`)
   for (const field of ["queue", "worker", "tag"] as const) {

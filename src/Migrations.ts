@@ -10,10 +10,11 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import * as core from "../migrations/0001_core.ts"
+import { schemaProblem, shown } from "./internal/names.ts"
 import * as migrate from "./internal/sql/migrate.ts"
 import { autonomous, classify } from "./internal/sql/statement.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
-import { SchemaVersionMismatch, type StorageFailure, UnsupportedServer } from "./ShigotoError.ts"
+import { InvalidSchemaName, SchemaVersionMismatch, type StorageFailure, UnsupportedServer } from "./ShigotoError.ts"
 
 /**
  * One step: a number, a name, and the statements that it runs in a schema.
@@ -129,20 +130,23 @@ export const layerConfigured: Layer.Layer<never, MigrationError, PgClient | Shig
 )
 
 /**
- * The SQL of all steps after `from`, as a script for people who run migrations by hand.
+ * The SQL of all steps after `from`, as a script for people who run migrations by hand; throws on an unusable schema.
  *
  * @category migrations
  */
 export const print = (schema: string, from: number = 0): string => {
+  const problem = schemaProblem(schema)
+  if (problem !== undefined) {
+    const value = shown(schema)
+    throw new InvalidSchemaName({ value, message: `The schema name ${value} cannot be used: ${problem}.` })
+  }
   const steps = migrations.filter((migration) => migration.version > from)
   return [
-    "BEGIN;",
+    "BEGIN",
     ...migrate.preparations(schema),
-    ...steps.flatMap((step) => [...step.statements(schema), migrate.recordText(schema, step)])
-  ]
-    .join(";\n\n")
-    .replace("BEGIN;;", "BEGIN;")
-    .concat(";\n\nCOMMIT;\n")
+    ...steps.flatMap((step) => [...step.statements(schema), migrate.recordText(schema, step)]),
+    "COMMIT;\n"
+  ].join(";\n\n")
 }
 
 // internal

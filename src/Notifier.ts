@@ -12,12 +12,13 @@ import { PgClient } from "@effect/sql-pg/PgClient"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as PubSub from "effect/PubSub"
 import * as EffectQueue from "effect/Queue"
 import * as Random from "effect/Random"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import { pause } from "./internal/loop.ts"
 import { JobStore } from "./JobStore.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
@@ -85,8 +86,12 @@ export const layer: Layer.Layer<Notifier, never, JobStore | PgClient | ShigotoCo
     })
     const session = Effect.scoped(
       Effect.gen(function* () {
+        // The connection closes before the subscription, which else waits for the answer of a silent network.
+        const subscription = yield* Effect.acquireRelease(Scope.make(), (scope) => Scope.close(scope, Exit.void))
         const listener = yield* connection
-        const incoming = yield* listener.listen(config.schema)
+        const incoming = yield* Scope.provide(listener.listen(config.schema), subscription).pipe(
+          Effect.timeout("5 seconds")
+        )
         const heard = Latch.makeUnsafe(false)
         const probe = Effect.gen(function* () {
           heard.closeUnsafe()
@@ -157,11 +162,13 @@ const spacing = 5
 
 /**
  * How far ahead a hint of a due job reaches, in milliseconds. Nodes look for due jobs by themselves at least this often,
- * however long their poll interval is.
+ * however long their poll interval is. On the injected clock there is one process, which hears of every job, so that
+ * an idle virtual year costs no looks.
  *
  * @category constants
  */
-export const dueHorizonMillis = 60_000
+export const dueHorizonMillis = (config: ShigotoConfig["Service"]): number =>
+  config.timeSource === "clock" ? Infinity : 60_000
 
 function makeBus() {
   return Effect.gen(function* () {

@@ -24,7 +24,8 @@ export const layer: Layer.Layer<never, never, JobStore | ShigotoConfig> = Layer.
       states,
       (state) =>
         Effect.catchTag(
-          Effect.asVoid(store.prune(state)),
+          // What is deleted row by row goes in portions.
+          Effect.asVoid(Effect.repeat(store.prune(state), { while: ({ deleted }) => deleted > 0 })),
           "StorageUnavailable",
           // A lock that is taken or a server that is away: history can wait.
           (error) => Effect.logDebug(`Shigoto leaves the history of ${state} jobs for the next round`, error)

@@ -7,8 +7,8 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import type * as Redacted from "effect/Redacted"
-import { nameProblem, shown } from "./internal/names.ts"
+import * as Redacted from "effect/Redacted"
+import { nameProblem, schemaProblem, shown } from "./internal/names.ts"
 import { InvalidConfig, InvalidSchemaName } from "./ShigotoError.ts"
 
 /**
@@ -166,19 +166,19 @@ export const make = Effect.fnUntraced(function* (
   const nodeProblem = nameProblem(nodeName)
   if (nodeProblem !== undefined) return yield* invalid("nodeName", nodeName, nodeProblem)
 
-  const leaseTtl = yield* duration("leaseTtl", options.leaseTtl ?? defaults.leaseTtl, minute / 60, hour)
-  const leaseBeat = yield* duration("leaseBeat", options.leaseBeat ?? defaults.leaseBeat, 50, hour)
+  const leaseTtl = yield* duration("leaseTtl", options.leaseTtl ?? defaults.leaseTtl, minute / 60, day)
+  const leaseBeat = yield* duration("leaseBeat", options.leaseBeat ?? defaults.leaseBeat, 50, day)
   if (Duration.toMillis(leaseBeat) * 3 > Duration.toMillis(leaseTtl)) {
     return yield* invalid(
       "leaseBeat",
-      options.leaseBeat,
+      Duration.format(leaseBeat),
       "it must be at most a third of leaseTtl, so that a lost beat does not lose the lease"
     )
   }
   const retention = options.retention ?? {}
   return {
     schema,
-    migrate: options.migrate ?? defaults.migrate,
+    migrate: yield* oneOf("migrate", options.migrate ?? defaults.migrate, [true, false]),
     queues,
     nodeName,
     pollInterval: yield* duration("pollInterval", options.pollInterval ?? defaults.pollInterval, 10, day),
@@ -211,9 +211,12 @@ export const make = Effect.fnUntraced(function* (
     pruneInterval: yield* duration("pruneInterval", options.pruneInterval ?? defaults.pruneInterval, 100, day),
     maxArgsBytes: yield* integer("maxArgsBytes", options.maxArgsBytes ?? defaults.maxArgsBytes, 1, maxBytes),
     maxResultBytes: yield* integer("maxResultBytes", options.maxResultBytes ?? defaults.maxResultBytes, 1, maxBytes),
-    listen: options.listen ?? defaults.listen,
-    listenUrl: options.listenUrl,
-    timeSource: options.timeSource ?? defaults.timeSource
+    listen: yield* oneOf("listen", options.listen ?? defaults.listen, [true, false]),
+    listenUrl: yield* redacted("listenUrl", options.listenUrl),
+    timeSource: yield* oneOf<"database" | "clock">("timeSource", options.timeSource ?? defaults.timeSource, [
+      "database",
+      "clock"
+    ])
   }
 })
 
@@ -272,21 +275,39 @@ const fromEnv = Config.all({
 })
 
 const parseQueues = Effect.fnUntraced(function* (text: string) {
-  const queues: Record<string, number> = {}
+  const queues = new Map<string, number>()
   for (const part of text.split(",")) {
     const [name, concurrency, ...rest] = part.split("=")
     if (name === undefined || concurrency === undefined || rest.length > 0 || !/^\s*\d+\s*$/.test(concurrency)) {
       return yield* invalid("SHIGOTO_QUEUES", text, "write it as name=concurrency, separated by commas")
     }
-    queues[name.trim()] = Number(concurrency)
+    if (queues.has(name.trim())) return yield* invalid("SHIGOTO_QUEUES", text, `${name.trim()} is there twice`)
+    queues.set(name.trim(), Number(concurrency))
   }
-  return queues
+  return Object.fromEntries(queues)
 })
 
 const invalid = (field: string, value: unknown, why: string): InvalidConfig =>
   new InvalidConfig({ field, value: shown(value), message: `${field} cannot be ${shown(value)}: ${why}.` })
 
+const oneOf = <A>(field: string, value: A, allowed: ReadonlyArray<A>): Effect.Effect<A, InvalidConfig> =>
+  allowed.includes(value)
+    ? Effect.succeed(value)
+    : Effect.fail(invalid(field, value, `it must be one of ${allowed.join(", ")}`))
+
+/** The value stays out of the message: it may hold a password. */
+const redacted = (
+  field: string,
+  value: Redacted.Redacted | undefined
+): Effect.Effect<Redacted.Redacted | undefined, InvalidConfig> =>
+  value === undefined || (Redacted.isRedacted(value) && typeof Redacted.value(value) === "string")
+    ? Effect.succeed(value)
+    : Effect.fail(invalid(field, Redacted.make(value), "it must be a Redacted URL"))
+
 const makeQueues = Effect.fnUntraced(function* (queues: Readonly<Record<string, number>>) {
+  if (typeof queues !== "object" || queues === null || Array.isArray(queues)) {
+    return yield* invalid("queues", queues, "it must be an object of names and their concurrency")
+  }
   const made = new Map<string, number>()
   for (const [name, concurrency] of Object.entries(queues)) {
     const problem = nameProblem(name)
@@ -313,23 +334,3 @@ const duration = (
     ? Effect.succeed(parsed.value)
     : Effect.fail(invalid(field, value, `it must be a duration from ${min} to ${max} milliseconds`))
 }
-
-/** PostgreSQL's own schemas, and words that every statement would have to quote for people too. */
-const reserved = new Set([
-  "information_schema",
-  "public",
-  "user",
-  "table",
-  "select",
-  "all",
-  "order",
-  "group",
-  "default"
-])
-
-const schemaProblem = (schema: string): string | undefined =>
-  typeof schema !== "string" || !/^[a-z_][a-z0-9_]{0,40}$/.test(schema)
-    ? "it must match [a-z_][a-z0-9_]{0,40}"
-    : schema.startsWith("pg_") || reserved.has(schema)
-      ? "it is reserved"
-      : undefined

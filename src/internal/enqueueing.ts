@@ -60,7 +60,7 @@ export const checkWorker = (name: string): InvalidWorkerName | undefined => {
 
 /** Checks the options that a definition and a call have in common. */
 export const checkOptions = (options: Options, index: { readonly index?: number } = {}): Refusal | undefined => {
-  const { maxAttempts, meta, partitionKey, priority, queue, tags } = options
+  const { maxAttempts, partitionKey, priority, queue, tags } = options
   if (queue !== undefined) {
     const problem = nameProblem(queue)
     if (problem !== undefined) {
@@ -99,7 +99,7 @@ export const checkOptions = (options: Options, index: { readonly index?: number 
       })
     }
   }
-  return checkTags(tags, index) ?? checkMeta(meta, index)
+  return checkTags(tags, index)
 }
 
 /** The instant that a producer asks for, or why it is none. */
@@ -139,6 +139,8 @@ export const prepare = (
   if (refusal !== undefined) return Result.fail(refusal)
   const due = dueOf(options, index)
   if (Result.isFailure(due)) return Result.fail(due.failure)
+  const meta = encodeMeta(options.meta, index)
+  if (Result.isFailure(meta)) return Result.fail(meta.failure)
   const args = stringify(encoded, limits.maxArgsBytes)
   if (Result.isFailure(args)) {
     const { path, reason } = args.failure
@@ -171,7 +173,7 @@ export const prepare = (
     maxAttempts: options.maxAttempts,
     due: due.success,
     tags: options.tags === undefined || options.tags.length === 0 ? undefined : options.tags,
-    meta: options.meta === undefined ? undefined : JSON.stringify(options.meta),
+    meta: meta.success,
     partitionKey: options.partitionKey
   })
 }
@@ -205,12 +207,17 @@ const checkTags = (
   return undefined
 }
 
-const checkMeta = (meta: unknown, index: { readonly index?: number }): InvalidMeta | undefined => {
-  if (meta === undefined) return undefined
+const encodeMeta = (
+  meta: unknown,
+  index: { readonly index?: number }
+): Result.Result<string | undefined, InvalidMeta> => {
+  if (meta === undefined) return Result.succeed(undefined)
   const refuse = (path: string, why: string) =>
-    new InvalidMeta({ path, message: `The meta cannot be stored: ${why} at ${path}.`, ...index })
+    Result.fail(new InvalidMeta({ path, message: `The meta cannot be stored: ${why} at ${path}.`, ...index }))
   if (typeof meta !== "object" || meta === null || Array.isArray(meta)) return refuse("$", "it is no object")
   const text = stringify(meta, maxMetaBytes)
   if (Result.isFailure(text)) return refuse(text.failure.path, text.failure.reason)
-  return text.success._tag === "TooLarge" ? refuse("$", `it has more than ${maxMetaBytes} bytes`) : undefined
+  return text.success._tag === "TooLarge"
+    ? refuse("$", `it has more than ${maxMetaBytes} bytes`)
+    : Result.succeed(text.success.text)
 }

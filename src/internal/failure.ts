@@ -26,7 +26,8 @@ export const failureOf = (
 // internal
 
 const fit = (text: string, maxBytes: number): string => {
-  const cut = sanitize(text, maxBytes)
+  // The ellipsis of a cut text takes three bytes.
+  const cut = sanitize(text, maxBytes - 2)
   return utf8Length(cut) <= maxBytes ? cut : sanitize(text, Math.floor(maxBytes / 3))
 }
 

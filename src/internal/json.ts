@@ -27,17 +27,16 @@ export type Encoded =
  */
 export const stringify = (value: unknown, limit: number): Result.Result<Encoded, Problem> => {
   const walk: Walk = { path: [], seen: new Set(), size: 0, limit }
-  let problem: Problem | undefined
   try {
-    problem = check(value, walk)
+    const problem = check(value, walk)
+    if (problem !== undefined) return Result.fail(problem)
+    if (walk.size > limit) return Result.succeed({ _tag: "TooLarge", size: walk.size })
+    const text = JSON.stringify(value)
+    const size = utf8Length(text)
+    return Result.succeed(size > limit ? { _tag: "TooLarge", size } : { _tag: "Text", text })
   } catch (cause) {
-    problem = at(walk, `reading the value threw: ${describe(cause)}`)
+    return Result.fail(at(walk, `reading the value threw: ${describe(cause)}`))
   }
-  if (problem !== undefined) return Result.fail(problem)
-  if (walk.size > limit) return Result.succeed({ _tag: "TooLarge", size: walk.size })
-  const text = JSON.stringify(value)
-  const size = utf8Length(text)
-  return Result.succeed(size > limit ? { _tag: "TooLarge", size } : { _tag: "Text", text })
 }
 
 /** Bytes of a text in UTF-8. */
@@ -130,6 +129,10 @@ const checkObject = (value: object, walk: Walk): Problem | undefined => {
 }
 
 const checkArray = (value: ReadonlyArray<unknown>, walk: Walk): Problem | undefined => {
+  if (Object.getPrototypeOf(value) !== Array.prototype) {
+    return at(walk, `an instance of ${className(Object.getPrototypeOf(value))} is not JSON`)
+  }
+  if ("toJSON" in value) return at(walk, "an array with a toJSON method is not JSON")
   walk.size += 1 + value.length
   for (let i = 0; i < value.length; i++) {
     if (walk.size > walk.limit) return undefined

@@ -29,3 +29,26 @@ export const shown = (value: unknown): string => {
     return `(a ${typeof value} that cannot be shown)`
   }
 }
+
+/** Says what is wrong with the name of a schema, or undefined. */
+export const schemaProblem = (schema: string): string | undefined =>
+  typeof schema !== "string" || !/^[a-z_][a-z0-9_]{0,40}$/.test(schema)
+    ? "it must match [a-z_][a-z0-9_]{0,40}"
+    : schema.startsWith("pg_") || reserved.has(schema)
+      ? "it is reserved"
+      : undefined
+
+// internal
+
+/** PostgreSQL's own schemas, and words that every statement would have to quote for people too. */
+const reserved = new Set([
+  "information_schema",
+  "public",
+  "user",
+  "table",
+  "select",
+  "all",
+  "order",
+  "group",
+  "default"
+])

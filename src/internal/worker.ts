@@ -25,7 +25,7 @@ import {
 import { Cancel, Discard, Snooze } from "../Signal.ts"
 import type { Worker } from "../Workers.ts"
 import { failureOf } from "./failure.ts"
-import { describe, sanitize, stringify } from "./json.ts"
+import { describe, maxDepth, type Problem, sanitize, stringify } from "./json.ts"
 import { shown } from "./names.ts"
 
 /** The part of a definition that a worker needs. */
@@ -90,11 +90,11 @@ export const makeWorker = Effect.fnUntraced(function* (
         Effect.logWarning(`The retry schedule of ${name} ${why}; job ${attempt.id} waits ${usual} ms instead`),
         usual
       )
-    return Backoff.fromSchedule(options.retry, {
-      id: attempt.id,
-      attempt: attempt.attempt,
-      error: error as never
-    }).pipe(
+    const { retry } = options
+    return Clock.currentTimeMillis.pipe(
+      Effect.flatMap((now) =>
+        Backoff.fromSchedule(retry, { id: attempt.id, attempt: attempt.attempt, error: error as never, now })
+      ),
       Effect.timeoutOption("5 seconds"),
       Effect.matchCauseEffect({
         onFailure: (cause) => instead(`failed (${describe(Cause.squash(cause))})`),
@@ -112,7 +112,7 @@ export const makeWorker = Effect.fnUntraced(function* (
     concurrency: options.concurrency,
     timeoutMillis: Duration.toMillis(Duration.fromInputUnsafe(definition.options.timeout ?? defaultTimeout)),
     run: (args, job) =>
-      Effect.matchEffect(decode(args), {
+      Effect.matchEffect(Effect.interruptible(decode(args)), {
         onFailure: (error) =>
           Effect.fail(
             new ArgsDecodeError({
@@ -120,7 +120,8 @@ export const makeWorker = Effect.fnUntraced(function* (
               message: `The stored args no longer match the schema of "${name}": ${sanitize(error.message, 2000)}`
             })
           ),
-        onSuccess: (decoded) => Effect.flatMap(handler(decoded as never, job), encodeResult)
+        // The handler alone can be interrupted: once it has succeeded, a cancel that comes during its finalizers is late.
+        onSuccess: (decoded) => Effect.flatMap(Effect.interruptible(handler(decoded as never, job)), encodeResult)
       }).pipe(Effect.scoped, Effect.provideService(CurrentJob, job), Effect.provideContext(context)),
     ending: Effect.fnUntraced(
       function* (exit, attempt, stopped, node): Effect.fn.Return<Ending> {
@@ -185,24 +186,48 @@ export const makeWorker = Effect.fnUntraced(function* (
 export const argsProblem = (
   worker: string,
   issue: SchemaIssue.Issue,
+  value: unknown,
   index: { readonly index?: number }
 ): InvalidArgs => {
   const [first] = SchemaIssue.makeFormatterStandardSchemaV1()(issue).issues
-  const path = (first?.path ?? []).reduce<string>((text, segment) => {
-    const key = typeof segment === "object" ? segment.key : segment
-    return typeof key === "number" ? `${text}[${key}]` : `${text}.${shown(String(key)).slice(1, -1)}`
-  }, "$")
+  const keys = (first?.path ?? []).map((segment) => (typeof segment === "object" ? segment.key : segment))
+  const path = keys.reduce<string>(
+    (text, key) => (typeof key === "number" ? `${text}[${key}]` : `${text}.${shown(String(key)).slice(1, -1)}`),
+    "$"
+  )
   const reason = sanitize(first?.message ?? "it does not match", 500)
-  return new InvalidArgs({
+  // A schema that takes any JSON says only that it is none; the walk finds out where, and why.
+  const inner = reason === "Expected JSON value" ? jsonProblem(value, keys) : undefined
+  return invalidArgs(worker, `${path}${inner?.path.slice(1) ?? ""}`, inner?.reason ?? reason, index)
+}
+
+/** Tells that args could not even be read. */
+export const unreadableArgs = (worker: string, defect: unknown, index: { readonly index?: number }): InvalidArgs =>
+  invalidArgs(
+    worker,
+    "$",
+    defect instanceof RangeError
+      ? `depth: nested too deeply to be read, the limit is ${maxDepth}`
+      : `reading the value threw: ${sanitize(describe(defect), 500)}`,
+    index
+  )
+
+// internal
+
+const invalidArgs = (worker: string, path: string, reason: string, index: { readonly index?: number }): InvalidArgs =>
+  new InvalidArgs({
     worker,
     path,
     reason,
     message: `The args of "${worker}" do not match its schema at ${path}: ${reason}`,
     ...index
   })
-}
 
-// internal
+const jsonProblem = (value: unknown, keys: ReadonlyArray<PropertyKey>): Problem | undefined => {
+  const inner = keys.reduce((at, key) => (at as Record<PropertyKey, unknown> | undefined)?.[key], value)
+  const text = stringify(inner, Infinity)
+  return Result.isFailure(text) ? text.failure : undefined
+}
 
 /** An ending so hostile that reading it threw; the attempt has failed all the same. */
 const unreadable = (defect: unknown, attempt: Attempt, node: string): Effect.Effect<Ending> =>

@@ -40,7 +40,8 @@ export const make = Effect.fnUntraced(function* (
   const name = (table: string): Identifier => sql(`${config.schema}.${table}`)
   const [row] = yield* sql<{ readonly level: string }>`
     SELECT current_setting('default_transaction_isolation') AS level`
-  const serverNow = sql.literal("statement_timestamp()")
+  // In whole milliseconds like every stored instant: else one stored as now may round to later than now.
+  const serverNow = sql.literal("date_trunc('milliseconds', statement_timestamp())")
   return {
     sql,
     schema: config.schema,

@@ -46,7 +46,8 @@ export const insert = Effect.fnUntraced(function* (db: Db, jobs: ReadonlyArray<N
     INSERT INTO ${db.jobs}
       (state, worker, queue, args, priority, max_attempts, run_at, inserted_at, tags, meta, partition_key)
     SELECT
-      CASE WHEN due.at > ${now} THEN 'scheduled' ELSE 'available' END,
+      -- run_at is rounded to a millisecond: against the exact instant, half of all immediate jobs would be scheduled.
+      CASE WHEN due.at > (${now})::timestamptz(3) THEN 'scheduled' ELSE 'available' END,
       job.worker, job.queue, job.args, job.priority, job.max_attempts, due.at, ${now},
       CASE WHEN job.tags IS NULL THEN NULL ELSE ARRAY(SELECT jsonb_array_elements_text(job.tags)) END,
       job.meta, job.partition_key

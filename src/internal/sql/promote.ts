@@ -75,7 +75,7 @@ export const promote = Effect.fnUntraced(function* (
           OR EXISTS (SELECT FROM ${db.jobs} AS j WHERE j.queue = q.name AND j.state = 'available')
       ) AS ready,
       (
-        SELECT extract(epoch FROM min(run_at) - ${now})::float8 * 1000
+        SELECT (extract(epoch FROM min(run_at) - ${now}) * 1000)::float8
         FROM ${db.jobs}
         WHERE state IN ('scheduled', 'retryable')
           AND id NOT IN (SELECT id FROM due)

@@ -9,17 +9,25 @@ export interface Pruned {
   readonly deleted: number
 }
 
-/** Makes and drops partitions of the archive of one state. */
+/**
+ * Makes and drops partitions of the archive of one state.
+ *
+ * At READ COMMITTED: rows that a settle commits while this waits for its lock have to be seen.
+ */
 export const prune = Effect.fnUntraced(function* (db: Db, state: keyof Db["retention"]) {
   const { sql } = db
   const now = yield* db.now
-  const [row] = yield* sql<{ readonly made: number; readonly dropped: number; readonly deleted: bigint }>`
+  const [row] = yield* db.statement(sql<{
+    readonly made: number
+    readonly dropped: number
+    readonly deleted: bigint
+  }>`
     SELECT made, dropped, deleted
     FROM ${sql(`${db.schema}.maintain_archive`)}(
       ${state}::text,
       ${now},
       ${db.retention[state]}::float8 * interval '1 millisecond'
-    )`
+    )`)
   return {
     made: row?.made ?? 0,
     dropped: row?.dropped ?? 0,

@@ -1,0 +1,126 @@
+/** One attempt without a database: the producer's checks, the stored text, the worker, the stored result. */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Formatter from "effect/Formatter"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import type { Attempt } from "../../CurrentJob.ts"
+import type { EnqueueOptions, Job } from "../../Job.ts"
+import type { AttemptFailure, JobId } from "../../JobRow.ts"
+import { Jobs } from "../../Jobs.ts"
+import { defaults, ShigotoConfig } from "../../ShigotoConfig.ts"
+import { AttemptDefect, AttemptTimeout, InvalidSnooze } from "../../ShigotoError.ts"
+import { Snooze } from "../../Signal.ts"
+import { type Worker, Workers } from "../../Workers.ts"
+
+/** What may be said of the attempt, beside what may be said of a job. */
+export interface PerformOptions extends EnqueueOptions {
+  /** Which attempt it is. Defaults to 1. */
+  readonly attempt?: number | undefined
+  /** The failures of earlier attempts. Defaults to none. */
+  readonly errors?: ReadonlyArray<AttemptFailure> | undefined
+  /** How often the job has snoozed. Defaults to 0. */
+  readonly snoozes?: number | undefined
+  /** Defaults to 1. */
+  readonly id?: number | undefined
+}
+
+/** Runs the attempt; fails with whatever its handler or the library's judgement of it says. */
+export const perform = Effect.fnUntraced(function* (
+  job: Job<string, Schema.Top, Schema.Top, Schema.Top>,
+  args: unknown,
+  options: PerformOptions
+) {
+  const workers = yield* Workers
+  const worker = workers.get(job.name)
+  if (worker === undefined) {
+    return yield* Effect.die(
+      new Error(
+        `There is no worker for the job "${job.name}": provide its layer over ShigotoTest.layerPerform or ShigotoTest.layer.`
+      )
+    )
+  }
+  const stored = yield* store(job, args, options)
+  const now = DateTime.makeUnsafe(yield* Clock.currentTimeMillis)
+  const attempt: Attempt = {
+    id: (options.id ?? 1) as JobId,
+    worker: job.name,
+    queue: stored.queue,
+    attempt: options.attempt ?? 1,
+    maxAttempts: stored.maxAttempts,
+    priority: stored.priority,
+    epoch: 1,
+    errors: options.errors ?? [],
+    meta: stored.meta === undefined ? {} : (JSON.parse(stored.meta) as Attempt["meta"]),
+    tags: stored.tags ?? [],
+    partitionKey: stored.partitionKey,
+    snoozes: options.snoozes ?? 0,
+    scheduledFor: now,
+    insertedAt: now
+  }
+  const fiber = yield* Effect.forkChild(
+    worker.run(JSON.parse(stored.args), { ...attempt, progress: () => Effect.void })
+  )
+  const exit = yield* Effect.raceFirst(
+    Fiber.await(fiber),
+    Effect.sleep(worker.timeoutMillis).pipe(
+      Effect.andThen(Fiber.interrupt(fiber)),
+      Effect.as(Exit.fail(timedOut(worker)))
+    )
+  )
+  if (Exit.isFailure(exit)) return yield* failure(worker, attempt, exit)
+  return exit.value === undefined
+    ? undefined
+    : yield* Effect.orDie(Schema.decodeUnknownEffect(Schema.toCodecJson(job.success))(JSON.parse(exit.value)))
+})
+
+// internal
+
+/** What an enqueue would have stored: the real one, before a database that is not there. */
+const store = Effect.fnUntraced(function* (
+  job: Job<string, Schema.Top, Schema.Top, Schema.Top>,
+  args: unknown,
+  options: PerformOptions
+) {
+  const config = Option.getOrElse(yield* Effect.serviceOption(ShigotoConfig), () => defaults)
+  type NewJobs = Parameters<Jobs["Service"]["insert"]>[0]
+  let stored: NewJobs = []
+  const recorder: Pick<Jobs["Service"], "insert" | "maxArgsBytes"> = {
+    maxArgsBytes: config.maxArgsBytes,
+    insert: (jobs) =>
+      Effect.sync(() => {
+        stored = jobs
+        return []
+      })
+  }
+  // An enqueue asks for no more of the service than this.
+  yield* Effect.provideService(job.enqueue(args as never, options), Jobs, recorder as Jobs["Service"])
+  return stored[0] as NewJobs[number] // one enqueue, one job
+})
+
+const timedOut = (worker: Worker): AttemptTimeout =>
+  new AttemptTimeout({
+    timeoutMillis: worker.timeoutMillis,
+    message: `The attempt took longer than ${worker.timeoutMillis} ms.`
+  })
+
+/** The typed error where there is one, else what the library makes of the cause. */
+const failure = Effect.fnUntraced(function* (
+  worker: Worker,
+  attempt: Attempt,
+  exit: Exit.Failure<string | undefined, unknown>
+) {
+  const error = Cause.findErrorOption(exit.cause)
+  const snooze = Option.filter(error, (value) => value instanceof Snooze)
+  if (Option.isSome(error) && Option.isNone(snooze)) return yield* Effect.fail(error.value)
+  const ending = yield* worker.ending(exit, attempt, undefined, "test")
+  const message = "failure" in ending ? ending.failure.message : ""
+  if (Option.isNone(snooze)) return yield* new AttemptDefect({ message, cause: Cause.squash(exit.cause) })
+  return yield* ending._tag === "Snoozed"
+    ? snooze.value
+    : new InvalidSnooze({ value: Formatter.format(snooze.value.duration), message })
+})

@@ -1,0 +1,60 @@
+import { assert, describe, it } from "@effect/vitest"
+import { execFile } from "node:child_process"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+
+const root = Path.join(import.meta.dirname, "..")
+const pages = ["README.md", ...Fs.readdirSync(Path.join(root, "docs")).map((name) => `docs/${name}`)].filter((page) =>
+  page.endsWith(".md")
+)
+const read = (page: string) => Fs.readFileSync(Path.join(root, page), "utf8")
+
+/** The code of a page that claims to be TypeScript. */
+const blocks = (page: string) => [...read(page).matchAll(/^```ts\n(.*?)^```$/gms)].map(([, code]) => code ?? "")
+
+describe("documentation", () => {
+  it("has code that type-checks, each block on its own", async () => {
+    // Inside the package, so that `effect-shigoto` is this source tree, as it is for the examples.
+    Fs.mkdirSync(Path.join(root, "dist"), { recursive: true })
+    const folder = Fs.mkdtempSync(Path.join(root, "dist", "docs-"))
+    try {
+      for (const page of pages) {
+        for (const [i, code] of blocks(page).entries()) {
+          Fs.writeFileSync(Path.join(folder, `${page.replaceAll("/", "-")}.${i + 1}.ts`), code)
+        }
+      }
+      const config = { extends: "../../test/tsconfig.json", compilerOptions: { rootDir: "../.." }, include: ["."] }
+      // A block may declare what only its prose talks about.
+      const compilerOptions = { ...config.compilerOptions, noUnusedLocals: false, noUnusedParameters: false }
+      Fs.writeFileSync(Path.join(folder, "tsconfig.json"), JSON.stringify({ ...config, compilerOptions, exclude: [] }))
+      const tsc = Path.join(root, "node_modules", "typescript", "bin", "tsc")
+      const errors = await new Promise<string>((resolve) => {
+        execFile(process.execPath, [tsc, "-p", folder, "--pretty", "false"], (error, stdout, stderr) =>
+          resolve(error === null ? "" : `${stdout}${stderr}${error.message}`)
+        )
+      })
+      assert.strictEqual(errors, "")
+    } finally {
+      Fs.rmSync(folder, { recursive: true, force: true })
+    }
+  })
+
+  it("shows in README the code of an example that runs", () => {
+    const [code = "no code"] = blocks("README.md")
+    assert.include(read("examples/quickstart.ts"), code)
+  })
+
+  it("links to files that are there", () => {
+    const dead = pages.flatMap((page) =>
+      [...read(page).matchAll(/\]\((?!https?:|#)([^)#]+)/g)]
+        .map(([, target]) => Path.join(Path.dirname(page), target ?? ""))
+        .filter((target) => !Fs.existsSync(Path.join(root, target)))
+        .map((target) => `${page} links to ${target}`)
+    )
+    assert.deepStrictEqual(dead, [])
+  })
+
+  it("keeps README to a length that gets read", () => {
+    assert.isAtMost(read("README.md").split("\n").length, 250)
+  })
+})

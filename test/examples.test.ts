@@ -1,0 +1,65 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { execFile } from "node:child_process"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import { TestDatabase } from "./setup/TestDatabase.ts"
+import * as Redacted from "effect/Redacted"
+
+const folder = Path.join(import.meta.dirname, "..", "examples")
+
+interface Ran {
+  readonly code: number
+  readonly output: string
+}
+
+/** Runs an example the way a newcomer does, on a database of the test's own. */
+const run = (name: string, url: string): Effect.Effect<Ran> =>
+  Effect.callback((resume) => {
+    const child = execFile(
+      process.execPath,
+      ["--conditions=source", Path.join(folder, name)],
+      { env: { ...process.env, DATABASE_URL: url, NO_COLOR: "1" } },
+      (error, stdout, stderr) =>
+        resume(Effect.succeed({ code: error === null ? 0 : Number(error.code ?? -1), output: stdout + stderr }))
+    )
+    return Effect.sync(() => child.kill("SIGKILL"))
+  })
+
+/** What each example must say, in order; a new example gets its lines here. */
+const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
+  "quickstart.ts": [/Attempt 1: "Hi" goes to ada@example\.com/, /Job \d+ is completed: \{ messageId: 'message-\d+' \}/],
+  "transactional-enqueue.ts": [/Committed: job \d+ is available/, /Rolled back by OutOfStock: 1 order, 1 job/],
+  "retries.ts": [
+    /good: completed, attempt 3 of 4, 0 snoozes \[1: GatewayDown, 2: GatewayDown\]/,
+    /slow: completed, attempt 1 of 4, 2 snoozes \[\]/,
+    /stolen: discarded, attempt 1 of 4, 0 snoozes \[1: Discard\]/,
+    /unlucky: discarded, attempt 4 of 4, 0 snoozes \[1: GatewayDown, .* 4: GatewayDown\]/
+  ]
+}
+
+/** Run elsewhere: by CI on its own, and as a test file. */
+const elsewhere = ["demo.ts", "testing.ts"]
+
+describe("examples", () => {
+  it("has a test for each", () => {
+    const names = Fs.readdirSync(folder).filter((name) => name.endsWith(".ts") && !name.endsWith(".test.ts"))
+    assert.sameMembers(names, [...Object.keys(examples), ...elsewhere.filter((name) => names.includes(name))])
+  })
+
+  for (const [name, lines] of Object.entries(examples)) {
+    it.live(`runs ${name}`, () =>
+      Effect.gen(function* () {
+        const database = yield* TestDatabase
+        const { code, output } = yield* run(name, Redacted.value(database.url))
+        assert.strictEqual(code, 0, output)
+        let from = 0
+        for (const line of lines) {
+          const found = output.slice(from).search(line)
+          assert.isAtLeast(found, 0, `${line} is not in, or not in this order: ${output}`)
+          from += found
+        }
+      }).pipe(Effect.provide(TestDatabase.layerDatabase({ empty: true })))
+    )
+  }
+})

@@ -1,0 +1,242 @@
+import { assert, describe } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import * as Schedule from "effect/Schedule"
+import * as SqlClient from "effect/sql/SqlClient"
+import * as Job from "../../src/Job.ts"
+import { eventually } from "../setup/eventually.ts"
+import { makeProxy } from "../setup/proxy.ts"
+import { TestDatabase } from "../setup/TestDatabase.ts"
+import { clientOf, onDatabase, startNode, tally } from "./support.ts"
+
+const Note = Job.make("note", { args: { n: Schema.Number } })
+
+/** Polls so rarely that only a wake-up can be the reason for what happens within a test. */
+const patient = { pollInterval: "1 hour", idlePollInterval: "1 hour" } as const
+
+/** The process ids of the connections that listen for notifications. */
+const listeners = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  const rows = yield* sql<{ readonly pid: number }>`
+    SELECT pid FROM pg_stat_activity
+    WHERE application_name LIKE 'shigoto-listener/%' AND datname = current_database()`
+  return rows.map((row) => row.pid)
+})
+
+/** A node that counts, and has heard its own probe. */
+const startListening = Effect.fnUntraced(function* (options: Parameters<typeof startNode>[0] = {}) {
+  const ran: Array<number> = []
+  const node = yield* startNode({
+    workers: Note.toLayer(({ n }) => Effect.asVoid(Effect.sync(() => ran.push(n)))),
+    ...options,
+    config: { ...patient, ...options.config }
+  })
+  return { node, ran }
+})
+
+/** Inserts from outside of any node of this process, as another process would. */
+const enqueueElsewhere = Effect.fnUntraced(function* (n: number, delayMillis = 0) {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql`
+    SELECT shigoto.enqueue('note', jsonb_build_object('n', ${n}::integer),
+      run_at => clock_timestamp() + ${delayMillis}::float8 * interval '1 millisecond')`
+})
+
+const arrives = (ran: ReadonlyArray<number>, n: number) =>
+  eventually(
+    Effect.sync(() => ran),
+    (all) => all.includes(n)
+  )
+
+/** Enqueues elsewhere, again and again, until one arrives: by then the node listens. */
+const heard = (ran: Array<number>) =>
+  eventually(
+    Effect.andThen(
+      enqueueElsewhere(-1),
+      Effect.sync(() => ran.length)
+    ),
+    (length) => length > 0
+  ).pipe(
+    Effect.andThen(eventually(tally, (counts) => Object.keys(counts).every((state) => state === "completed"))),
+    Effect.andThen(Effect.sync(() => ran.splice(0)))
+  )
+
+describe("wake-ups", () => {
+  onDatabase("a notification of another process starts a job at once, and many arrive as few", () =>
+    Effect.gen(function* () {
+      const { ran } = yield* startListening()
+      yield* heard(ran)
+      yield* enqueueElsewhere(1)
+      yield* arrives(ran, 1)
+      yield* Effect.forEach(
+        Array.from({ length: 200 }, (_, n) => n),
+        (n) => enqueueElsewhere(n),
+        {
+          concurrency: 8,
+          discard: true
+        }
+      )
+      yield* eventually(tally, (counts) => (counts.completed ?? 0) >= 202 && Object.keys(counts).length === 1)
+    })
+  )
+
+  onDatabase("a scheduled job starts at its due instant, wherever it was enqueued", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const { node, ran } = yield* startListening()
+      yield* heard(ran)
+      yield* node.run(Note.enqueue({ n: 1 }, { delay: "300 millis" }))
+      yield* arrives(ran, 1)
+      yield* enqueueElsewhere(2, 300)
+      yield* arrives(ran, 2)
+      const early = yield* sql`SELECT FROM shigoto.all_jobs WHERE claimed_at < run_at`
+      assert.strictEqual(early.length, 0)
+    })
+  )
+
+  onDatabase("a retryable and a snoozed job start at their due instant", () =>
+    Effect.gen(function* () {
+      const attempts: Array<number> = []
+      const node = yield* startNode({
+        workers: Note.toLayer(
+          (_, job) =>
+            Effect.suspend(() => {
+              attempts.push(job.attempt)
+              if (attempts.length === 1) return Effect.die("not yet")
+              if (attempts.length === 2) return Job.snooze("200 millis")
+              return Effect.void
+            }),
+          { retry: Schedule.spaced("200 millis") }
+        ),
+        config: { ...patient, listen: false }
+      })
+      const { id } = yield* node.run(Note.enqueue({ n: 1 }))
+      yield* node.event("Completed", id)
+      assert.deepStrictEqual(attempts, [1, 2, 2])
+    })
+  )
+
+  onDatabase("a node that cannot run a queue promotes for one that can", () =>
+    Effect.gen(function* () {
+      const { node, ran } = yield* startListening()
+      yield* startNode({ config: { queues: { elsewhere: 1 } } })
+      yield* node.run(
+        Note.enqueueAll(
+          Array.from({ length: 50 }, (_, n) => ({ n })),
+          (_, n) => ({ delay: n * 20 })
+        )
+      )
+      yield* arrives(ran, 49)
+      yield* eventually(tally, (counts) => counts.completed === 50)
+    })
+  )
+
+  onDatabase("a killed listener comes back and catches up", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const { ran } = yield* startListening()
+      yield* heard(ran)
+      const [before] = yield* listeners
+      // In one statement, so that the listener is certainly deaf when the notification goes out.
+      yield* sql`
+        WITH killed AS MATERIALIZED (SELECT pg_terminate_backend(${before}::integer, 5000) AS dead)
+        SELECT shigoto.enqueue('note', '{"n": 1}') FROM killed WHERE dead`
+      yield* arrives(ran, 1)
+      yield* eventually(listeners, (pids) => pids.length === 1 && pids[0] !== before)
+      yield* heard(ran)
+    })
+  )
+
+  onDatabase("a half-open connection is found out and replaced", () =>
+    Effect.gen(function* () {
+      const { url } = yield* TestDatabase
+      const proxy = yield* makeProxy(Redacted.value(url))
+      const { ran } = yield* startListening({ config: { listenUrl: Redacted.make(proxy.url) } })
+      yield* heard(ran)
+      proxy.freeze()
+      yield* enqueueElsewhere(1)
+      yield* arrives(ran, 1)
+      yield* heard(ran)
+    })
+  )
+
+  onDatabase("polling is enough", () =>
+    Effect.gen(function* () {
+      const { node, ran } = yield* startListening({
+        config: { listen: false, pollInterval: "100 millis", idlePollInterval: "1 hour" }
+      })
+      yield* enqueueElsewhere(1)
+      yield* arrives(ran, 1)
+      yield* enqueueElsewhere(2, 200)
+      yield* arrives(ran, 2)
+      assert.strictEqual((yield* listeners).length, 0)
+      yield* node.stop
+    })
+  )
+
+  onDatabase("behind a connection that never delivers it polls at the short interval", () =>
+    Effect.gen(function* () {
+      // A listener on another database: connected, subscribed, and deaf like one behind a pooler.
+      const { url } = yield* TestDatabase
+      const elsewhere = new URL(Redacted.value(url))
+      elsewhere.pathname = "/postgres"
+      const { ran } = yield* startListening({
+        config: {
+          listenUrl: Redacted.make(elsewhere.toString()),
+          pollInterval: "100 millis",
+          idlePollInterval: "1 hour"
+        }
+      })
+      yield* enqueueElsewhere(1)
+      yield* arrives(ran, 1)
+    })
+  )
+
+  onDatabase("an executing job is cancelled by notification alone, and by polling alone", () =>
+    Effect.gen(function* () {
+      const run = Effect.fnUntraced(function* (config: object, queue: string) {
+        const started = yield* Deferred.make<void>()
+        const finalized = yield* Deferred.make<void>()
+        const node = yield* startNode({
+          workers: Note.toLayer(() =>
+            Effect.andThen(Deferred.succeed(started, undefined), Effect.never).pipe(
+              Effect.ensuring(Deferred.succeed(finalized, undefined))
+            )
+          ),
+          config: { ...config, queues: { [queue]: 1 } }
+        })
+        const other = yield* startNode({ config: { listen: false, queues: { unused: 1 } } })
+        const { id } = yield* node.run(Note.enqueue({ n: 1 }, { queue }))
+        yield* Deferred.await(started)
+        if (queue === "notified") yield* eventually(listeners, (pids) => pids.length === 1)
+        const result = yield* other.jobs.cancel(id, "enough")
+        assert.strictEqual(result._tag, "Requested")
+        yield* Deferred.await(finalized)
+        yield* node.event("Cancelled", id)
+        const job = yield* node.jobs.get(id)
+        assert.strictEqual(job.state, "cancelled")
+        assert.strictEqual(job.cancelReason, "enough")
+      })
+      yield* run(patient, "notified")
+      yield* run({ listen: false, pollInterval: "200 millis", idlePollInterval: "1 hour" }, "polled")
+    })
+  )
+
+  onDatabase("a dead proxy does not stop a node whose other connections live", () =>
+    Effect.gen(function* () {
+      const { url } = yield* TestDatabase
+      const proxy = yield* makeProxy(Redacted.value(url))
+      const { node, ran } = yield* startListening({
+        client: clientOf(proxy.url),
+        config: { pollInterval: "200 millis", idlePollInterval: "200 millis" }
+      })
+      yield* node.run(Note.enqueue({ n: 1 }))
+      yield* arrives(ran, 1)
+      proxy.cut()
+      yield* enqueueElsewhere(2)
+      yield* arrives(ran, 2)
+    })
+  )
+})
