@@ -11,6 +11,7 @@ export const statements = (schema: string): ReadonlyArray<string> => {
     `CREATE TABLE ${s}.jobs (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   run_at timestamptz(3) NOT NULL,
+  scheduled_for timestamptz(3),
   inserted_at timestamptz(3) NOT NULL,
   claimed_at timestamptz(3),
   cancel_requested_at timestamptz(3),
@@ -50,6 +51,7 @@ export const statements = (schema: string): ReadonlyArray<string> => {
     `CREATE TABLE ${s}.jobs_archive (
   id bigint NOT NULL,
   run_at timestamptz(3) NOT NULL,
+  scheduled_for timestamptz(3),
   inserted_at timestamptz(3) NOT NULL,
   claimed_at timestamptz(3),
   cancel_requested_at timestamptz(3),
@@ -105,12 +107,12 @@ export const statements = (schema: string): ReadonlyArray<string> => {
     `CREATE VIEW ${s}.all_jobs AS
 SELECT id, worker, queue, state, priority, attempt, max_attempts, epoch, claimed_by, run_at, inserted_at, claimed_at,
   cancel_requested_at, NULL::timestamptz(3) AS finished_at, progress, snoozes, args, NULL::jsonb AS result, errors,
-  meta, tags, partition_key, cancel_reason
+  meta, tags, partition_key, cancel_reason, scheduled_for
 FROM ${s}.jobs
 UNION ALL
 SELECT id, worker, queue, state, priority, attempt, max_attempts, epoch, claimed_by, run_at, inserted_at, claimed_at,
   cancel_requested_at, finished_at, progress, snoozes, args, result, errors,
-  meta, tags, partition_key, cancel_reason
+  meta, tags, partition_key, cancel_reason, scheduled_for
 FROM ${s}.jobs_archive`,
     enqueueFunction(schema),
     maintainFunction(schema),
@@ -192,11 +194,12 @@ BEGIN
       USING ERRCODE = '22023';
   END IF;
   INSERT INTO "${schema}".jobs
-    (state, worker, queue, args, priority, max_attempts, run_at, inserted_at, tags, meta, partition_key)
+    (state, worker, queue, args, priority, max_attempts, run_at, inserted_at, tags, meta, partition_key,
+     scheduled_for)
   VALUES (
     CASE WHEN due > moment THEN 'scheduled' ELSE 'available' END,
     enqueue.worker, enqueue.queue, enqueue.args, enqueue.priority, enqueue.max_attempts, due, moment,
-    enqueue.tags, enqueue.meta, enqueue.partition_key
+    enqueue.tags, enqueue.meta, enqueue.partition_key, CASE WHEN due > moment THEN due END
   )
   RETURNING id INTO new_id;
   IF due <= moment THEN

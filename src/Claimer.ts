@@ -196,6 +196,8 @@ export const layer: Layer.Layer<
           return Effect.sync(() => lookIn(hint.inMillis))
         case "Cancel":
           return hint.node === heartbeat.current() ? Effect.ignore(cancelRequested) : Effect.void
+        case "Cron":
+          return Effect.void
         case "Queues":
           return Effect.sync(() => lookIn(0))
         case "CatchUp":

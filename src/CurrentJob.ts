@@ -29,7 +29,7 @@ export interface Attempt {
   readonly partitionKey: string | undefined
   /** How often the job has snoozed. */
   readonly snoozes: number
-  /** When this attempt was due. */
+  /** When the job was first due: a cron job's tick, a delay's end, else when it was enqueued. */
   readonly scheduledFor: DateTime.Utc
   readonly insertedAt: DateTime.Utc
 }

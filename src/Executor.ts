@@ -356,7 +356,7 @@ const attemptOf = (claimed: Claimed): Attempt => ({
   tags: claimed.tags,
   partitionKey: claimed.partitionKey,
   snoozes: claimed.snoozes,
-  scheduledFor: DateTime.fromDateUnsafe(claimed.runAt),
+  scheduledFor: DateTime.fromDateUnsafe(claimed.scheduledFor ?? claimed.insertedAt),
   insertedAt: DateTime.fromDateUnsafe(claimed.insertedAt)
 })
 

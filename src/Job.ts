@@ -14,14 +14,23 @@ import type * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type { Attempt, CurrentJob } from "./CurrentJob.ts"
-import { checkOptions, checkWorker, prepare } from "./internal/enqueueing.ts"
+import { checkOptions, checkWorker, prepare, type Refusal } from "./internal/enqueueing.ts"
 import { shown } from "./internal/names.ts"
+import { type Codec, makeUnique } from "./internal/uniqueness.ts"
+import type { NewJob } from "./internal/sql/enqueue.ts"
 import { argsProblem, makeWorker, type Options, unreadableArgs } from "./internal/worker.ts"
 import type { AttemptFailure } from "./JobRow.ts"
 import { type EnqueueResult, Jobs } from "./Jobs.ts"
 import { maxConcurrency } from "./ShigotoConfig.ts"
-import { type AttemptError, type EnqueueError, InvalidConcurrency, InvalidConfig } from "./ShigotoError.ts"
+import {
+  type AttemptError,
+  type EnqueueError,
+  InvalidConcurrency,
+  InvalidConfig,
+  type InvalidUnique
+} from "./ShigotoError.ts"
 import type { Signal } from "./Signal.ts"
+import { check, type UniqueOptions } from "./Unique.ts"
 import { Workers } from "./Workers.ts"
 
 export { CurrentJob, progress } from "./CurrentJob.ts"
@@ -39,7 +48,7 @@ export const TypeId = "~effect-shigoto/Job"
  *
  * @category models
  */
-export interface EnqueueOptions {
+export interface EnqueueOptions<Encoded = unknown, Args = unknown> {
   /** Which queue it waits in. Defaults to the definition's, else `default`. */
   readonly queue?: string | undefined
   /** Higher runs first; an integer from -32,768 to 32,767. Defaults to the definition's, else 0. */
@@ -56,6 +65,8 @@ export interface EnqueueOptions {
   readonly meta?: Readonly<Record<string, unknown>> | undefined
   /** The tenant, customer or resource that it belongs to. Defaults to none. */
   readonly partitionKey?: string | undefined
+  /** What makes it the same as another job. Defaults to the definition's, else it is like no other. */
+  readonly unique?: UniqueOptions<Encoded, Args> | undefined
 }
 
 /**
@@ -63,7 +74,7 @@ export interface EnqueueOptions {
  *
  * @category models
  */
-export interface DefinitionOptions {
+export interface DefinitionOptions<Encoded = unknown, Args = unknown> {
   /** Defaults to `default`. */
   readonly queue?: string | undefined
   /** Defaults to 0; higher runs first. */
@@ -74,6 +85,8 @@ export interface DefinitionOptions {
   readonly timeout?: Duration.Input | undefined
   /** Defaults to none. */
   readonly tags?: ReadonlyArray<string> | undefined
+  /** What makes two of its jobs the same. Defaults to nothing. */
+  readonly unique?: UniqueOptions<Encoded, Args> | undefined
 }
 
 /**
@@ -142,7 +155,7 @@ export interface Job<
    */
   readonly enqueue: (
     args: Args["~type.make.in"],
-    options?: EnqueueOptions
+    options?: EnqueueOptions<Args["Encoded"], Args["Type"]>
   ) => Effect.Effect<EnqueueResult, EnqueueError, Jobs | Args["EncodingServices"]>
   /**
    * Puts any number of jobs into the database, all or none, and returns them in the order given.
@@ -151,8 +164,17 @@ export interface Job<
    */
   readonly enqueueAll: (
     args: Iterable<Args["~type.make.in"]>,
-    options?: EnqueueOptions | ((args: Args["~type.make.in"], index: number) => EnqueueOptions)
+    options?:
+      | EnqueueOptions<Args["Encoded"], Args["Type"]>
+      | ((args: Args["~type.make.in"], index: number) => EnqueueOptions<Args["Encoded"], Args["Type"]>)
   ) => Effect.Effect<ReadonlyArray<EnqueueResult>, EnqueueError, Jobs | Args["EncodingServices"]>
+  /**
+   * Checks and encodes one job without storing it, for what stores jobs later: cron entries. It is unique to none.
+   */
+  readonly prepare: (
+    args: Args["~type.make.in"],
+    options?: EnqueueOptions
+  ) => Effect.Effect<NewJob, Refusal, Jobs | Args["EncodingServices"]>
   /**
    * Makes the worker: a layer that runs the job's attempts on this node with the handler.
    *
@@ -168,6 +190,17 @@ export interface Job<
     Workers | Exclude<R, CurrentJob | Scope.Scope> | R2 | Args["DecodingServices"] | Success["EncodingServices"]
   >
 }
+
+/**
+ * The schema of args that are given as a schema or as the fields of a struct.
+ *
+ * @category models
+ */
+export type SchemaOf<Args> = Args extends Schema.Top
+  ? Args
+  : Args extends Schema.Struct.Fields
+    ? Schema.Struct<Args>
+    : never
 
 /**
  * Defines a job; throws where its name or a default of its enqueues cannot be used.
@@ -187,19 +220,15 @@ export const make = <
   Error extends Schema.Top = Schema.Never
 >(
   name: Name,
-  definition: DefinitionOptions & {
+  definition: DefinitionOptions<SchemaOf<Args>["Encoded"], SchemaOf<Args>["Type"]> & {
     readonly args?: Args
     readonly success?: Success
     readonly error?: Error
   } = {}
-): Job<
-  Name,
-  Args extends Schema.Top ? Args : Args extends Schema.Struct.Fields ? Schema.Struct<Args> : never,
-  Success,
-  Error
-> => {
+): Job<Name, SchemaOf<Args>, Success, Error> => {
   const { args: argsOrFields, error, success, ...options } = definition
-  const problem = checkWorker(name) ?? checkOptions(options) ?? timeoutProblem(options.timeout)
+  const problem =
+    checkWorker(name) ?? checkOptions(options) ?? timeoutProblem(options.timeout) ?? uniqueProblem(options.unique)
   if (problem !== undefined) throw problem
   const args = Schema.isSchema(argsOrFields)
     ? argsOrFields
@@ -217,18 +246,23 @@ const makeErased = (
   error: Schema.Top,
   options: DefinitionOptions
 ): Job<string, Schema.Top, Schema.Top, Schema.Top> => {
-  const encodeArgs = Schema.encodeUnknownEffect(Schema.toCodecJson(args))
+  // The services that the codecs need are in the public types, and in the context of the caller.
+  type Erased = (input: unknown) => Effect.Effect<unknown, Schema.SchemaError>
+  const encodeArgs = Schema.encodeUnknownEffect(Schema.toCodecJson(args)) as Erased
+  const decodeArgs = Schema.decodeUnknownEffect(Schema.toCodecJson(args)) as Erased
   const encode = Effect.fnUntraced(function* (
     input: unknown,
     given: EnqueueOptions,
     index: { readonly index?: number }
   ) {
     const { maxArgsBytes } = yield* Jobs
-    const encoded = yield* Effect.suspend(() => args.makeEffect(input)).pipe(
+    const codec: Codec = {
+      decode: (from) => Effect.mapError(decodeArgs(from), (problem) => argsProblem(name, problem.issue, from, index)),
+      encode: (from) => Effect.mapError(encodeArgs(from), (problem) => argsProblem(name, problem.issue, from, index))
+    }
+    const { encoded, value } = yield* Effect.suspend(() => args.makeEffect(input)).pipe(
       Effect.mapError((issue) => argsProblem(name, issue, input, index)),
-      Effect.flatMap((value) =>
-        Effect.mapError(encodeArgs(value), (problem) => argsProblem(name, problem.issue, value, index))
-      ),
+      Effect.flatMap((made) => Effect.map(codec.encode(made), (into) => ({ encoded: into, value: made }))),
       // A getter that threw, or a nesting that overflowed the stack.
       Effect.catchDefect((defect) => Effect.fail(unreadableArgs(name, defect, index)))
     )
@@ -245,7 +279,12 @@ const makeErased = (
       { maxArgsBytes },
       index
     )
-    return yield* Result.isSuccess(prepared) ? Effect.succeed(prepared.success) : Effect.fail(prepared.failure)
+    const unique = given.unique ?? options.unique
+    const complete =
+      unique === undefined || Result.isFailure(prepared)
+        ? prepared
+        : makeUnique(prepared.success, unique, { value, encoded, codec, maxArgsBytes }, index)
+    return yield* Result.isSuccess(complete) ? Effect.succeed(complete.success) : Effect.fail(complete.failure)
   })
   return {
     [TypeId]: TypeId,
@@ -254,6 +293,8 @@ const makeErased = (
     success,
     error,
     options,
+    prepare: (input: unknown, given: EnqueueOptions = {}) =>
+      Effect.map(encode(input, given, {}), (job) => ({ ...job, unique: undefined })),
     enqueue: Effect.fn(`${name}.enqueue`)(function* (input: unknown, given: EnqueueOptions = {}) {
       const jobs = yield* Jobs
       const [result] = yield* jobs.insert([yield* encode(input, given, {})])
@@ -285,6 +326,11 @@ const makeErased = (
       )
     }
   }
+}
+
+const uniqueProblem = (unique: UniqueOptions | undefined): InvalidUnique | undefined => {
+  const checked = unique === undefined ? undefined : check(unique)
+  return checked !== undefined && Result.isFailure(checked) ? checked.failure : undefined
 }
 
 const timeoutProblem = (timeout: Duration.Input | undefined): InvalidConfig | undefined => {

@@ -1,6 +1,7 @@
 /**
  * What happens to jobs, as data: each event is published after the database has accepted it, on the node that did it.
  */
+import type * as DateTime from "effect/DateTime"
 import type { AttemptFailure, JobId, JobState } from "./JobRow.ts"
 
 /**
@@ -43,6 +44,13 @@ export type JobEvent =
   | (JobRef & { readonly _tag: "LeaseLost"; readonly attempt: number })
   | (JobRef & { readonly _tag: "Stuck"; readonly attempt: number })
   | (JobRef & { readonly _tag: "Progress"; readonly percent: number })
+  | {
+      readonly _tag: "CronTicked"
+      readonly name: string
+      readonly tick: DateTime.Utc
+      /** The job that the tick inserted; undefined where the overlap policy held it back. */
+      readonly job: JobId | undefined
+    }
   | { readonly _tag: "QueuePaused"; readonly queue: string }
   | { readonly _tag: "QueueResumed"; readonly queue: string }
   | { readonly _tag: "NodeStarted"; readonly node: number; readonly name: string }

@@ -104,6 +104,8 @@ export interface JobRow {
   readonly claimedBy: number | undefined
   /** When it may run, or when the attempt that is due was due. */
   readonly runAt: DateTime.Utc
+  /** When it was first due: a cron job's tick, a delay's end, else when it was inserted. */
+  readonly scheduledFor: DateTime.Utc
   readonly insertedAt: DateTime.Utc
   /** When the latest attempt was claimed. */
   readonly claimedAt: DateTime.Utc | undefined

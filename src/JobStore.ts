@@ -10,9 +10,10 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type { SqlError } from "effect/sql/SqlError"
+import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import * as cancel from "./internal/sql/cancel.ts"
 import * as claim from "./internal/sql/claim.ts"
+import * as cron from "./internal/sql/cron.ts"
 import * as database from "./internal/sql/db.ts"
 import * as enqueue from "./internal/sql/enqueue.ts"
 import * as inspect from "./internal/sql/inspect.ts"
@@ -24,6 +25,7 @@ import * as rescue from "./internal/sql/rescue.ts"
 import * as retry from "./internal/sql/retry.ts"
 import * as settle from "./internal/sql/settle.ts"
 import { autonomous, classify, retryRaces } from "./internal/sql/statement.ts"
+import * as reservation from "./internal/sql/unique.ts"
 import type { JobId, JobRow, JobState } from "./JobRow.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
 import { type StorageFailure, StorageUnavailable } from "./ShigotoError.ts"
@@ -33,7 +35,7 @@ import { type StorageFailure, StorageUnavailable } from "./ShigotoError.ts"
  *
  * @category constants
  */
-export const insertChunk = 5000
+export const chunkSize = 5000
 
 /**
  * The store of jobs.
@@ -46,7 +48,7 @@ export class JobStore extends Context.Service<
     /** Inserts jobs, all or none, in the order given; inside a caller's transaction, as part of it. */
     readonly insert: (
       jobs: ReadonlyArray<enqueue.NewJob>
-    ) => Effect.Effect<ReadonlyArray<enqueue.Inserted>, StorageFailure>
+    ) => Effect.Effect<ReadonlyArray<reservation.Stored>, StorageFailure | enqueue.MergeRefusal>
     /** Runs an effect once the caller's transaction has committed; at once where there is none. */
     readonly afterCommit: (effect: Effect.Effect<void>) => Effect.Effect<void>
     /** Tells every listener; a hint, never a truth. */
@@ -113,6 +115,38 @@ export class JobStore extends Context.Service<
     readonly changeQueue: (change: queue.QueueChange) => Effect.Effect<void, StorageFailure>
     /** How many jobs of a queue are executing on nodes of one name, or anywhere. */
     readonly executing: (queue: string, node: string) => Effect.Effect<number, StorageFailure>
+    /** Stores a cron entry. */
+    readonly upsertCron: (
+      entry: cron.NewCron
+    ) => Effect.Effect<
+      { readonly _tag: "Stored" } | { readonly _tag: "Conflict"; readonly source: "code" | "database" },
+      StorageFailure
+    >
+    /** All cron entries, or the one of a name. */
+    readonly listCron: (name?: string) => Effect.Effect<ReadonlyArray<cron.CronColumns>, StorageFailure>
+    /** Removes a cron entry; false where there is none. */
+    readonly removeCron: (name: string) => Effect.Effect<boolean, StorageFailure>
+    /** Pauses or resumes a cron entry; false where there is none. */
+    readonly pauseCron: (name: string, paused: boolean) => Effect.Effect<boolean, StorageFailure>
+    /** Says which cron entries are due for a node, and when the next one is. */
+    readonly lookCron: (node: {
+      readonly id: number
+      readonly entries: ReadonlyArray<string>
+      readonly leaseMillis: number
+    }) => Effect.Effect<cron.CronLook, StorageFailure>
+    /** Deals with the ticks of a due cron entry; undefined where another node does or did. */
+    readonly evaluateCron: (
+      name: string,
+      plan: (entry: cron.CronColumns, now: number) => cron.CronPlan
+    ) => Effect.Effect<cron.Evaluated | undefined, StorageFailure>
+    /** Notes why a cron entry cannot tick. */
+    readonly failCron: (name: string, problem: string) => Effect.Effect<void, StorageFailure>
+    /** Gives up a node's leadership over cron entries. */
+    readonly resignCron: (node: number) => Effect.Effect<void, StorageFailure>
+    /** Forgets keys of unique jobs whose time is over. */
+    readonly pruneKeys: Effect.Effect<void, StorageFailure>
+    /** Forgets old ticks. */
+    readonly pruneTicks: Effect.Effect<void, StorageFailure>
     /** Makes and drops partitions of the archive of one state. */
     readonly prune: (state: "completed" | "discarded" | "cancelled") => Effect.Effect<prune.Pruned, StorageFailure>
   }
@@ -137,11 +171,16 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
     )
     const told =
       (operation: string) =>
-      <A>(effect: Effect.Effect<A, SqlError>) =>
-        Effect.mapError(effect, (error) => classify(operation, error))
+      <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, StorageFailure | Exclude<E, SqlError>> =>
+        Effect.mapError(
+          effect,
+          (error) => (isSqlError(error) ? classify(operation, error) : (error as Exclude<E, SqlError>)) // no other is a SqlError
+        )
     const called =
       (operation: string) =>
-      <A>(effect: Effect.Effect<A, SqlError>) =>
+      <A, E extends { readonly _tag: string }>(
+        effect: Effect.Effect<A, E>
+      ): Effect.Effect<A, StorageFailure | Exclude<E, SqlError>> =>
         Effect.flatMap(Effect.serviceOption(client.transactionService), (transaction) =>
           transaction._tag === "Some" ? told(operation)(effect) : retryRaces(told(operation)(effect))
         )
@@ -155,18 +194,19 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
           }),
           Effect.withTracerEnabled(false)
         )
+    const insertChunk = (jobs: ReadonlyArray<enqueue.NewJob>) =>
+      jobs.some((job) => job.unique !== undefined)
+        ? reservation.insertUnique(db, jobs)
+        : Effect.map(enqueue.insert(db, jobs), (rows) =>
+            rows.map((inserted): reservation.Stored => ({ _tag: "Inserted", inserted }))
+          )
     const insertAll = (jobs: ReadonlyArray<enqueue.NewJob>) =>
-      Effect.map(
-        Effect.forEach(chunks(jobs), (chunk) => enqueue.insert(db, chunk)),
-        (inserted) => inserted.flat()
-      )
+      Effect.map(Effect.forEach(chunks(jobs), insertChunk), (stored) => stored.flat())
     return JobStore.of({
       insert: (jobs) =>
         jobs.length === 0
           ? Effect.succeed([])
-          : called("enqueue")(
-              jobs.length > insertChunk ? autonomous(db.sql, insertAll(jobs)) : enqueue.insert(db, jobs)
-            ),
+          : called("enqueue")(jobs.length > chunkSize ? autonomous(db.sql, insertAll(jobs)) : insertChunk(jobs)),
       afterCommit: (effect) => db.sql.afterCommit(effect),
       notify: (payloads) => background("notify")(inspect.notify(db, payloads)),
       promote: (options) => background("promote")(promote.promote(db, options)),
@@ -181,12 +221,22 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       retire: (id) => background("retire")(node.retire(db, id)),
       cancel: (id, reason) => called("cancel")(cancel.cancel(db, id, reason)),
       cancelRequests: (id) => background("cancel")(cancel.requested(db, id)),
-      retry: (id) => called("retry")(retry.retry(db, id)),
+      retry: (id) => called("retry")(autonomous(db.sql, retry.retry(db, id))),
       get: (id) => called("get")(inspect.get(db, id)),
       list: (page) => called("list")(inspect.list(db, page)),
       counts: called("counts")(inspect.counts(db)),
       changeQueue: (change) => called("queue")(queue.change(db, change)),
       executing: (name, on) => called("executing")(queue.executing(db, name, on)),
+      upsertCron: (entry) => called("cron")(cron.upsert(db, entry)),
+      listCron: (name) => called("cron")(cron.list(db, name)),
+      removeCron: (name) => called("cron")(cron.remove(db, name)),
+      pauseCron: (name, paused) => called("cron")(cron.pause(db, name, paused)),
+      lookCron: (options) => background("cron")(cron.look(db, options)),
+      evaluateCron: (name, plan) => background("cron")(cron.evaluate(db, name, plan)),
+      failCron: (name, problem) => background("cron")(cron.fail(db, name, problem)),
+      resignCron: (node) => background("cron")(cron.resign(db, node)),
+      pruneKeys: background("prune")(reservation.pruneKeys(db)),
+      pruneTicks: background("prune")(cron.pruneTicks(db)),
       prune: (state) => background("prune")(prune.prune(db, state))
     })
   }
@@ -212,6 +262,6 @@ const timedOut = (operation: string, after: Duration.Duration): Effect.Effect<ne
   )
 
 const chunks = <A>(items: ReadonlyArray<A>): ReadonlyArray<ReadonlyArray<A>> =>
-  Array.from({ length: Math.ceil(items.length / insertChunk) }, (_, index) =>
-    items.slice(index * insertChunk, (index + 1) * insertChunk)
+  Array.from({ length: Math.ceil(items.length / chunkSize) }, (_, index) =>
+    items.slice(index * chunkSize, (index + 1) * chunkSize)
   )

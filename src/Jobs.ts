@@ -11,7 +11,8 @@ import type * as Stream from "effect/Stream"
 import { Events } from "./internal/events.ts"
 import { sanitize } from "./internal/json.ts"
 import { nameProblem, shown } from "./internal/names.ts"
-import type { Inserted as InsertedRow, NewJob } from "./internal/sql/enqueue.ts"
+import type { Inserted as InsertedRow, MergeRefusal, NewJob } from "./internal/sql/enqueue.ts"
+import type { Stored } from "./internal/sql/unique.ts"
 import type { JobEvent } from "./JobEvent.ts"
 import { type JobId, type JobRow, type JobState, states } from "./JobRow.ts"
 import { JobStore } from "./JobStore.ts"
@@ -20,12 +21,18 @@ import { ShigotoConfig } from "./ShigotoConfig.ts"
 import { InvalidFilter, JobNotFound, type StorageFailure } from "./ShigotoError.ts"
 
 /**
- * What an enqueue did.
+ * What an enqueue did, and the job that it was about.
+ *
+ * **Details**
+ *
+ * All but `Inserted` concern unique jobs and carry the job that holds the key: `Existing` left it as it is, `Replaced`
+ * and `Debounced` changed it, `ConflictExecuting` would have changed it, but it is running already: what its handler
+ * does not see any more has to be enqueued again.
  *
  * @category models
  */
 export type EnqueueResult = {
-  readonly _tag: "Inserted"
+  readonly _tag: "Inserted" | "Existing" | "Replaced" | "Debounced" | "ConflictExecuting"
   readonly id: JobId
   readonly job: JobRow
 }
@@ -46,11 +53,15 @@ export type CancelResult =
   | { readonly _tag: "Finished"; readonly state: JobState }
 
 /**
- * What became of the wish to run a job again; `Unchanged` tells the state in which it already is on its way.
+ * What became of the wish to run a job again; `Unchanged` tells the state in which it already is on its way,
+ * `UniqueConflict` the job that holds its key now.
  *
  * @category models
  */
-export type RetryResult = { readonly _tag: "Retried" } | { readonly _tag: "Unchanged"; readonly state: JobState }
+export type RetryResult =
+  | { readonly _tag: "Retried" }
+  | { readonly _tag: "Unchanged"; readonly state: JobState }
+  | { readonly _tag: "UniqueConflict"; readonly holder: JobId }
 
 /**
  * Which jobs to list: all conditions hold at once.
@@ -77,7 +88,9 @@ export class Jobs extends Context.Service<
   Jobs,
   {
     /** Stores prepared jobs; `Job.enqueue` and `Job.enqueueAll` are the doors to this. */
-    readonly insert: (jobs: ReadonlyArray<NewJob>) => Effect.Effect<ReadonlyArray<EnqueueResult>, StorageFailure>
+    readonly insert: (
+      jobs: ReadonlyArray<NewJob>
+    ) => Effect.Effect<ReadonlyArray<EnqueueResult>, StorageFailure | MergeRefusal>
     /** The largest encoded args, in bytes. */
     readonly maxArgsBytes: number
     /** The largest encoded result, in bytes. */
@@ -114,11 +127,12 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
     const events = yield* Events
 
     const insert = Effect.fnUntraced(function* (jobs: ReadonlyArray<NewJob>) {
-      const rows = yield* store.insert(jobs)
-      const results = rows.map((row, i) => inserted(jobs[i] as NewJob, row)) // one row for each job, in its order
+      const stored = yield* store.insert(jobs)
+      const results = stored.map((result, i) => resultOf(jobs[i] as NewJob, result)) // one for each job, in its order
       yield* store.afterCommit(
         Effect.gen(function* () {
-          for (const { job } of results) {
+          for (const { _tag, job } of results) {
+            if (_tag !== "Inserted") continue
             events.publish({ _tag: "Inserted", id: job.id, worker: job.worker, queue: job.queue, state: job.state })
           }
           for (const hint of hintsFor(results, dueHorizonMillis(config))) yield* notifier.send(hint)
@@ -159,6 +173,7 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
       const result = yield* store.retry(id)
       if (result._tag === "NotFound") return yield* notFound(id)
       if (result._tag === "Unchanged") return result
+      if (result._tag === "Conflict") return { _tag: "UniqueConflict", holder: result.holder } satisfies RetryResult
       yield* store.afterCommit(
         Effect.suspend(() => {
           events.publish({ _tag: "Retried", id, worker: result.worker, queue: result.queue })
@@ -197,6 +212,11 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
 
 // internal
 
+const resultOf = (job: NewJob, stored: Stored): EnqueueResult =>
+  stored._tag === "Inserted"
+    ? inserted(job, stored.inserted)
+    : { _tag: stored._tag, id: stored.job.id, job: stored.job }
+
 const inserted = (job: NewJob, row: InsertedRow): EnqueueResult => ({
   _tag: "Inserted",
   id: row.id,
@@ -219,6 +239,7 @@ const inserted = (job: NewJob, row: InsertedRow): EnqueueResult => ({
     snoozes: 0,
     claimedBy: undefined,
     runAt: DateTime.fromDateUnsafe(row.runAt),
+    scheduledFor: DateTime.fromDateUnsafe(row.runAt),
     insertedAt: DateTime.fromDateUnsafe(row.insertedAt),
     claimedAt: undefined,
     finishedAt: undefined,
@@ -231,8 +252,11 @@ const inserted = (job: NewJob, row: InsertedRow): EnqueueResult => ({
 const hintsFor = (results: ReadonlyArray<EnqueueResult>, horizon: number): ReadonlyArray<Hint> => {
   const queues = new Set<string>()
   let soonest = Infinity
-  for (const { job } of results) {
+  for (const { _tag, job } of results) {
+    if (_tag === "Existing" || _tag === "ConflictExecuting") continue
     if (job.state === "available") queues.add(job.queue)
+    // A job that was moved: a look finds out when it is due.
+    else if (_tag !== "Inserted") soonest = 0
     else soonest = Math.min(soonest, job.runAt.epochMilliseconds - job.insertedAt.epochMilliseconds)
   }
   const hints: Array<Hint> = [...queues].map((queue) => ({ _tag: "Available", queue }))

@@ -10,6 +10,8 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import * as core from "../migrations/0001_core.ts"
+import * as cron from "../migrations/0002_cron.ts"
+import * as unique from "../migrations/0003_unique.ts"
 import { schemaProblem, shown } from "./internal/names.ts"
 import * as migrate from "./internal/sql/migrate.ts"
 import { autonomous, classify } from "./internal/sql/statement.ts"
@@ -32,7 +34,11 @@ export interface Migration {
  *
  * @category constants
  */
-export const migrations: ReadonlyArray<Migration> = [{ version: 1, name: "core", statements: core.statements }]
+export const migrations: ReadonlyArray<Migration> = [
+  { version: 1, name: "core", statements: core.statements },
+  { version: 2, name: "cron", statements: cron.statements },
+  { version: 3, name: "unique", statements: unique.statements }
+]
 
 /**
  * The version of the schema that this code works with.

@@ -33,6 +33,7 @@ export type Hint =
   | { readonly _tag: "Due"; readonly inMillis: number }
   | { readonly _tag: "Cancel"; readonly node: number }
   | { readonly _tag: "Queues" }
+  | { readonly _tag: "Cron" }
   /** Hints may have been missed: look at everything. */
   | { readonly _tag: "CatchUp" }
 
@@ -226,6 +227,8 @@ const encode = (origin: string, hint: Hint): string => {
       return `cancel ${origin} ${hint.node}`
     case "Queues":
       return `queues ${origin}`
+    case "Cron":
+      return `cron ${origin}`
     case "CatchUp":
       return `all ${origin}`
   }
@@ -242,6 +245,8 @@ const decode = (kind: string, rest: string): Hint | undefined => {
       return /^\d{1,10}$/.test(rest) ? { _tag: "Cancel", node: Number(rest) } : undefined
     case "queues":
       return { _tag: "Queues" }
+    case "cron":
+      return { _tag: "Cron" }
     case "all":
       return { _tag: "CatchUp" }
     default:

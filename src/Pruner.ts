@@ -32,6 +32,7 @@ export const layer: Layer.Layer<never, never, JobStore | ShigotoConfig> = Layer.
         ),
       { discard: true }
     )
-    yield* forever("pruner", Effect.andThen(round, Effect.sleep(config.pruneInterval)))
+    const ticks = Effect.andThen(Effect.ignore(store.pruneTicks), Effect.ignore(store.pruneKeys))
+    yield* forever("pruner", Effect.andThen(Effect.andThen(round, ticks), Effect.sleep(config.pruneInterval)))
   })
 )

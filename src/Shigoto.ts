@@ -7,6 +7,8 @@
 import type { PgClient } from "@effect/sql-pg/PgClient"
 import * as Layer from "effect/Layer"
 import * as Claimer from "./Claimer.ts"
+import * as CronJobs from "./CronJobs.ts"
+import * as CronScheduler from "./CronScheduler.ts"
 import * as Executor from "./Executor.ts"
 import * as Heartbeat from "./Heartbeat.ts"
 import * as Events from "./internal/events.ts"
@@ -32,23 +34,31 @@ export type StartError = Migrations.MigrationError
  *
  * @category layers
  */
-export const layerProducer: Layer.Layer<Jobs.Jobs | Queues.Queues, StartError, PgClient | ShigotoConfig> =
-  Layer.mergeAll(Jobs.layer, Queues.layer).pipe(
-    Layer.provide(Notifier.layerSend),
-    Layer.provide([JobStore.layer, Events.layer]),
-    Layer.provide(Migrations.layerConfigured)
-  )
+export const layerProducer: Layer.Layer<
+  Jobs.Jobs | Queues.Queues | CronJobs.CronJobs,
+  StartError,
+  PgClient | ShigotoConfig
+> = CronJobs.layer.pipe(
+  Layer.provideMerge(Layer.mergeAll(Jobs.layer, Queues.layer)),
+  Layer.provide(Notifier.layerSend),
+  Layer.provide([JobStore.layer, Events.layer]),
+  Layer.provide(Migrations.layerConfigured)
+)
 
 /**
  * Everything: claims, runs, settles, schedules, rescues and prunes on this node. Workers are layers on top of it.
  *
  * @category layers
  */
-export const layer: Layer.Layer<Jobs.Jobs | Queues.Queues | Workers.Workers, StartError, PgClient | ShigotoConfig> =
-  Layer.mergeAll(Claimer.layer, Pruner.layer).pipe(
-    Layer.provideMerge(Executor.layer),
-    Layer.provideMerge(Layer.mergeAll(Settler.layer, Jobs.layer, Queues.layer)),
-    Layer.provideMerge(Layer.mergeAll(Notifier.layer, Heartbeat.layer, Workers.layer)),
-    Layer.provideMerge(Layer.mergeAll(JobStore.layer, Events.layer)),
-    Layer.provide(Migrations.layerConfigured)
-  )
+export const layer: Layer.Layer<
+  Jobs.Jobs | Queues.Queues | CronJobs.CronJobs | Workers.Workers,
+  StartError,
+  PgClient | ShigotoConfig
+> = Layer.mergeAll(Claimer.layer, CronScheduler.layer, Pruner.layer).pipe(
+  Layer.provideMerge(Executor.layer),
+  Layer.provideMerge(CronJobs.layer),
+  Layer.provideMerge(Layer.mergeAll(Settler.layer, Jobs.layer, Queues.layer)),
+  Layer.provideMerge(Layer.mergeAll(Notifier.layer, Heartbeat.layer, Workers.layer)),
+  Layer.provideMerge(Layer.mergeAll(JobStore.layer, Events.layer)),
+  Layer.provide(Migrations.layerConfigured)
+)

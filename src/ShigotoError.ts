@@ -125,6 +125,18 @@ export class ArgsTooLarge extends Schema.TaggedError<ArgsTooLarge>("effect-shigo
 }) {}
 
 /**
+ * A unique option cannot be used, or a key's path is not in the args; `field` says which.
+ *
+ * @category errors
+ */
+export class InvalidUnique extends Schema.TaggedError<InvalidUnique>("effect-shigoto/InvalidUnique")("InvalidUnique", {
+  field: Schema.String,
+  value: Schema.String,
+  message: Schema.String,
+  ...bulkIndex
+}) {}
+
+/**
  * No job with this id is live or archived.
  *
  * @category errors
@@ -231,6 +243,39 @@ export class StorageError extends Schema.TaggedError<StorageError>("effect-shigo
 export type StorageFailure = StorageUnavailable | StorageError
 
 /**
+ * A cron entry cannot be used; `field` says which part of it.
+ *
+ * @category errors
+ */
+export class InvalidCron extends Schema.TaggedError<InvalidCron>("effect-shigoto/InvalidCron")("InvalidCron", {
+  name: Schema.String,
+  field: Schema.String,
+  reason: Schema.String,
+  message: Schema.String
+}) {}
+
+/**
+ * A cron entry of this name is owned by code, or by the database, and the other wants to change it.
+ *
+ * @category errors
+ */
+export class CronConflict extends Schema.TaggedError<CronConflict>("effect-shigoto/CronConflict")("CronConflict", {
+  name: Schema.String,
+  source: Schema.Literals(["code", "database"]),
+  message: Schema.String
+}) {}
+
+/**
+ * There is no cron entry of this name.
+ *
+ * @category errors
+ */
+export class CronNotFound extends Schema.TaggedError<CronNotFound>("effect-shigoto/CronNotFound")("CronNotFound", {
+  name: Schema.String,
+  message: Schema.String
+}) {}
+
+/**
  * What keeps a job from being enqueued.
  *
  * @category errors
@@ -245,6 +290,7 @@ export type EnqueueError =
   | InvalidTags
   | InvalidMeta
   | InvalidPartitionKey
+  | InvalidUnique
   | StorageFailure
 
 /**

@@ -3,6 +3,7 @@
  */
 import type { PgClient } from "@effect/sql-pg/PgClient"
 import type * as Layer from "effect/Layer"
+import type { CronJobs } from "./CronJobs.ts"
 import type { Jobs } from "./Jobs.ts"
 import type { Queues } from "./Queues.ts"
 import * as Shigoto from "./Shigoto.ts"
@@ -10,7 +11,7 @@ import type { ShigotoConfig } from "./ShigotoConfig.ts"
 import type { Workers } from "./Workers.ts"
 
 /**
- * Everything, on the application's own `PgClient`: claimer, queues, executor, settler, heartbeat, pruner.
+ * Everything, on the application's own `PgClient`: claimer, queues, executor, settler, heartbeat, cron, pruner.
  *
  * **Details**
  *
@@ -19,5 +20,8 @@ import type { Workers } from "./Workers.ts"
  *
  * @category layers
  */
-export const ShigotoLive: Layer.Layer<Jobs | Queues | Workers, Shigoto.StartError, PgClient | ShigotoConfig> =
-  Shigoto.layer
+export const ShigotoLive: Layer.Layer<
+  Jobs | Queues | CronJobs | Workers,
+  Shigoto.StartError,
+  PgClient | ShigotoConfig
+> = Shigoto.layer

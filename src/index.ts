@@ -6,6 +6,10 @@
 
 /** What users write: definitions, workers, what a handler may say. */
 export * as Job from "./Job.ts"
+/** Schedules. */
+export * as CronJob from "./CronJob.ts"
+/** Control over schedules. */
+export { CronJobs } from "./CronJobs.ts"
 /** What a handler knows of its job. */
 export { CurrentJob } from "./CurrentJob.ts"
 /** The layer with everything. */
@@ -20,6 +24,8 @@ export * as Migrations from "./Migrations.ts"
 export { Jobs } from "./Jobs.ts"
 /** Control over queues. */
 export { Queues } from "./Queues.ts"
+/** What makes two jobs the same. */
+export * as Unique from "./Unique.ts"
 /** A job as stored. */
 export type { AttemptFailure, JobId, JobRow, JobState } from "./JobRow.ts"
 /** What happens to jobs. */

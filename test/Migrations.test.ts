@@ -120,9 +120,17 @@ describe("Migrations", () => {
   it.live("write nothing where the schema is up to date", () =>
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
+      // Which transactions wrote what is in the catalog and the table: those of other databases do not show.
       const traces = sql`
-        SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS xid,
-          (SELECT count(*)::integer FROM pg_locks WHERE locktype = 'advisory') AS locks`
+        SELECT (SELECT max(age(xmin)) - min(age(xmin)) FROM pg_class)::text AS catalog,
+          (SELECT array_agg(xmin::text ORDER BY version) FROM shigoto.migrations)::text AS rows,
+          (SELECT count(*)::integer FROM pg_class)::text AS relations,
+          (
+            SELECT count(*)::integer
+            FROM pg_locks
+            WHERE locktype = 'advisory'
+              AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+          ) AS locks`
       const before = yield* traces
       assert.deepStrictEqual(yield* run(), [])
       yield* Effect.provide(Migrations.check, ShigotoConfig.layer())

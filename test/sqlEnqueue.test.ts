@@ -31,15 +31,16 @@ layer(layerProducer(), { excludeTestServices: true })("SELECT shigoto.enqueue", 
   it.effect("puts in the same row as Job.enqueue, with the same defaults", () =>
     Effect.gen(function* () {
       const jobs = yield* Jobs
-      const { args, id, insertedAt, runAt, ...row } = yield* jobs.get(yield* call(`'mail'`))
+      const { args, id, insertedAt, runAt, scheduledFor, ...row } = yield* jobs.get(yield* call(`'mail'`))
       assert.isAbove(id, 0)
       assert.deepStrictEqual(args, {})
       const own = (yield* Mail.enqueue({ to: "x" })).job
-      const { args: _, id: ownId, insertedAt: ownInserted, runAt: ownRun, ...expected } = own
+      const { args: _, id: ownId, insertedAt: ownInserted, runAt: ownRun, scheduledFor: __, ...expected } = own
       assert.deepStrictEqual(row, expected)
       assert.isAbove(ownId, id)
       assert.isAtMost(insertedAt.epochMilliseconds, ownInserted.epochMilliseconds)
       assert.isAtMost(runAt.epochMilliseconds, ownRun.epochMilliseconds)
+      assert.deepStrictEqual(scheduledFor, insertedAt)
     })
   )
 
@@ -56,6 +57,7 @@ layer(layerProducer(), { excludeTestServices: true })("SELECT shigoto.enqueue", 
         ["scheduled", "slow", -3, 2, ["a", "b"], { k: 1 }, "p", { to: "ada" }]
       )
       assert.strictEqual(row.runAt.epochMilliseconds, Date.parse("2099-01-01T00:00:00Z"))
+      assert.deepStrictEqual(row.scheduledFor, row.runAt)
       for (const past of ["'1999-01-01'", "'-infinity'", "NULL"]) {
         assert.strictEqual((yield* jobs.get(yield* call(`'mail', run_at => ${past}`))).state, "available")
       }

@@ -240,7 +240,7 @@ export type Part<A> =
  *
  * @category models
  */
-export interface Filter<Args extends Schema.Top = Schema.Top> {
+export interface Filter<Args extends Schema.Top = Schema.Codec<unknown>> {
   /** A definition, or a name. */
   readonly job?: string | { readonly name: string; readonly args: Args } | undefined
   /** A part of the args, encoded or, with a definition, as handlers see them. */
@@ -257,7 +257,7 @@ export interface Filter<Args extends Schema.Top = Schema.Top> {
  *
  * @category looking
  */
-export const enqueued = <Args extends Schema.Top = Schema.Top>(
+export const enqueued = <Args extends Schema.Top = Schema.Codec<unknown>>(
   filter: Filter<Args> = {}
 ): Effect.Effect<ReadonlyArray<JobRow>, never, Jobs | Args["DecodingServices"]> =>
   Effect.map(Search.find(filter), ({ matching }) => matching.map(({ row }) => row))
@@ -278,7 +278,7 @@ export class UnexpectedJobs extends Data.TaggedError("UnexpectedJobs")<{
  *
  * @category assertions
  */
-export const assertEnqueued = <Args extends Schema.Top = Schema.Top>(
+export const assertEnqueued = <Args extends Schema.Top = Schema.Codec<unknown>>(
   filter: Filter<Args> & { readonly count?: number | undefined }
 ): Effect.Effect<void, UnexpectedJobs, Jobs | Args["DecodingServices"]> =>
   expect(
@@ -294,7 +294,7 @@ export const assertEnqueued = <Args extends Schema.Top = Schema.Top>(
  *
  * @category assertions
  */
-export const refuteEnqueued = <Args extends Schema.Top = Schema.Top>(
+export const refuteEnqueued = <Args extends Schema.Top = Schema.Codec<unknown>>(
   filter: Filter<Args> = {}
 ): Effect.Effect<void, UnexpectedJobs, Jobs | Args["DecodingServices"]> =>
   expect(filter, "no enqueued job", (found) => found === 0)

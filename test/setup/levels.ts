@@ -4,7 +4,10 @@
  */
 export const levels: ReadonlyArray<{ readonly name: string; readonly files: ReadonlyArray<string> }> = [
   // Helpers that know nothing of jobs.
-  { name: "ground", files: ["src/internal/json.ts", "src/internal/names.ts", "src/internal/loop.ts"] },
+  {
+    name: "ground",
+    files: ["src/internal/json.ts", "src/internal/cronRule.ts", "src/internal/names.ts", "src/internal/loop.ts"]
+  },
   {
     name: "words",
     files: [
@@ -30,6 +33,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/internal/enqueueing.ts",
       "src/internal/failure.ts",
       "src/internal/worker.ts",
+      "src/internal/uniqueness.ts",
       "src/Jobs.ts",
       "src/Workers.ts",
       "src/Middleware.ts",
@@ -40,6 +44,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/Queues.ts",
       "src/Heartbeat.ts",
       "src/CronJobs.ts",
+      "src/CronScheduler.ts",
       "src/Batches.ts",
       "src/Flows.ts",
       "src/Pruner.ts"

@@ -25,6 +25,8 @@ export interface Claimed {
   readonly priority: number
   readonly args: unknown
   readonly runAt: Date
+  /** When the job was first due; undefined for one that was due as it was inserted. */
+  readonly scheduledFor: Date | undefined
   readonly insertedAt: Date
   readonly errors: ReadonlyArray<AttemptFailure>
   readonly meta: Readonly<Record<string, unknown>>
@@ -112,6 +114,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     readonly tags: ReadonlyArray<string> | null
     readonly partition_key: string | null
     readonly snoozes: number | null
+    readonly scheduled_for: Date | null
   }>`
     WITH candidate AS MATERIALIZED (${candidate}),
     chosen AS MATERIALIZED (${chosen})
@@ -126,7 +129,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     WHERE j.id = chosen.id
       AND j.state = 'available'
     RETURNING j.id, j.epoch, j.worker, j.queue, j.attempt, j.max_attempts, j.priority, j.args, j.run_at,
-      j.inserted_at, j.errors, j.meta, j.tags, j.partition_key, j.snoozes`
+      j.inserted_at, j.errors, j.meta, j.tags, j.partition_key, j.snoozes, j.scheduled_for`
   return rows
     .map((row): Claimed => ({
       id: jobId(row.id),
@@ -138,6 +141,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
       priority: row.priority,
       args: row.args,
       runAt: row.run_at,
+      scheduledFor: row.scheduled_for ?? undefined,
       insertedAt: row.inserted_at,
       errors: row.errors ?? [],
       meta: row.meta ?? {},

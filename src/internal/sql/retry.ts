@@ -2,15 +2,18 @@
 import * as Effect from "effect/Effect"
 import type { JobId, JobState } from "../../JobRow.ts"
 import type { Db } from "./db.ts"
+import { reacquire } from "./unique.ts"
 
 /** What became of the wish to run one job again. */
 export type Retried =
   | { readonly _tag: "Retried"; readonly worker: string; readonly queue: string }
   | { readonly _tag: "Unchanged"; readonly state: JobState }
+  /** Another job holds the key of this one. */
+  | { readonly _tag: "Conflict"; readonly holder: JobId }
   | { readonly _tag: "NotFound" }
 
 const columns =
-  "id, inserted_at, claimed_at, priority, attempt, snoozes, queue, worker, args, errors, meta, tags, partition_key"
+  "id, inserted_at, claimed_at, priority, attempt, snoozes, queue, worker, args, errors, meta, tags, partition_key, scheduled_for, unique_key, unique_states"
 
 /**
  * Makes a finished, scheduled or retryable job available now, with room for one attempt more.
@@ -19,6 +22,8 @@ const columns =
  */
 export const retry = Effect.fnUntraced(function* (db: Db, id: JobId) {
   const { sql } = db
+  const holder = yield* reacquire(db, id)
+  if (holder !== undefined) return { _tag: "Conflict", holder } satisfies Retried
   const now = yield* db.now
   const kept = sql.literal(columns)
   const [met] = yield* db.statement(sql<{ readonly worker: string; readonly queue: string }>`

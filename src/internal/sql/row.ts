@@ -27,6 +27,7 @@ export interface JobColumns {
   readonly tags: ReadonlyArray<string> | null
   readonly partition_key: string | null
   readonly cancel_reason: string | null
+  readonly scheduled_for: Date | null
 }
 
 /** An id as the driver gives it; ids stay below 2^53 for longer than any database lives. */
@@ -52,6 +53,7 @@ export const jobRow = (columns: JobColumns): JobRow => ({
   snoozes: columns.snoozes ?? 0,
   claimedBy: columns.claimed_by ?? undefined,
   runAt: instant(columns.run_at),
+  scheduledFor: instant(columns.scheduled_for ?? columns.inserted_at),
   insertedAt: instant(columns.inserted_at),
   claimedAt: optionalInstant(columns.claimed_at),
   finishedAt: optionalInstant(columns.finished_at),

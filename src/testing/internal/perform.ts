@@ -65,13 +65,14 @@ export const perform = Effect.fnUntraced(function* (
   const fiber = yield* Effect.forkChild(
     worker.run(JSON.parse(stored.args), { ...attempt, progress: () => Effect.void })
   )
-  const exit = yield* Effect.raceFirst(
-    Fiber.await(fiber),
-    Effect.sleep(worker.timeoutMillis).pipe(
-      Effect.andThen(Fiber.interrupt(fiber)),
-      Effect.as(Exit.fail(timedOut(worker)))
-    )
+  const isLate = yield* Effect.raceFirst(
+    Effect.as(Fiber.await(fiber), false),
+    Effect.as(Effect.sleep(worker.timeoutMillis), true)
   )
+  if (isLate) yield* Fiber.interrupt(fiber)
+  const exit = yield* Fiber.await(fiber)
+  // As on a node: a success that comes in spite of the interruption counts.
+  if (isLate && Exit.isFailure(exit)) return yield* timedOut(worker)
   if (Exit.isFailure(exit)) return yield* failure(worker, attempt, exit)
   return exit.value === undefined
     ? undefined
