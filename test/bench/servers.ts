@@ -8,7 +8,7 @@ import { mkdtempSync, rmSync } from "node:fs"
 import { connect, createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import pg from "pg"
+import * as pg from "pg"
 import * as EmbeddedPostgres from "../../src/embedded/EmbeddedPostgres.ts"
 
 /** The PostgreSQL of a run. */

@@ -1,5 +1,5 @@
 /** What is measured: each workload drives one system on a fresh database and returns numbers by metric. */
-import pg from "pg"
+import * as pg from "pg"
 import type { Peer } from "./Adapter.ts"
 import type { Process } from "./processes.ts"
 import type { Postgres, Redis } from "./servers.ts"

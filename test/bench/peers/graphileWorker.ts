@@ -6,7 +6,7 @@
  * delay stays off: it costs latency. `useNodeTime` stays off. It deletes what it has finished; it keeps no history.
  */
 import { Logger, makeWorkerUtils, run, type Runner, type WorkerUtils } from "graphile-worker"
-import pg from "pg"
+import * as pg from "pg"
 import type { Adapter, Payload, Target } from "../Adapter.ts"
 
 export default (target: Target): Adapter => {

@@ -6,7 +6,7 @@
  * shortest poll of 500 ms. Finished jobs stay in its table, as it always keeps them for a while.
  */
 import { PgBoss } from "pg-boss"
-import pg from "pg"
+import * as pg from "pg"
 import type { Adapter, Payload, Target } from "../Adapter.ts"
 
 const queue = "bench"

@@ -75,10 +75,10 @@ export default (target: Target): Adapter => {
     }
     sending = false
   }
-  let stopped = false
+  const state = { stopped: false }
   let running: Array<Promise<void>> = []
   const lane = async (handler: (payload: Payload) => void) => {
-    while (!stopped) {
+    while (!state.stopped) {
       const rows = await claim()
       for (const row of rows) handler(row.args)
       if (rows.length > 0) await settle(rows)
@@ -112,7 +112,7 @@ export default (target: Target): Adapter => {
       return rows.length === 0
     },
     stop: async () => {
-      stopped = true
+      state.stopped = true
       await Promise.all(running)
       await runtime.dispose()
     }
