@@ -49,6 +49,10 @@ export const archivedColumns =
  * A row is met only as `executing` under the epoch of its claim, so a settlement that was accepted before, or whose
  * job was taken away, meets none; what those rows are now is read in a second statement. Rows are locked in the order
  * of the scan; two batches never hold the same row, so they cannot deadlock.
+ *
+ * `claimed_by IS NOT NULL` is `state = 'executing'` by the constraint jobs_claimed, and says it in words that fit no
+ * partial index: with statistics from a moment when nothing was executing, the planner would read all of
+ * jobs_executing for each outcome.
  */
 export const settle = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Settlement>) {
   const met = yield* db.statement(write(db, settlements))
@@ -67,12 +71,14 @@ const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Se
   const { sql } = db
   const now = yield* db.now
   const columns = settlements.map(({ epoch, id, outcome }) => encode(id, epoch, outcome))
+  const wanted = ids(columns.map((column) => column.id))
   const archived = sql.literal(archivedColumns)
+  const goesBack = columns.some((column) => !terminal.has(column.state))
   return yield* sql<{ readonly id: bigint; readonly state: string }>`
     WITH outcome AS MATERIALIZED (
       SELECT *
       FROM unnest(
-        ${ids(columns.map((column) => column.id))}::bigint[],
+        ${wanted}::bigint[],
         ${array(
           columns.map((column) => column.epoch),
           oid.int4
@@ -106,9 +112,10 @@ const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Se
     gone AS (
       DELETE FROM ${db.jobs} AS j
       USING outcome
-      WHERE j.id = outcome.id
+      WHERE j.id = ANY(${wanted}::bigint[])
+        AND j.id = outcome.id
         AND j.epoch = outcome.epoch
-        AND j.state = 'executing'
+        AND j.claimed_by IS NOT NULL
         AND (outcome.state IN ('completed', 'discarded', 'cancelled') OR j.cancel_requested_at IS NOT NULL)
       RETURNING j.*,
         CASE
@@ -124,7 +131,9 @@ const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Se
         coalesce(gone.cancel_reason, gone.reason)
       FROM gone
       WHERE gone.final = ANY(${array(keptStates(db), oid.text)}::text[])
-    ),
+    )${
+      goesBack
+        ? sql`,
     back AS (
       UPDATE ${db.jobs} AS j
       SET state = outcome.state,
@@ -137,9 +146,10 @@ const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Se
         claimed_by = NULL,
         errors = ${appendFailure(db, "j.errors", "outcome.failure")}
       FROM outcome
-      WHERE j.id = outcome.id
+      WHERE j.id = ANY(${wanted}::bigint[])
+        AND j.id = outcome.id
         AND j.epoch = outcome.epoch
-        AND j.state = 'executing'
+        AND j.claimed_by IS NOT NULL
         AND outcome.state IN ('scheduled', 'available', 'retryable')
         AND j.cancel_requested_at IS NULL
       RETURNING j.id, j.state
@@ -147,6 +157,9 @@ const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Se
     SELECT id, final AS state FROM gone
     UNION ALL
     SELECT id, state FROM back`
+        : sql`
+    SELECT id, final AS state FROM gone`
+    }`
 })
 
 /** Says what the rows are that a settlement did not meet. */
@@ -172,6 +185,8 @@ export const keptStates = (db: Db): ReadonlyArray<string> =>
   Object.entries(db.retention)
     .filter(([, millis]) => millis > 0)
     .map(([state]) => state)
+
+const terminal: ReadonlySet<string> = new Set(["completed", "discarded", "cancelled"])
 
 interface Columns {
   readonly id: number
