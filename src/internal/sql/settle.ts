@@ -50,9 +50,9 @@ export const archivedColumns =
  * job was taken away, meets none; what those rows are now is read in a second statement. Rows are locked in the order
  * of the scan; two batches never hold the same row, so they cannot deadlock.
  *
- * `claimed_by IS NOT NULL` is `state = 'executing'` by the constraint jobs_claimed, and says it in words that fit no
- * partial index: with statistics from a moment when nothing was executing, the planner would read all of
- * jobs_executing for each outcome.
+ * A claimed row is an executing one by the constraint jobs_claimed. It is asked for in words that fit no partial index
+ * and no statistics: told of a moment when nothing was executing, the planner would read all of jobs_executing for a
+ * batch, or take one row for granted and compare each outcome with each job.
  */
 export const settle = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Settlement>) {
   const met = yield* db.statement(write(db, settlements))
@@ -115,7 +115,7 @@ const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Se
       WHERE j.id = ANY(${wanted}::bigint[])
         AND j.id = outcome.id
         AND j.epoch = outcome.epoch
-        AND j.claimed_by IS NOT NULL
+        AND coalesce(j.claimed_by, 0) <> 0
         AND (outcome.state IN ('completed', 'discarded', 'cancelled') OR j.cancel_requested_at IS NOT NULL)
       RETURNING j.*,
         CASE
@@ -149,7 +149,7 @@ const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Se
       WHERE j.id = ANY(${wanted}::bigint[])
         AND j.id = outcome.id
         AND j.epoch = outcome.epoch
-        AND j.claimed_by IS NOT NULL
+        AND coalesce(j.claimed_by, 0) <> 0
         AND outcome.state IN ('scheduled', 'available', 'retryable')
         AND j.cancel_requested_at IS NULL
       RETURNING j.id, j.state
