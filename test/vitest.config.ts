@@ -10,7 +10,7 @@ export default defineConfig({
   resolve: { conditions },
   ssr: { resolve: { conditions, externalConditions: ["source", "node"] } },
   test: {
-    include: ["test/**/*.test.ts"],
+    include: ["test/**/*.test.ts", "examples/**/*.test.ts"],
     // Minutes long, or in need of a browser: they have commands of their own.
     exclude: ["test/chaos/**", "test/bench/**", "test/browser/**"],
     globalSetup: ["test/setup/globalSetup.ts"],

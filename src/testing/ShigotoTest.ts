@@ -27,6 +27,7 @@ import type * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
 import * as Claimer from "../Claimer.ts"
+import type { CronJobs } from "../CronJobs.ts"
 import * as EmbeddedPostgres from "../embedded/EmbeddedPostgres.ts"
 import type { Job } from "../Job.ts"
 import type { JobEvent } from "../JobEvent.ts"
@@ -130,6 +131,7 @@ export type Services =
   | ShigotoTest
   | Jobs
   | Queues
+  | CronJobs
   | Workers.Workers
   | ShigotoConfig.ShigotoConfig
   | PgClient.PgClient

@@ -17,7 +17,7 @@ import { Jobs } from "../../src/Jobs.ts"
 import { Queues } from "../../src/Queues.ts"
 import * as ShigotoConfig from "../../src/ShigotoConfig.ts"
 import { ShigotoLive } from "../../src/ShigotoLive.ts"
-import { Workers } from "../../src/Workers.ts"
+import type { Workers } from "../../src/Workers.ts"
 import { eventually } from "../setup/eventually.ts"
 import * as Run from "../setup/run.ts"
 import { TestDatabase, type TestDatabaseOptions } from "../setup/TestDatabase.ts"
@@ -103,7 +103,7 @@ export const startNode = Effect.fnUntraced(function* (
     },
     add: (workers) => Effect.asVoid(Effect.provideContext(Layer.build(workers), context)),
     stop: Scope.close(scope, Exit.void)
-  } satisfies Node as Node
+  } satisfies Node
 })
 
 /** Waits until a job is in one of the states, and returns it. */
@@ -172,7 +172,7 @@ export const startProcess = Effect.fnUntraced(function* (
       ),
       (code) => code ?? "unknown"
     )
-  } satisfies WorkerProcess as WorkerProcess
+  } satisfies WorkerProcess
 })
 
 /** What the handlers of worker processes wrote down. */

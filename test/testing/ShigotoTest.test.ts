@@ -116,7 +116,7 @@ describe("drain", () => {
     )
   )
 
-  it.effect("obeys a pause, and a removed one", () =>
+  it.effect("obeys a pause, and its end", () =>
     Effect.gen(function* () {
       const queues = yield* Queues
       yield* queues.pause("steps")

@@ -1,0 +1,200 @@
+/**
+ * Pairs of transitions that meet on one row, in both orders: the first has written and not yet committed, the second
+ * comes in between, then the first commits.
+ */
+import { PgClient } from "@effect/sql-pg/PgClient"
+import { assert, describe } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Latch from "effect/Latch"
+import * as SqlClient from "effect/sql/SqlClient"
+import type { JobId } from "../../src/JobRow.ts"
+import * as JobStore from "../../src/JobStore.ts"
+import * as Migrations from "../../src/Migrations.ts"
+import type { Outcome } from "../../src/Outcome.ts"
+import * as ShigotoConfig from "../../src/ShigotoConfig.ts"
+import { eventually } from "../setup/eventually.ts"
+import { TestDatabase } from "../setup/TestDatabase.ts"
+import { onDatabase } from "./support.ts"
+
+type Store = JobStore.JobStore["Service"]
+
+const claim = (store: Store, node: number) =>
+  store.claim({ node, nodeName: "n", queue: "default", limit: 10, workers: [{ name: "work", room: 10 }] })
+
+const completed: Outcome = { _tag: "Completed", result: undefined }
+
+/** As the settler does: sends again where the row moved underneath and is still ours. */
+const settle =
+  (outcome: Outcome): Act =>
+  (store, { id }) =>
+    Effect.map(
+      Effect.repeat(store.settle([{ id, epoch: 1, outcome }]), { until: ([verdict]) => verdict?._tag !== "Pending" }),
+      ([verdict]) => verdict?._tag
+    )
+
+const retryable: Outcome = {
+  _tag: "Retryable",
+  delayMillis: 0,
+  failure: { attempt: 1, at: "2026-01-01T00:00:00.000Z", node: "n", tag: "E", message: "m" }
+}
+
+interface Scene {
+  readonly id: JobId
+  readonly node: number
+}
+
+type Act = (store: Store, scene: Scene) => Effect.Effect<unknown, unknown>
+
+/** What may be done to the one job; each returns what the caller was told. */
+const acts = {
+  claim: (store, { node }) => Effect.map(claim(store, node), (jobs) => jobs.length),
+  complete: settle(completed),
+  fail: settle(retryable),
+  release: settle({ _tag: "Released" }),
+  rescue: (store) => Effect.map(store.rescue("n"), (jobs) => jobs.length),
+  promote: (store, { node }) => Effect.map(store.promote({ id: node, queues: [] }), (look) => look.promoted),
+  cancel: (store, { id }) =>
+    // As Jobs.cancel does: asks again where the row moved underneath.
+    Effect.map(Effect.repeat(store.cancel(id, "why"), { until: (told) => told._tag !== "Moved" }), (told) => told._tag),
+  retry: (store, { id }) => Effect.map(store.retry(id), (told) => told._tag),
+  pause: (store) => Effect.as(store.changeQueue({ name: "default", node: "", paused: true }), "paused")
+} satisfies Record<string, Act>
+
+/**
+ * Runs the first act in a transaction that stays open, the second on another connection until it has either ended or
+ * waits for a lock, then commits. Returns what both were told and what became of the job.
+ */
+const meet = Effect.fnUntraced(function* (
+  start: "available" | "scheduled" | "executing" | "orphaned",
+  first: keyof typeof acts,
+  second: keyof typeof acts
+) {
+  const database = yield* TestDatabase
+  const config = yield* ShigotoConfig.make({ queryTimeout: "30 seconds" })
+  const sql = yield* SqlClient.SqlClient
+  const open = Effect.gen(function* () {
+    const client = yield* database.makeClient({ maxConnections: 1 })
+    const store = yield* JobStore.make.pipe(
+      Effect.provideService(PgClient, client),
+      Effect.provideService(ShigotoConfig.ShigotoConfig, config)
+    )
+    const [row] = yield* client<{ readonly pid: number }>`SELECT pg_backend_pid() AS pid`
+    return { client, store, pid: row?.pid ?? 0 }
+  })
+  const [a, b] = [yield* open, yield* open]
+
+  yield* sql`DELETE FROM shigoto.jobs`
+  yield* sql`DELETE FROM shigoto.jobs_archive`
+  yield* sql`DELETE FROM shigoto.queues`
+  const node = yield* a.store.register({ name: "n", ttlMillis: 600_000 })
+  const [row] = yield* sql<{ readonly id: bigint }>`SELECT shigoto.enqueue('work', max_attempts => 5) AS id`
+  const scene: Scene = { id: Number(row?.id) as JobId, node }
+  if (start === "scheduled") yield* sql`UPDATE shigoto.jobs SET state = 'scheduled'`
+  if (start === "executing" || start === "orphaned") yield* claim(a.store, node)
+  if (start === "orphaned") yield* sql`UPDATE shigoto.nodes SET expires_at = statement_timestamp()`
+
+  const written = Latch.makeUnsafe(false)
+  const commit = Latch.makeUnsafe(false)
+  const one = yield* a.client
+    .withTransaction(
+      Effect.gen(function* () {
+        const told = yield* acts[first](a.store, scene)
+        written.openUnsafe()
+        yield* commit.await
+        return told
+      })
+    )
+    .pipe(Effect.forkScoped)
+  yield* written.await
+  const two = yield* Effect.forkScoped(acts[second](b.store, scene), { startImmediately: true })
+  yield* eventually(
+    sql<{ readonly waits: boolean }>`SELECT cardinality(pg_blocking_pids(${b.pid}::integer)) > 0 AS waits`,
+    ([seen]) => seen?.waits === true || two.pollUnsafe() !== undefined
+  )
+  commit.openUnsafe()
+  const told = [yield* Fiber.join(one), yield* Fiber.join(two)]
+  const job = yield* b.store.get(scene.id)
+  const rows = yield* sql`SELECT FROM shigoto.all_jobs`
+  assert.strictEqual(rows.length, 1, "the job is there, once")
+  return { told, state: job?.state, attempt: job?.attempt, epoch: job?.epoch }
+})
+
+describe("interleavings", () => {
+  const cases: ReadonlyArray<
+    readonly [
+      Parameters<typeof meet>[0],
+      keyof typeof acts,
+      keyof typeof acts,
+      ReadonlyArray<unknown>,
+      string,
+      number,
+      number
+    ]
+  > = [
+    // start, first, second, what both were told, then: state, attempt, epoch
+    ["available", "claim", "claim", [1, 0], "executing", 1, 1],
+    ["available", "pause", "claim", ["paused", 1], "executing", 1, 1],
+    ["available", "claim", "pause", [1, "paused"], "executing", 1, 1],
+    ["available", "claim", "cancel", [1, "Requested"], "executing", 1, 1],
+    ["available", "cancel", "claim", ["Cancelled", 0], "cancelled", 0, 0],
+    ["scheduled", "promote", "cancel", [1, "Cancelled"], "cancelled", 0, 0],
+    ["scheduled", "cancel", "promote", ["Cancelled", 0], "cancelled", 0, 0],
+    ["scheduled", "promote", "promote", [1, 0], "available", 0, 0],
+    ["executing", "complete", "cancel", ["Accepted", "Finished"], "completed", 1, 1],
+    ["executing", "cancel", "complete", ["Requested", "Accepted"], "completed", 1, 1],
+    ["executing", "fail", "cancel", ["Accepted", "Cancelled"], "cancelled", 1, 1],
+    ["executing", "cancel", "release", ["Requested", "Accepted"], "cancelled", 1, 1],
+    ["executing", "fail", "retry", ["Accepted", "Unchanged"], "retryable", 1, 1],
+    ["executing", "retry", "complete", ["Unchanged", "Accepted"], "completed", 1, 1],
+    ["executing", "complete", "complete", ["Accepted", "Accepted"], "completed", 1, 1],
+    ["orphaned", "rescue", "rescue", [1, 0], "retryable", 1, 2],
+    ["orphaned", "rescue", "complete", [1, "Lost"], "retryable", 1, 2],
+    ["orphaned", "complete", "rescue", ["Accepted", 0], "completed", 1, 1],
+    ["orphaned", "rescue", "release", [1, "Lost"], "retryable", 1, 2],
+    ["orphaned", "release", "rescue", ["Accepted", 0], "available", 0, 1],
+    ["orphaned", "rescue", "cancel", [1, "Cancelled"], "cancelled", 1, 2],
+    ["orphaned", "cancel", "rescue", ["Requested", 0], "executing", 1, 1]
+  ]
+  for (const isolation of [undefined, "repeatable read", "serializable"] as const) {
+    onDatabase(
+      `end as their order says, where the database's default is ${isolation ?? "read committed"}`,
+      () =>
+        Effect.gen(function* () {
+          // The first act's transaction stands for the library's own, which names its level.
+          for (const [start, first, second, told, state, attempt, epoch] of cases) {
+            const found = yield* meet(start, first, second).pipe(
+              Effect.provideService(SqlClient.BeginTransaction, "BEGIN ISOLATION LEVEL READ COMMITTED"),
+              Effect.scoped
+            )
+            assert.deepStrictEqual(
+              found,
+              { told, state, attempt, epoch } as typeof found,
+              `${start}: ${first}, ${second}`
+            )
+          }
+        }),
+      { ...(isolation !== undefined && { isolation }) }
+    )
+  }
+
+  onDatabase(
+    "ten migrators of one empty database: one does the work",
+    () =>
+      Effect.gen(function* () {
+        const database = yield* TestDatabase
+        const migrate = Effect.flatMap(database.makeClient({ maxConnections: 1 }), (client) =>
+          Migrations.run.pipe(Effect.provideService(PgClient, client), Effect.provide(ShigotoConfig.layer()))
+        )
+        const ran = yield* Effect.all(
+          Array.from({ length: 10 }, () => migrate),
+          { concurrency: "unbounded" }
+        )
+        assert.deepStrictEqual(
+          ran.filter((versions) => versions.length > 0),
+          [Migrations.migrations.map((migration) => migration.version)]
+        )
+      }),
+    { empty: true }
+  )
+})
