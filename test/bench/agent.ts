@@ -142,7 +142,7 @@ const agent: Agent = {
     setInterval(() => {
       if (handled === told) return
       told = handled
-      process.send?.({ progress: { handled, first, at: now() } satisfies Progress })
+      if (process.connected) process.send?.({ progress: { handled, first, at: now() } satisfies Progress })
     }, 5).unref()
   },
   drained: async () => {

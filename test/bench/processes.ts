@@ -28,8 +28,11 @@ export const start = (flags: ReadonlyArray<string> = []): Process => {
     (verb: keyof Agent) =>
     (...args: ReadonlyArray<unknown>): Promise<never> =>
       new Promise((resolve, reject) => {
-        calls.set(serial, { resolve, reject })
-        child.send({ id: serial++, verb, args })
+        const id = serial++
+        calls.set(id, { resolve, reject })
+        child.send({ id, verb, args }, (error) => {
+          if (error !== null && calls.delete(id)) reject(error)
+        })
       })
   const process: Process = {
     ...(Object.fromEntries(verbs.map((verb) => [verb, call(verb)])) as unknown as Agent),

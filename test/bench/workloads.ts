@@ -154,7 +154,7 @@ export const workloads: ReadonlyArray<Workload> = [
     run: async (bench) => {
       const producer = await bench.spawn()
       const worker = await bench.worker()
-      worker.onProgress = ({ handled }) => void producer.handled(handled)
+      worker.onProgress = ({ handled }) => void producer.handled(handled).catch(() => undefined)
       await worker.work(concurrency)
       await producer.ahead(500, 500, 5000)
       const before = worker.progress
