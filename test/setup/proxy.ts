@@ -15,27 +15,46 @@ export interface Proxy {
   readonly heal: () => void
   /** Cuts all connections. */
   readonly cut: () => void
+  /** Ends what `freeze` and `blackhole` left half open, as keep-alives do in the end. */
+  readonly bury: () => void
+  /** From now on every byte is late by about so many milliseconds, half of them more or less; 0 ends it. */
+  readonly delay: (millis: number) => void
   /**
    * Forwards the next statement whose text holds the marker, waits for the server's whole reply, and cuts the connection
-   * instead of delivering it. Connect with `prepare: false`, else the text travels only once per connection.
+   * instead of delivering it. Connect with `prepare: false`, else the text travels only once per connection. No
+   * marker calls off what has not happened yet.
    */
-  readonly dropReplyOf: (marker: string) => void
+  readonly dropReplyOf: (marker: string | undefined) => void
   /** How many replies were dropped. */
   readonly dropped: () => number
 }
 
-/** Starts a proxy to the server of a URL; it ends with the scope. */
-export const makeProxy = (target: string) =>
+/** Starts a proxy to the server of a URL; it ends with the scope. What clients send passes through `rewrite`. */
+export const makeProxy = (target: string, rewrite: (chunk: Buffer) => Buffer = (chunk) => chunk) =>
   Effect.acquireRelease(
     Effect.callback<Proxy & { readonly close: () => void }>((resume) => {
       const links = new Set<Link>()
       let silent = false
       let marker: string | undefined
       let dropped = 0
+      let late = 0
+      // Bytes of one direction never overtake each other, also when the network becomes faster.
+      const makeSend = (link: Link, to: Net.Socket) => {
+        let last = 0
+        return (chunk: Buffer): void => {
+          const now = performance.now()
+          const at = Math.max(last, late === 0 ? 0 : now + late * (0.5 + Math.random()))
+          if (at <= now) return void to.write(chunk)
+          last = at
+          setTimeout(() => (link.dead || to.destroyed ? undefined : to.write(chunk)), at - now)
+        }
+      }
       const server = Net.createServer((client) => {
         const upstream = Net.connect(addressOf(target))
         const link: Link = { client, upstream, dead: silent, dropping: false, reply: Buffer.alloc(0) }
         links.add(link)
+        const toServer = makeSend(link, upstream)
+        const toClient = makeSend(link, client)
         const end = (): void => {
           links.delete(link)
           client.destroy()
@@ -47,12 +66,12 @@ export const makeProxy = (target: string) =>
             marker = undefined
             link.dropping = true
           }
-          upstream.write(chunk)
+          toServer(rewrite(chunk))
         })
         upstream.on("data", (chunk) => {
           if (link.dead) return
           if (!link.dropping) {
-            client.write(chunk)
+            toClient(chunk)
             return
           }
           link.reply = Buffer.concat([link.reply, chunk])
@@ -98,6 +117,17 @@ export const makeProxy = (target: string) =>
                 client.destroy()
                 upstream.destroy()
               }
+            },
+            bury: () => {
+              for (const link of links) {
+                if (!link.dead) continue
+                links.delete(link)
+                link.client.destroy()
+                link.upstream.destroy()
+              }
+            },
+            delay: (millis) => {
+              late = millis
             },
             dropReplyOf: (text) => {
               marker = text

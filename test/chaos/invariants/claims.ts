@@ -1,0 +1,64 @@
+/** Who may run a job, and who may say how it ended: the holder of its claim alone. */
+import type { Invariant } from "./invariant.ts"
+
+/** An attempt lasts from its start to its end, or to the death of its process. */
+const attempts = `
+  SELECT s.job, s.epoch, s.process, s.ts AS started, least(
+    (SELECT min(e.ts) FROM handler AS e WHERE e.job = s.job AND e.epoch = s.epoch AND e.kind = 'end'),
+    (SELECT min(f.ts) FROM fleet AS f WHERE f.process = s.process AND f.event = 'exit')
+  ) AS ended
+  FROM handler AS s
+  WHERE s.kind = 'start'`
+
+export const claims: ReadonlyArray<Invariant> = [
+  {
+    id: "I4",
+    says: "two attempts of a job overlap only if a rescue lies between their starts",
+    cases: `
+      SELECT count(*) FROM (${attempts}) AS a JOIN (${attempts}) AS b
+        ON b.job = a.job AND b.epoch <> a.epoch AND b.started > a.started AND b.started < coalesce(a.ended, 'infinity')`,
+    offenders: `
+      SELECT a.job, a.epoch, a.process, b.epoch AS other_epoch, b.process AS other
+      FROM (${attempts}) AS a JOIN (${attempts}) AS b
+        ON b.job = a.job AND b.epoch <> a.epoch AND b.started > a.started AND b.started < coalesce(a.ended, 'infinity')
+      WHERE NOT EXISTS (
+        SELECT FROM step AS s WHERE s.id = a.job AND s.move = 'rescue' AND s.ts BETWEEN a.started AND b.started
+      )`
+  },
+  {
+    id: "I4a",
+    says: "a claim starts its handler once at most, on the node that claimed",
+    cases: "SELECT count(*) FROM handler WHERE kind = 'start'",
+    offenders: `
+      SELECT job, epoch, 'started twice' AS what FROM handler WHERE kind = 'start'
+      GROUP BY job, epoch HAVING count(*) > 1
+      UNION ALL
+      SELECT h.job, h.epoch, h.process FROM handler AS h
+      WHERE h.kind = 'start'
+        AND NOT EXISTS (
+          SELECT FROM step AS s JOIN node AS n ON n.id = s.to_node
+          WHERE s.id = h.job AND s.move = 'claim' AND s.to_epoch = h.epoch AND n.name = h.process AND s.ts < h.ts
+        )`
+  },
+  {
+    id: "I14",
+    says: "a stale outcome changes nothing: each accepted one comes from the holder of the claim",
+    cases: "SELECT count(*) FROM step WHERE move IN ('settle', 'snooze', 'release', 'reconcile')",
+    offenders: `
+      SELECT s.id, s.from_epoch, s.move, s.app, n.name FROM step AS s LEFT JOIN node AS n ON n.id = s.from_node
+      WHERE s.move IN ('settle', 'snooze', 'release', 'reconcile') AND n.name IS DISTINCT FROM s.app`
+  },
+  {
+    id: "I17",
+    says: "a claim takes the first in the order of priority, time and id",
+    cases: "SELECT count(*) FROM step WHERE move = 'claim'",
+    // A second on either side: rows that another claim held locked just then do not count.
+    offenders: `
+      SELECT c.id, c.priority, c.ts, c.app, u.id AS better, u.priority AS better_priority, u.since, u.until
+      FROM step AS c JOIN stay AS u
+        ON u.state = 'available' AND u.queue = c.queue AND u.worker = c.worker AND u.id <> c.id
+        AND u.committed < c.stmt - interval '1 second' AND coalesce(u.until, 'infinity') > c.ts + interval '1 second'
+        AND (-u.priority, u.run_at, u.id) < (-c.priority, c.run_at, c.id)
+      WHERE c.move = 'claim'`
+  }
+]

@@ -1,0 +1,13 @@
+/** What must hold of every run: a query over the event log that returns the rows that break it. */
+
+export interface Invariant {
+  readonly id: string
+  readonly says: string
+  /** Its first column names the offender. */
+  readonly offenders: string
+  /** How often it was put to the test: a count of the cases that could have broken it. */
+  readonly cases: string
+}
+
+/** Kinds of fault that keep everybody from the database. */
+export const outages = "('restart', 'lock', 'timeouts', 'read-only', 'terminate')"

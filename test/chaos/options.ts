@@ -1,0 +1,79 @@
+/** The command line of the runner. */
+import { parseArgs } from "node:util"
+import { type FaultKind, kinds } from "./plan.ts"
+
+export interface Options {
+  readonly seeds: ReadonlyArray<number>
+  readonly seconds: number
+  readonly faults: ReadonlyArray<FaultKind>
+  readonly workers: number
+  readonly producers: number
+  /** Jobs a second. */
+  readonly rate: number
+  /** Whether the fence of the settle is taken out, to see that the checker sees. */
+  readonly breakFence: boolean
+}
+
+export const usage = `npm run chaos -- [options]
+
+  --minutes N        how long faults strike; then all is healed and must drain (2)
+  --seed S[,S…]      where chance begins; a seed draws the same workload and the same plan again (random)
+  --faults a,b,…     only these: ${kinds.join(", ")}
+                     "none" for a calm run, "-a,-b" for all but these
+  --workers N        worker processes, 20 slots each (3)
+  --producers N      producer processes (2)
+  --rate N           jobs a second (60)
+  --break-fence      take the epoch out of the settle statement: the run must then fail
+  --ci               about a minute: fixed seeds
+  --help`
+
+export const parse = (argv: ReadonlyArray<string>): Options | string => {
+  const { values } = parseArgs({
+    args: [...argv],
+    options: {
+      minutes: { type: "string" },
+      seed: { type: "string" },
+      faults: { type: "string" },
+      workers: { type: "string", default: "3" },
+      producers: { type: "string", default: "2" },
+      rate: { type: "string", default: "60" },
+      "break-fence": { type: "boolean", default: false },
+      ci: { type: "boolean", default: false },
+      help: { type: "boolean", default: false }
+    }
+  })
+  const faults = chosen(values.faults)
+  const numbers = [values.minutes ?? "2", values.workers, values.producers, values.rate].map(Number)
+  if (values.help || typeof faults === "string" || numbers.some((number) => !(number > 0))) {
+    return typeof faults === "string" ? `${faults}\n\n${usage}` : usage
+  }
+  const [minutes, workers, producers, rate] = numbers as [number, number, number, number]
+  return {
+    seeds:
+      values.seed !== undefined
+        ? values.seed.split(",").map(Number)
+        : values.ci
+          ? [1, 2]
+          : [Math.floor(Math.random() * 1_000_000)],
+    seconds: values.minutes === undefined && values.ci ? 12 : minutes * 60,
+    faults,
+    workers,
+    producers,
+    rate,
+    breakFence: values["break-fence"]
+  }
+}
+
+// internal
+
+const chosen = (text: string | undefined): ReadonlyArray<FaultKind> | string => {
+  if (text === undefined) return kinds
+  if (text === "none") return []
+  const names = text.split(",")
+  const unknown = names.find((name) => !(kinds as ReadonlyArray<string>).includes(name.replace(/^-/, "")))
+  if (unknown !== undefined) return `There is no fault "${unknown}".`
+  const without = names.filter((name) => name.startsWith("-")).map((name) => name.slice(1))
+  return without.length > 0
+    ? kinds.filter((kind) => !without.includes(kind))
+    : kinds.filter((kind) => names.includes(kind))
+}

@@ -1,0 +1,145 @@
+/**
+ * The row log: a trigger on the library's tables records every change of a job in the transaction that makes it. At the
+ * end it moves to the event log, where each change of a job becomes one row of `step`.
+ */
+import type { PgClient } from "@effect/sql-pg"
+import * as Effect from "effect/Effect"
+import { Truth } from "./truth.ts"
+
+const transition = `
+  seq bigint, ts timestamptz, stmt timestamptz, tx bigint, app text, place text, id bigint, key text, queue text,
+  worker text, priority integer, max_attempts integer, run_at timestamptz,
+  old_state text, new_state text, old_attempt integer, new_attempt integer, old_epoch integer, new_epoch integer,
+  old_node integer, new_node integer`
+
+const statements = [
+  "CREATE SCHEMA chaos",
+  `CREATE TABLE chaos.transition (${transition})`,
+  "CREATE SEQUENCE chaos.transition_seq",
+  "CREATE TABLE chaos.node (id integer, name text, ts timestamptz)",
+  `CREATE FUNCTION chaos.log_job() RETURNS trigger LANGUAGE plpgsql AS $log$
+DECLARE
+  met record := coalesce(NEW, OLD);
+BEGIN
+  IF TG_OP = 'UPDATE' AND (OLD.state, OLD.attempt, OLD.epoch, OLD.run_at) IS NOT DISTINCT FROM
+    (NEW.state, NEW.attempt, NEW.epoch, NEW.run_at) THEN
+    RETURN NULL;
+  END IF;
+  INSERT INTO chaos.transition VALUES (
+    nextval('chaos.transition_seq'), clock_timestamp(), statement_timestamp(), pg_current_xact_id()::text::bigint,
+    current_setting('application_name'), TG_ARGV[0], met.id, met.args ->> 'key', met.queue, met.worker, met.priority,
+    met.max_attempts, met.run_at, OLD.state, NEW.state, OLD.attempt, NEW.attempt, OLD.epoch, NEW.epoch,
+    OLD.claimed_by, NEW.claimed_by
+  );
+  RETURN NULL;
+END
+$log$`,
+  `CREATE TRIGGER chaos_log AFTER INSERT OR UPDATE OR DELETE ON shigoto.jobs
+  FOR EACH ROW EXECUTE FUNCTION chaos.log_job('jobs')`,
+  `CREATE TRIGGER chaos_log AFTER INSERT OR UPDATE OR DELETE ON shigoto.jobs_archive
+  FOR EACH ROW EXECUTE FUNCTION chaos.log_job('archive')`,
+  `CREATE FUNCTION chaos.log_node() RETURNS trigger LANGUAGE plpgsql AS $log$
+BEGIN
+  INSERT INTO chaos.node VALUES (NEW.id, NEW.name, clock_timestamp());
+  RETURN NULL;
+END
+$log$`,
+  `CREATE TRIGGER chaos_log AFTER INSERT ON shigoto.nodes FOR EACH ROW EXECUTE FUNCTION chaos.log_node()`
+]
+
+export const install = (sql: PgClient.PgClient) =>
+  Effect.forEach(statements, (statement) => sql.unsafe(statement), { discard: true })
+
+/** Copies the row log and the final rows into the event log, and makes one `step` of each change of a job. */
+export const collect = Effect.fn(function* (sql: PgClient.PgClient) {
+  const truth = (yield* Truth).sql
+  yield* truth.unsafe(`CREATE TABLE transition (${transition}, committed timestamptz)`)
+  yield* truth`CREATE TABLE node (id integer, name text, ts timestamptz)`
+  yield* truth`CREATE TABLE final (id bigint, state text, attempt integer, max_attempts integer, epoch integer,
+    args jsonb, finished_at timestamptz)`
+  yield* copy(sql, truth, "(SELECT *, pg_xact_commit_timestamp(xmin) AS committed FROM chaos.transition)", "transition")
+  yield* copy(sql, truth, "chaos.node", "node")
+  yield* copy(sql, truth, "shigoto.all_jobs", "final")
+  for (const statement of derived) yield* truth.unsafe(statement)
+})
+
+// internal
+
+const chunk = 4000
+
+const copy = Effect.fnUntraced(function* (
+  from: PgClient.PgClient,
+  to: PgClient.PgClient,
+  source: string,
+  target: string
+) {
+  for (let offset = 0; ; offset += chunk) {
+    const [row] = yield* from.unsafe<{ readonly rows: string | null }>(
+      `SELECT jsonb_agg(to_jsonb(s))::text AS rows
+       FROM (SELECT * FROM ${source} AS source ORDER BY 1 OFFSET ${offset} LIMIT ${chunk}) AS s`
+    )
+    if (row?.rows == null) return
+    yield* to.unsafe(`INSERT INTO ${target} SELECT * FROM jsonb_populate_recordset(null::${target}, $1::text::jsonb)`, [
+      row.rows
+    ])
+  }
+})
+
+const derived = [
+  // A settle deletes from the one table and inserts into the other; together they are one step.
+  `CREATE TABLE step AS
+SELECT *,
+  CASE
+    WHEN from_state IS NULL AND to_state IN ('available', 'scheduled') AND to_attempt = 0 AND to_epoch = 0 THEN 'insert'
+    WHEN to_state IS NULL THEN NULL
+    WHEN from_state IN ('scheduled', 'retryable') AND to_state = 'available' AND up = 0 AND rise = 0 THEN 'promote'
+    WHEN from_state = 'available' AND to_state = 'executing' AND up = 1 AND rise = 1 AND to_node IS NOT NULL THEN 'claim'
+    WHEN from_state = 'executing' AND to_state IN ('completed', 'retryable', 'discarded', 'cancelled')
+      AND up = 0 AND rise = 0 THEN 'settle'
+    WHEN from_state = 'executing' AND to_state = 'scheduled' AND up = -1 AND rise = 0 THEN 'snooze'
+    WHEN from_state = 'executing' AND to_state = 'available' AND up = -1 AND rise = 0 THEN 'release'
+    WHEN from_state = 'executing' AND to_state IN ('retryable', 'discarded', 'cancelled') AND up = 0 AND rise = 1
+      THEN 'rescue'
+    WHEN from_state = 'executing' AND to_state = 'available' AND up = -1 AND rise = 1 THEN 'reconcile'
+    WHEN from_state IN ('available', 'scheduled', 'retryable') AND to_state = 'cancelled' AND up = 0 AND rise = 0
+      THEN 'cancel'
+    WHEN from_state IN ('completed', 'discarded', 'cancelled', 'scheduled', 'retryable') AND to_state = 'available'
+      AND up = 0 AND rise = 1 THEN 'retry'
+  END AS move
+FROM (
+  SELECT *, to_attempt - from_attempt AS up, to_epoch - from_epoch AS rise
+  FROM (
+    SELECT min(seq) AS seq, min(ts) AS ts, max(committed) AS committed, min(stmt) AS stmt, tx, id, min(app) AS app, min(key) AS key,
+      min(queue) AS queue, min(worker) AS worker, min(priority) AS priority, max(max_attempts) AS max_attempts,
+      (array_agg(run_at) FILTER (WHERE new_state IS NOT NULL))[1] AS run_at,
+      min(old_state) AS from_state, min(new_state) AS to_state,
+      min(old_attempt) AS from_attempt, min(new_attempt) AS to_attempt,
+      min(old_epoch) AS from_epoch, min(new_epoch) AS to_epoch,
+      min(old_node) AS from_node, min(new_node) AS to_node
+    FROM transition
+    GROUP BY tx, id
+    -- A row that only leaves a partition of the archive moves to another one; were it lost, I23 would miss it.
+    HAVING bool_or(place = 'jobs' OR new_state IS NOT NULL)
+  ) AS moved
+) AS counted`,
+  "CREATE INDEX step_id ON step (id, seq)",
+  "CREATE INDEX step_queue ON step (queue, ts)",
+  "CREATE INDEX client_job ON client (job)",
+  "CREATE INDEX client_key ON client (key)",
+  "CREATE INDEX final_id ON final (id)",
+  // When each row was in which state, until it left it.
+  `CREATE TABLE stay AS
+SELECT id, queue, worker, priority, run_at, to_state AS state, to_epoch AS epoch, to_attempt AS attempt, to_node AS node,
+  ts AS since, committed, lead(ts) OVER turn AS until, lead(move) OVER turn AS left_by, seq
+FROM step
+WINDOW turn AS (PARTITION BY id ORDER BY seq)`,
+  "CREATE INDEX stay_node ON stay (node) WHERE state = 'executing'",
+  "CREATE INDEX stay_available ON stay (queue, worker) WHERE state = 'available'",
+  // Faults from their beginning to their end, and a little more, until their effects are gone.
+  `CREATE TABLE trouble AS
+SELECT b.id, b.kind, b.target, b.ts AS since, coalesce(e.ts, 'infinity') + interval '2 seconds' AS until
+FROM fault AS b
+LEFT JOIN fault AS e ON e.id = b.id AND e.phase = 'end'
+WHERE b.phase = 'begin'`,
+  "ANALYZE"
+]

@@ -1,0 +1,169 @@
+/** One run: two servers, a fleet, faults by the plan, then calm, the drain, and the verdict. */
+import { PgClient } from "@effect/sql-pg"
+import { Console, Effect, FiberSet, Layer, Redacted } from "effect"
+import { type JobId, Jobs, Queues, Shigoto, ShigotoConfig } from "effect-shigoto"
+import { EmbeddedPostgres } from "effect-shigoto/embedded"
+import { check, figures, type Finding, keep } from "./check.ts"
+import { makeFaults } from "./faults.ts"
+import { type Fleet, makeFleet } from "./fleet.ts"
+import { removeFence } from "./fence.ts"
+import type { Options } from "./options.ts"
+import { makePlan } from "./plan.ts"
+import * as RowLog from "./rowLog.ts"
+import { rescueBound } from "./settings.ts"
+import * as Truth from "./truth.ts"
+import { call } from "./workload/operate.ts"
+
+/** Runs one seed and returns what the checker found. */
+export const runSeed = Effect.fnUntraced(function* (options: Options, seed: number, directory: string) {
+  // A crash of the server must not lose commits, a crash of the machine may.
+  const server = yield* EmbeddedPostgres.make({
+    durable: true,
+    settings: { max_connections: "300", fsync: "off", track_commit_timestamp: "on" }
+  })
+  const truth = yield* EmbeddedPostgres.make({ settings: { max_connections: "100" } })
+  const Direct = Shigoto.layerProducer.pipe(
+    Layer.provideMerge(
+      PgClient.layer({
+        url: server.url,
+        applicationName: "chaos",
+        maxConnections: 20,
+        startupParameters: {
+          statement_timeout: "0",
+          lock_timeout: "0",
+          default_transaction_read_only: "off"
+        }
+      })
+    ),
+    Layer.provide(ShigotoConfig.layer({ nodeName: "chaos" }))
+  )
+  return yield* Effect.scoped(play(options, seed, directory, server, truth)).pipe(
+    Effect.provide([Direct, Truth.layer(Redacted.value(truth.url))])
+  )
+})
+
+// internal
+
+const play = Effect.fnUntraced(function* (
+  options: Options,
+  seed: number,
+  directory: string,
+  server: EmbeddedPostgres.Server,
+  truth: EmbeddedPostgres.Server
+) {
+  const sql = yield* PgClient.PgClient
+  yield* Truth.createTables
+  yield* RowLog.install(sql)
+  const fleet = yield* makeFleet({
+    seed,
+    directory,
+    url: Redacted.value(server.url),
+    truthUrl: Redacted.value(truth.url),
+    workers: options.workers,
+    producers: options.producers,
+    rate: options.rate,
+    skew: options.faults.includes("skew"),
+    poison: options.faults.includes("poison"),
+    rewrite: options.breakFence ? removeFence : undefined
+  })
+  yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.ignore(sample), Effect.sleep("500 millis"))))
+  yield* storm(options, seed, fleet, server)
+  yield* Console.log("  calm: everything is healed, producers have stopped, jobs drain")
+  yield* drain(fleet)
+  yield* fleet.retire("worker")
+  yield* Effect.sleep("500 millis")
+  yield* sample
+  yield* RowLog.collect(sql)
+  const findings = yield* check
+  const broken = findings.some((finding) => finding.offenders.length > 0)
+  if (broken) yield* keep(directory)
+  return { findings, figures: yield* figures, broken }
+})
+
+const storm = Effect.fnUntraced(function* (
+  options: Options,
+  seed: number,
+  fleet: Fleet,
+  server: EmbeddedPostgres.Server
+) {
+  const plan = makePlan(seed, options.seconds * 1000, options.faults)
+  const strike = yield* makeFaults(fleet, server, yield* Queues)
+  const striking = yield* FiberSet.make()
+  const started = performance.now()
+  const left = (at: number) => Math.max(at - (performance.now() - started), 0)
+  for (const fault of plan) {
+    yield* Effect.sleep(left(fault.at))
+    yield* FiberSet.run(striking, strike(fault))
+  }
+  yield* Effect.sleep(left(options.seconds * 1000))
+  yield* fleet.retire("producer")
+  yield* FiberSet.awaitEmpty(striking)
+})
+
+/**
+ * Waits until every job has ended. Those that wait for their time are hurried, as an operator may; the wait is over
+ * when nothing has moved for twice the bound of a rescue, or after ten minutes.
+ */
+const drain = Effect.fnUntraced(function* (fleet: Fleet) {
+  const sql = yield* PgClient.PgClient
+  const jobs = yield* Jobs
+  const truth = yield* Truth.Truth
+  // The old deploy lacks a worker; some jobs wait for it.
+  for (const worker of fleet.workers) {
+    if (worker.version === 2) continue
+    worker.version = 2
+    yield* fleet.term(worker)
+  }
+  let moved = { count: -1, at: performance.now() }
+  const started = performance.now()
+  while (performance.now() - started < 600_000) {
+    const [row] = yield* sql<{
+      readonly live: number
+      readonly steps: number
+      readonly waiting: ReadonlyArray<bigint>
+    }>`
+      SELECT (SELECT count(*)::integer FROM shigoto.jobs) AS live,
+        (SELECT last_value::integer FROM chaos.transition_seq) AS steps,
+        ARRAY(SELECT id FROM shigoto.jobs WHERE state IN ('scheduled', 'retryable') AND run_at > now()
+          ORDER BY id LIMIT 500) AS waiting`
+    if (row === undefined || row.live === 0) return
+    const waiting = row.waiting.map(Number)
+    yield* Effect.forEach(waiting, (id) => call(truth, "chaos", "retry", id, jobs.retry(id as JobId)), {
+      concurrency: 4
+    })
+    if (waiting.length === 0 && row.steps === moved.count) {
+      if (performance.now() - moved.at > rescueBound * 2) return
+    } else {
+      moved = { count: row.steps, at: performance.now() }
+    }
+    yield* Effect.sleep("500 millis")
+  }
+})
+
+const sample = Effect.gen(function* () {
+  const sql = yield* PgClient.PgClient
+  const truth = yield* Truth.Truth
+  const rows = yield* sql<{
+    readonly process: string
+    readonly connections: number
+    readonly idle_in_transaction: number
+    readonly advisory: number
+  }>`
+    SELECT replace(application_name, 'shigoto-listener/', '') AS process, count(*)::integer AS connections,
+      coalesce(max(extract(epoch FROM clock_timestamp() - state_change))
+        FILTER (WHERE state LIKE 'idle in transaction%') * 1000, 0)::float8 AS idle_in_transaction,
+      count(*) FILTER (WHERE EXISTS (
+        SELECT FROM pg_locks AS l
+        WHERE l.pid = a.pid AND l.locktype = 'advisory' AND a.state = 'idle'
+      ))::integer AS advisory
+    FROM pg_stat_activity AS a
+    WHERE application_name ~ 'worker|producer'
+    GROUP BY 1`
+  yield* truth.writeAll("sample", rows)
+})
+
+export type Result = {
+  readonly findings: ReadonlyArray<Finding>
+  readonly figures: ReadonlyArray<{ readonly what: string; readonly count: number }>
+  readonly broken: boolean
+}

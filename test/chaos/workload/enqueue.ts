@@ -1,0 +1,115 @@
+/** A producer's enqueues: one, many, in a transaction that commits, in one that rolls back. */
+import { PgClient } from "@effect/sql-pg"
+import { type Cause, Effect } from "effect"
+import type { Jobs } from "effect-shigoto"
+import type { Random } from "../random.ts"
+import { Truth } from "../truth.ts"
+import { type Draft, draw } from "./draw.ts"
+import { Hang, Late, Work } from "./jobs.ts"
+
+/** What is known of the jobs that this producer enqueued; for whoever cancels and retries them. */
+export interface Known {
+  readonly ids: Array<number>
+}
+
+export const makeEnqueue = Effect.fnUntraced(function* (process: string, known: Known) {
+  const truth = yield* Truth
+  const sql = yield* PgClient.PgClient
+  let keys = 0
+  const nextKey = (): string => `${process}-${++keys}`
+
+  const intend = (op: string, drafts: ReadonlyArray<Draft>) =>
+    truth.writeAll(
+      "client",
+      drafts.map(({ args, definition, options }) => ({
+        process,
+        op,
+        phase: "intent",
+        key: args.key,
+        detail: JSON.stringify({ definition, args, ...options })
+      }))
+    )
+  const acknowledge = (op: string, drafts: ReadonlyArray<Draft>, ids: ReadonlyArray<number>) => {
+    known.ids.push(...ids)
+    known.ids.splice(0, known.ids.length - 500)
+    return truth.writeAll(
+      "client",
+      drafts.map(({ args }, i) => ({ process, op, phase: "ack", key: args.key, job: ids[i] }))
+    )
+  }
+  const refuse = (op: string, drafts: ReadonlyArray<Draft>, cause: Cause.Cause<{ readonly _tag: string }>) =>
+    truth.writeAll(
+      "client",
+      drafts.map(({ args }) => ({
+        process,
+        op,
+        phase: "error",
+        key: args.key,
+        detail: JSON.stringify({
+          error: cause.reasons.map((reason) => (reason._tag === "Fail" ? reason.error._tag : reason._tag))
+        })
+      }))
+    )
+  const record = <E extends { readonly _tag: string }>(
+    op: string,
+    drafts: ReadonlyArray<Draft>,
+    call: Effect.Effect<ReadonlyArray<number>, E, Jobs>
+  ) =>
+    Effect.andThen(
+      intend(op, drafts),
+      // A connection lost inside of a transaction comes back as a defect.
+      Effect.matchCauseEffect(call, {
+        onFailure: (cause) => refuse(op, drafts, cause),
+        onSuccess: (ids) => acknowledge(op, drafts, ids)
+      })
+    )
+
+  /** Does one thing and returns how many jobs it was about. */
+  return Effect.fnUntraced(function* (random: Random) {
+    const op = random.weighted([
+      [70, "one"],
+      [8, "many"],
+      [10, "transaction"],
+      [6, "rollback"]
+    ] as const)
+    if (op === "one") {
+      const draft = draw(random, nextKey())
+      yield* record(
+        op,
+        [draft],
+        Effect.map(enqueue(draft), (id) => [id])
+      )
+      return 1
+    }
+    const drafts = Array.from({ length: random.int(2, 20) }, () => draw(random, nextKey()))
+    if (op === "many") {
+      // One call, one definition.
+      const works = drafts.map((draft): Draft => {
+        const { args } = draft
+        return { ...draft, definition: "work", args: { ...args, kind: args.kind === "hang" ? "ok" : args.kind } }
+      })
+      yield* record(
+        op,
+        works,
+        Work.enqueueAll(
+          works.map((draft) => draft.args),
+          (_, i) => (works[i] as Draft).options
+        ).pipe(Effect.map((results) => results.map((result) => result.id)))
+      )
+      return works.length
+    }
+    const all = Effect.forEach(drafts, enqueue)
+    const transaction = sql.withTransaction(op === "rollback" ? Effect.andThen(all, Effect.fail(rolledBack)) : all)
+    yield* record(op, drafts, transaction)
+    return op === "rollback" ? 0 : drafts.length
+  })
+})
+
+// internal
+
+const rolledBack = { _tag: "RolledBack" } as const
+
+const enqueue = (draft: Draft) =>
+  Effect.map({ work: Work, hang: Hang, late: Late }[draft.definition].enqueue(draft.args, draft.options), ({ id }) =>
+    Number(id)
+  )

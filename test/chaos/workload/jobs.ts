@@ -1,0 +1,135 @@
+/** The jobs of the workload: every way in which a handler may end, and a record of each start and end. */
+import { Clock, Effect, Exit, Layer, Schedule, Schema } from "effect"
+import { Job } from "effect-shigoto"
+import { Truth } from "../truth.ts"
+
+const kinds = [
+  "ok",
+  "fail",
+  "defect",
+  "snooze",
+  "discard",
+  "cancel",
+  "hang",
+  "spin",
+  "exit",
+  "bigstack",
+  "nul"
+] as const
+
+export type Kind = (typeof kinds)[number]
+
+const args = {
+  key: Schema.String,
+  kind: Schema.Literals(kinds),
+  /** How long it works, in milliseconds. */
+  millis: Schema.Int,
+  /** How often it does what its kind says before it succeeds. */
+  times: Schema.Int,
+  /** To compare what arrives with what was sent. */
+  text: Schema.String,
+  numbers: Schema.Array(Schema.Finite),
+  nested: Schema.Record(Schema.String, Schema.NullOr(Schema.String))
+}
+
+const options = { args, success: Schema.String, error: Schema.String, queue: "fast", timeout: "1 minute" } as const
+
+export const Work = Job.make("work", options)
+/** Its attempts time out. */
+export const Hang = Job.make("hang", { ...options, timeout: "1 second" })
+/** Only the new version of the deploy has its worker. */
+export const Late = Job.make("late", options)
+
+export type Args = (typeof Work)["args"]["Type"]
+
+/** The code that a poisonous job ends its process with. */
+export const poisonExit = 77
+
+const retry = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("1 second")])
+
+export const layer = (process: string, version: 1 | 2, poison: boolean) => {
+  const handle = handler(process, poison)
+  return Layer.mergeAll(
+    Work.toLayer(handle, { retry }),
+    Hang.toLayer(handle, { retry, concurrency: 2 }),
+    version === 2 ? Late.toLayer(handle, { retry }) : Layer.empty
+  )
+}
+
+// internal
+
+interface Attempt {
+  readonly id: number
+  readonly worker: string
+  readonly epoch: number
+  readonly attempt: number
+  readonly snoozes: number
+}
+
+const handler = (process: string, poison: boolean) => (args: Args, job: Attempt) =>
+  Effect.gen(function* () {
+    const truth = yield* Truth
+    const ref = { process, job: job.id, epoch: job.epoch, attempt: job.attempt, worker: job.worker, key: args.key }
+    yield* truth.write("handler", { ...ref, kind: "start", args: JSON.stringify(args) })
+    // The end is on record before the library hears of it: an outcome in the database without one was made up.
+    return yield* Effect.onExit(work(args, job, poison), (exit) =>
+      truth.write("handler", {
+        ...ref,
+        kind: "end",
+        outcome: args.kind === "nul" && Exit.isSuccess(exit) ? "unstorable" : outcomeOf(exit)
+      })
+    )
+  })
+
+const work = (args: Args, job: Attempt, poison: boolean): Effect.Effect<string, string | Job.Signal> =>
+  Effect.gen(function* () {
+    const again = job.attempt <= args.times
+    if (args.kind === "spin") {
+      if (poison) yield* spin(args.millis)
+      return "spun"
+    }
+    yield* Effect.sleep(args.millis)
+    switch (args.kind) {
+      case "fail":
+        return again ? yield* Effect.fail(`attempt ${job.attempt} fails`) : "in the end"
+      case "defect":
+        return again ? yield* Effect.die(new Error(`attempt ${job.attempt} dies`)) : "in the end"
+      case "snooze":
+        return job.snoozes < args.times ? yield* Job.snooze("200 millis") : "awake"
+      case "discard":
+        return yield* Job.discard("not worth it")
+      case "cancel":
+        return yield* Job.cancel("called off by itself")
+      case "hang":
+        return again ? yield* Effect.never : "woke up"
+      case "exit":
+        if (poison && again) globalThis.process.exit(poisonExit)
+        return "survived"
+      case "bigstack": {
+        if (!again) return "in the end"
+        const error = new Error("deep")
+        error.stack = "at somewhere (file.ts:1:1)\n".repeat(200_000)
+        return yield* Effect.die(error)
+      }
+      case "nul":
+        return "nobody can store \u0000 this"
+      default:
+        return `done by ${job.attempt}`
+    }
+  })
+
+/** Blocks the event loop, as a handler does that computes. */
+const spin = (millis: number) =>
+  Effect.map(Clock.Clock, (clock) => {
+    const until = clock.monotonicTimeNanosUnsafe() + BigInt(millis) * 1_000_000n
+    while (clock.monotonicTimeNanosUnsafe() < until);
+  })
+
+const outcomeOf = (exit: Exit.Exit<unknown, unknown>): string => {
+  if (Exit.isSuccess(exit)) return "ok"
+  const [reason] = exit.cause.reasons
+  if (reason?._tag === "Interrupt") return "interrupted"
+  if (reason?._tag === "Die") return "defect"
+  const error = reason?.error
+  return typeof error === "object" && error !== null && "_tag" in error ? String(error._tag).toLowerCase() : "fail"
+}
