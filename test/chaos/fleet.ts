@@ -120,6 +120,7 @@ export const makeFleet = Effect.fnUntraced(function* (options: FleetOptions) {
   )
   const term = Effect.fnUntraced(function* (member: Member) {
     const { child, exited, name } = member.current()
+    if (isDead(child)) return
     yield* write(name, "term")
     child.kill("SIGTERM")
     const ended = yield* Effect.timeoutOption(Deferred.await(exited), "20 seconds")
@@ -133,6 +134,7 @@ export const makeFleet = Effect.fnUntraced(function* (options: FleetOptions) {
     producers,
     kill: Effect.fnUntraced(function* (member) {
       const { child, exited, name } = member.current()
+      if (isDead(child)) return
       yield* write(name, "kill")
       child.kill("SIGKILL")
       yield* Deferred.await(exited)
@@ -141,16 +143,18 @@ export const makeFleet = Effect.fnUntraced(function* (options: FleetOptions) {
     retire: (role) =>
       Effect.suspend(() => {
         retired.add(role)
-        const alive = (role === "worker" ? workers : producers).filter(
-          ({ current }) => current().child.exitCode === null && current().child.signalCode === null
-        )
-        return Effect.forEach(alive, term, { concurrency: "unbounded", discard: true })
+        return Effect.forEach(role === "worker" ? workers : producers, term, {
+          concurrency: "unbounded",
+          discard: true
+        })
       })
   }
   return fleet
 })
 
 // internal
+
+const isDead = (child: ChildProcess): boolean => child.exitCode !== null || child.signalCode !== null
 
 /** Half of all clocks are right; the others are wrong by up to an hour, in either direction. */
 const skew = (random: Random): number => (random.chance(0.5) ? 0 : random.int(-3_600_000, 3_600_000))

@@ -102,7 +102,7 @@ const storm = Effect.fnUntraced(function* (
 
 /**
  * Waits until every job has ended. Those that wait for their time are hurried, as an operator may; the wait is over
- * when nothing has moved for twice the bound of a rescue, or after five minutes.
+ * when nothing has moved for twice the bound of a rescue, or after ten minutes.
  */
 const drain = Effect.fnUntraced(function* (fleet: Fleet) {
   const sql = yield* PgClient.PgClient
@@ -116,7 +116,7 @@ const drain = Effect.fnUntraced(function* (fleet: Fleet) {
   }
   let moved = { count: -1, at: performance.now() }
   const started = performance.now()
-  while (performance.now() - started < 300_000) {
+  while (performance.now() - started < 600_000) {
     const [row] = yield* sql<{
       readonly live: number
       readonly steps: number

@@ -17,7 +17,7 @@ export const timing = {
 export const rescueBound = timing.leaseTtl * 2 + timing.pollInterval + timing.slack
 
 /** Twenty slots a worker. */
-export const queues = { fast: 10, slow: 6, pausable: 4 }
+export const queues = { fast: 8, slow: 8, pausable: 4 }
 
 /** Connections of one worker's pool; its listener has one more. */
 export const workerConnections = 6

@@ -15,10 +15,12 @@ const stops = `
   SELECT t.process, t.ts AS told, e.ts AS ended
   FROM fleet AS t JOIN fleet AS e ON e.process = t.process AND e.event = 'exit'
   JOIN fleet AS r ON r.process = t.process AND r.event = 'ready' AND r.ts < t.ts
-  WHERE t.event = 'term'
+  WHERE t.event = 'term' AND e.detail ->> 'code' IS DISTINCT FROM '77'
+    AND NOT EXISTS (SELECT FROM fleet AS k WHERE k.process = t.process AND k.event = 'kill')
     AND NOT EXISTS (
       SELECT FROM trouble AS f
-      WHERE (f.target = t.process AND f.kind NOT IN ('term', 'kill') OR f.kind IN ${outages})
+      -- Cut connections are no excuse: there are others.
+      WHERE (f.target = t.process AND f.kind <> 'term' OR f.kind IN ${outages} AND f.kind <> 'terminate')
         AND f.since < e.ts AND f.until > t.ts
     )`
 

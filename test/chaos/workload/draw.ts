@@ -56,12 +56,12 @@ export const draw = (random: Random, key: string): Draft => {
 /** The queue, and how long it works there: long jobs are the ones that zombies are made of. */
 const duration = (random: Random, kind: Kind): [queue: string, millis: number] => {
   if (kind === "spin") {
-    return ["slow", random.chance(0.05) ? random.int(timing.leaseTtl, timing.leaseTtl * 2) : random.int(20, 200)]
+    return ["slow", random.chance(0.02) ? random.int(timing.leaseTtl, timing.leaseTtl * 2) : random.int(20, 100)]
   }
   return random.weighted<[string, number]>([
     [70, ["fast", random.int(0, 20)]],
     [15, ["fast", random.int(50, 300)]],
     [11, ["pausable", random.int(0, 100)]],
-    [3, ["slow", random.int(timing.leaseTtl * 2, timing.leaseTtl * 3)]]
+    [2, ["slow", random.int(timing.leaseTtl * 2, timing.leaseTtl * 3)]]
   ])
 }
