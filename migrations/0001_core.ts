@@ -217,7 +217,7 @@ $enqueue$`
  * Runs with the owner's rights, so that workers need none to create or drop tables. A partition is an eighth of the
  * retention wide, from an hour to a week. The default partition takes what no other takes, so that a settle never
  * fails for want of one; its rows are moved when their range is made, and deleted, 20,000 at a time, when they are too
- * old.
+ * old. A retention of zero drops and deletes all there is.
  */
 const maintainFunction = (schema: string): string =>
   `CREATE FUNCTION "${schema}".maintain_archive(kind text, moment timestamptz, retention interval)
@@ -235,7 +235,8 @@ DECLARE
     ELSE interval '1 hour'
   END;
   parent CONSTANT text := 'jobs_archive_' || kind;
-  cutoff CONSTANT timestamptz := moment - retention;
+  -- Where nothing is kept, what is still there from other settings goes too.
+  cutoff CONSTANT timestamptz := CASE WHEN retention > interval '0' THEN moment - retention ELSE 'infinity' END;
   lower timestamptz;
   upper timestamptz;
   child text;
@@ -261,6 +262,8 @@ BEGIN
   LOOP
     CONTINUE WHEN part.until IS NULL;
     IF part.until <= cutoff THEN
+      -- From the root down, as inserts take their locks: the other way round, both would wait for each other.
+      LOCK TABLE "${schema}".jobs_archive IN ACCESS EXCLUSIVE MODE;
       EXECUTE format('DROP TABLE %I.%I', '${schema}', part.name);
       dropped := dropped + 1;
     ELSIF lower IS NULL OR part.until > lower THEN

@@ -164,6 +164,10 @@ export const layer: Layer.Layer<
         sweepAt = monotonic() + Duration.toMillis(config.leaseTtl)
         const rescued = yield* heartbeat.rescue
         if (rescued.length > 0) lookIn(0)
+        for (const { id, state } of rescued) {
+          const job = state === "discarded" ? yield* store.get(id) : undefined
+          if (job !== undefined) executor.discarded(job)
+        }
       }
       if (found.cancels) yield* cancelRequested
       for (const queue of found.ready) wake(queue)

@@ -64,7 +64,7 @@ export interface CronOptions<Args, R> {
   /** An IANA time zone. Defaults to UTC, whatever the process's own zone is. */
   readonly timezone?: string | undefined
   readonly job: Preparable<Args, R>
-  readonly args: Args
+  readonly args: NoInfer<Args>
   /** Defaults to the job's own. */
   readonly queue?: string | undefined
   /** Defaults to the job's own. */

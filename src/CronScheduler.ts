@@ -18,8 +18,8 @@ import { CronJobs, ruleOf } from "./CronJobs.ts"
 import { Heartbeat } from "./Heartbeat.ts"
 import { last, next } from "./internal/cronRule.ts"
 import { Events } from "./internal/events.ts"
+import { sanitize } from "./internal/json.ts"
 import { forever } from "./internal/loop.ts"
-import { shown } from "./internal/names.ts"
 import type { CronColumns, CronPlan, Evaluated } from "./internal/sql/cron.ts"
 import { JobStore } from "./JobStore.ts"
 import { dueHorizonMillis, Notifier } from "./Notifier.ts"
@@ -58,16 +58,18 @@ export const plan = (entry: CronColumns, now: number): CronPlan => {
   const rule = parsed.success
   const after = entry.last_tick.getTime()
   const overdue = now - (entry.next_tick?.getTime() ?? now)
-  const within = (from: number, max: number) => last(rule, { after: Math.max(after, from), upTo: now, max })
+  const within = (millis: number, max: number) =>
+    // A tick that is exactly that old belongs to it.
+    last(rule, { after: Math.max(after, now - millis - 1), upTo: now, max })
   const upcoming = next(rule, now)
-  if (overdue <= toleranceMillis) return { ticks: within(after, maxTicks), next: upcoming }
+  if (overdue <= toleranceMillis) return { ticks: within(Infinity, maxTicks), next: upcoming }
   switch (entry.catch_up._tag) {
     case "skip":
-      return { ticks: within(now - toleranceMillis, 1), next: upcoming }
+      return { ticks: within(toleranceMillis, 1), next: upcoming }
     case "latest":
-      return { ticks: within(after, 1), next: upcoming }
+      return { ticks: within(Infinity, 1), next: upcoming }
     case "all":
-      return { ticks: within(now - entry.catch_up.windowMillis, entry.catch_up.max), next: upcoming }
+      return { ticks: within(entry.catch_up.windowMillis, entry.catch_up.max), next: upcoming }
   }
 }
 
@@ -128,7 +130,9 @@ export const layer: Layer.Layer<never, never, CronJobs | Heartbeat | JobStore | 
         // A server that is away is no fault of the entry.
         if (failure instanceof StorageUnavailable) return false
         if (failures === 0) yield* Effect.logWarning(`Shigoto cannot evaluate the cron entry "${name}"`, exit.cause)
-        yield* Effect.ignore(store.failCron(name, shown(failure instanceof Error ? failure.message : failure)))
+        yield* Effect.ignore(
+          store.failCron(name, sanitize(failure instanceof Error ? failure.message : String(failure), 500))
+        )
         return false
       })
       yield* Effect.addFinalizer(() =>

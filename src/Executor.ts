@@ -25,7 +25,7 @@ import { Events } from "./internal/events.ts"
 import { forever } from "./internal/loop.ts"
 import { makeReporter } from "./internal/progress.ts"
 import type { Claimed } from "./internal/sql/claim.ts"
-import type { JobId } from "./JobRow.ts"
+import type { JobId, JobRow } from "./JobRow.ts"
 import type { JobStore } from "./JobStore.ts"
 import { decide, type Ending } from "./Outcome.ts"
 import { Queues } from "./Queues.ts"
@@ -56,6 +56,8 @@ export class Executor extends Context.Service<
     readonly cancel: (
       requests: ReadonlyArray<{ readonly id: JobId; readonly epoch: number; readonly reason: string | undefined }>
     ) => void
+    /** Tells the worker of a job, if this node has it, that a rescue gave the job up. */
+    readonly discarded: (job: JobRow) => void
     /** Calls back when a slot of a queue has become free, and when attempts may start again. */
     readonly onFree: (callback: (queue: string | undefined) => void) => void
   }
@@ -154,7 +156,9 @@ export const layer: Layer.Layer<
     }
     const begin = (claimed: Claimed, node: number): void => {
       const worker = workers.get(claimed.worker)
-      const attempt = attemptOf(claimed)
+      const inserted = DateTime.fromDateUnsafe(claimed.insertedAt)
+      const due = claimed.scheduledFor === undefined ? inserted : DateTime.fromDateUnsafe(claimed.scheduledFor)
+      const attempt = attemptOf(claimed, due, inserted)
       if (worker === undefined || !isAccepting()) {
         settler.settle({
           ...claimed,
@@ -314,6 +318,11 @@ export const layer: Layer.Layer<
           interrupt(entry, "cancel")
         }
       },
+      discarded: (job) => {
+        const worker = workers.get(job.worker)
+        if (worker !== undefined)
+          fork(worker.discarded(job.args, attemptOf(job, job.scheduledFor, job.insertedAt), job.errors))
+      },
       onFree: (callback) => {
         free.push(callback)
       }
@@ -343,21 +352,25 @@ const count = (counts: Map<string, number>, key: string, change: 1 | -1): void =
   else counts.set(key, next)
 }
 
-const attemptOf = (claimed: Claimed): Attempt => ({
-  id: claimed.id,
-  worker: claimed.worker,
-  queue: claimed.queue,
-  attempt: claimed.attempt,
-  maxAttempts: claimed.maxAttempts,
-  priority: claimed.priority,
-  epoch: claimed.epoch,
-  errors: claimed.errors,
-  meta: claimed.meta,
-  tags: claimed.tags,
-  partitionKey: claimed.partitionKey,
-  snoozes: claimed.snoozes,
-  scheduledFor: DateTime.fromDateUnsafe(claimed.scheduledFor ?? claimed.insertedAt),
-  insertedAt: DateTime.fromDateUnsafe(claimed.insertedAt)
+const attemptOf = (
+  job: Omit<Attempt, "scheduledFor" | "insertedAt">,
+  scheduledFor: DateTime.Utc,
+  insertedAt: DateTime.Utc
+): Attempt => ({
+  id: job.id,
+  worker: job.worker,
+  queue: job.queue,
+  attempt: job.attempt,
+  maxAttempts: job.maxAttempts,
+  priority: job.priority,
+  epoch: job.epoch,
+  errors: job.errors,
+  meta: job.meta,
+  tags: job.tags,
+  partitionKey: job.partitionKey,
+  snoozes: job.snoozes,
+  scheduledFor,
+  insertedAt
 })
 
 const timedOut = (worker: Worker): Exit.Exit<never, AttemptTimeout> =>

@@ -103,7 +103,11 @@ export interface WorkerOptions<Args, Error, R> {
   readonly retry?: Schedule.Schedule<unknown, Error | AttemptError, unknown> | undefined
   /** How many attempts run at once on one node, at most what the queue allows. Defaults to what the queue allows. */
   readonly concurrency?: number | undefined
-  /** Called once on the node that discards a job, after the database has accepted it; not after a crash just then. */
+  /**
+   * Called once on the node that discards a job, after the database has accepted it; not after a crash just then. A
+   * job whose last attempt died with its node is discarded by whichever node rescues it, and the hook runs there if
+   * that node has the worker and the job is kept.
+   */
   readonly onDiscard?: ((discarded: Discarded<Args>) => Effect.Effect<void, never, R>) | undefined
 }
 

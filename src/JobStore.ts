@@ -184,16 +184,20 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
         Effect.flatMap(Effect.serviceOption(client.transactionService), (transaction) =>
           transaction._tag === "Some" ? told(operation)(effect) : retryRaces(told(operation)(effect))
         )
-    const background =
+    const limited =
       (operation: string) =>
-      <A>(effect: Effect.Effect<A, SqlError>) =>
-        retryRaces(told(operation)(effect)).pipe(
+      <A>(effect: Effect.Effect<A, StorageFailure>) =>
+        effect.pipe(
           Effect.timeoutOrElse({
             duration: config.queryTimeout,
             orElse: () => timedOut(operation, config.queryTimeout)
           }),
           Effect.withTracerEnabled(false)
         )
+    const background =
+      (operation: string) =>
+      <A>(effect: Effect.Effect<A, SqlError>) =>
+        limited(operation)(retryRaces(told(operation)(effect)))
     const insertChunk = (jobs: ReadonlyArray<enqueue.NewJob>) =>
       jobs.some((job) => job.unique !== undefined)
         ? reservation.insertUnique(db, jobs)
@@ -237,7 +241,8 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       resignCron: (node) => background("cron")(cron.resign(db, node)),
       pruneKeys: background("prune")(reservation.pruneKeys(db)),
       pruneTicks: background("prune")(cron.pruneTicks(db)),
-      prune: (state) => background("prune")(prune.prune(db, state))
+      // A lock that is taken is not tried for again: settles wait behind each try.
+      prune: (state) => limited("prune")(told("prune")(prune.prune(db, state)))
     })
   }
 )

@@ -189,11 +189,15 @@ function makeBus() {
       while (pending.size > 0) {
         const payloads = [...pending]
         pending = new Set()
-        yield* Effect.exit(store.notify(payloads))
+        yield* Effect.uninterruptible(Effect.exit(store.notify(payloads)))
         yield* Effect.sleep(spacing)
       }
       sending = false
     })
+    // What a part of the node says as it stops, such as a leader's resignation.
+    yield* Effect.addFinalizer(() =>
+      Effect.suspend(() => (pending.size === 0 ? Effect.void : Effect.ignore(store.notify([...pending]))))
+    )
     const service = (isListening: () => boolean): Notifier["Service"] =>
       Notifier.of({
         wake,

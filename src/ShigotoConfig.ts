@@ -17,7 +17,9 @@ import { InvalidConfig, InvalidSchemaName } from "./ShigotoError.ts"
  * **Details**
  *
  * History is dropped a whole partition at a time, so a job stays at least this long and at most an eighth longer (or
- * an hour, whichever is more). Zero keeps nothing: the job's row is deleted as it ends.
+ * an hour, whichever is more). Zero keeps nothing: the job's row is deleted as it ends, and the history that is there
+ * is dropped by the next pruning. After any other change, partitions that are there keep their width: each goes as a
+ * whole once all of its jobs are past the retention in force.
  *
  * @category models
  */

@@ -6,6 +6,7 @@ import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
+import { inspect } from "node:util"
 import * as Job from "../src/Job.ts"
 import type { JobId } from "../src/JobRow.ts"
 import { Jobs } from "../src/Jobs.ts"
@@ -120,8 +121,17 @@ const rows: ReadonlyArray<Row> = [
     "-5 minutes" as const,
     Number.NaN,
     "soon" as never,
-    "1001 weeks".replace("1001", "60000") as never
-  ].map((delay): Row => [`delay: ${delay}`, Any.enqueue(1, { delay }), "InvalidRunAt", /1,000 years/]),
+    "1001 weeks".replace("1001", "60000") as never,
+    {},
+    { hours: undefined },
+    { hours: Number.NaN },
+    [Number.NaN, 0] as const
+  ].map((delay): Row => [
+    `delay: ${typeof delay === "object" ? inspect(delay) : delay}`,
+    Any.enqueue(1, { delay }),
+    "InvalidRunAt",
+    /1,000 years/
+  ]),
   ["runAt and delay", Any.enqueue(1, { delay: 1, runAt: new Date() }), "InvalidRunAt", /not both/],
   ["tags: 10,000", Any.enqueue(1, { tags: Array.from({ length: 10_000 }, String) }), "InvalidTags", /10000.*100/],
   ["tags: twice the same", Any.enqueue(1, { tags: ["a", "b", "a"] }), "InvalidTags", /"a".*twice/],

@@ -30,6 +30,14 @@ const run = (name: string, url: string): Effect.Effect<Ran> =>
 const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
   "quickstart.ts": [/Attempt 1: "Hi" goes to ada@example\.com/, /Job \d+ is completed: \{ messageId: 'message-\d+' \}/],
   "transactional-enqueue.ts": [/Committed: job \d+ is available/, /Rolled back by OutOfStock: 1 order, 1 job/],
+  "cron.ts": [
+    /Report of Tokyo for .*:\d\d\.000Z/,
+    /Berlin's next tick: .*T0[01]:30:00\.000Z/,
+    /Report of Berlin for /,
+    /berlin-mornings: 30 2 \* \* \* Europe\/Berlin, from database/,
+    /each-second: \* \* \* \* \* \* UTC, from code, paused/,
+    /Refused: .*"night" cannot be used: hours: "25"/
+  ],
   "retries.ts": [
     /good: completed, attempt 3 of 4, 0 snoozes \[1: GatewayDown, 2: GatewayDown\]/,
     /slow: completed, attempt 1 of 4, 2 snoozes \[\]/,

@@ -187,8 +187,14 @@ const maxDelayMillis = 1000 * 365.25 * 24 * 3_600_000
 const isIntegerIn = (value: unknown, min: number, max: number): boolean =>
   typeof value === "number" && Number.isInteger(value) && value >= min && value <= max
 
-const safeDuration = (input: Duration.Input): Option.Option<Duration.Duration> =>
-  typeof input === "number" && Number.isNaN(input) ? Option.none() : Duration.fromInput(input)
+/** `Duration` reads NaN as zero, and an object without a unit, too. */
+const safeDuration = (input: Duration.Input): Option.Option<Duration.Duration> => {
+  if (typeof input === "object" && input !== null && !Duration.isDuration(input)) {
+    const values = Object.values(input).filter((value) => value !== undefined)
+    if (values.length === 0 || values.some(Number.isNaN)) return Option.none()
+  }
+  return Number.isNaN(input) ? Option.none() : Duration.fromInput(input)
+}
 
 const checkTags = (
   tags: ReadonlyArray<string> | undefined,

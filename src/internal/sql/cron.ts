@@ -229,7 +229,7 @@ export const look = Effect.fnUntraced(function* (
     )
     SELECT
       (SELECT array_agg(name ORDER BY next_tick, name) FROM entry WHERE next_tick <= ${now}) AS due,
-      (SELECT extract(epoch FROM min(next_tick) - ${now})::float8 * 1000 FROM entry WHERE next_tick > ${now})
+      (SELECT (extract(epoch FROM min(next_tick) - ${now}) * 1000)::float8 FROM entry WHERE next_tick > ${now})
         AS next_millis,
       EXISTS (SELECT FROM lead) AS leads`)
   return {

@@ -1,0 +1,7 @@
+import * as Job from "../../../src/Job.ts"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+
+const Send = Job.make("send", { args: { to: Schema.String }, success: Schema.Struct({ messageId: Schema.String }) })
+
+export const live = Send.toLayer(() => Effect.succeed({ messageId: 5 }))
