@@ -67,8 +67,15 @@ describe("settling through failures", () => {
   onDatabase("jobs of a claim whose reply is lost are given back and run, at no cost of an attempt", () =>
     Effect.gen(function* () {
       const { node, proxy } = yield* startBehindProxy({ workers: Note.toLayer(({ n }) => Effect.succeed(n)) })
-      proxy.dropReplyOf(claimStatement)
+      // A paused queue is not claimed from, so the claim whose reply is dropped is one that took the job.
+      yield* node.queues.pause("default")
+      yield* eventually(
+        Effect.sync(() => node.queues.get("default")),
+        (queue) => queue?.paused === true
+      )
       const { id } = yield* node.run(Note.enqueue({ n: 1 }))
+      proxy.dropReplyOf(claimStatement)
+      yield* node.queues.resume("default")
       const job = yield* reaches(node, id, "completed")
       assert.strictEqual(proxy.dropped(), 1)
       assert.strictEqual(job.attempt, 1)
