@@ -10,6 +10,10 @@
  * | idle | a hint, a look that found work, a registered worker, a changed queue: hungry |
  * | hungry | a claim that brought less than it asked for: idle; no free slot or room: full |
  * | full | a slot that becomes free: hungry |
+ *
+ * While claims come back full, each starts where the one before ended, so that it does not read the index entries of
+ * rows that were claimed before: they pile up when some session holds a snapshot. A claim that comes back short is
+ * repeated from the beginning, so a queue is never taken for empty by what lies above a bound.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -26,6 +30,7 @@ import { spread } from "./internal/aftermath.ts"
 import { Events } from "./internal/events.ts"
 import { forever, pause } from "./internal/loop.ts"
 import { merge } from "./internal/newJob.ts"
+import type { ClaimRequest } from "./internal/sql/claim.ts"
 import { promoteLimit } from "./internal/sql/promote.ts"
 import { JobStore } from "./JobStore.ts"
 import { dueHorizonMillis, type Hint, Notifier } from "./Notifier.ts"
@@ -84,10 +89,13 @@ export const layer: Layer.Layer<
 
     const monotonic = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
     const wake = (queue: string): void => {
-      appetites.get(queue)?.latch.openUnsafe()
+      const appetite = appetites.get(queue)
+      if (appetite === undefined) return
+      appetite.below = true
+      appetite.latch.openUnsafe()
     }
     const wakeAll = (): void => {
-      for (const appetite of appetites.values()) appetite.latch.openUnsafe()
+      for (const queue of appetites.keys()) wake(queue)
     }
     const lookIn = (millis: number): void => {
       const at = monotonic() + Math.max(millis, 0)
@@ -96,6 +104,14 @@ export const layer: Layer.Layer<
       look.openUnsafe()
     }
 
+    /** Goes back to the beginning of the claim order when something may have come up below, and now and then. */
+    const rewind = (appetite: Appetite): void => {
+      const age = monotonic() - appetite.rewoundAt
+      if (age < (appetite.below ? rewindMillis : Duration.toMillis(config.pollInterval))) return
+      appetite.from = undefined
+      appetite.below = false
+      appetite.rewoundAt = monotonic()
+    }
     /** Claims once; says whether another claim may bring more. */
     const claimOnce = Effect.fnUntraced(function* (queue: string, appetite: Appetite) {
       const node = heartbeat.current()
@@ -107,8 +123,12 @@ export const layer: Layer.Layer<
       const able = candidates.filter((worker) => worker.room > 0)
       appetite.full = limit <= 0 || able.length < candidates.length
       if (limit <= 0 || able.length === 0) return false
+      rewind(appetite)
+      const { from } = appetite
       const sent = monotonic()
-      const exit = yield* Effect.exit(store.claim({ node, nodeName: config.nodeName, queue, limit, workers: able }))
+      const exit = yield* Effect.exit(
+        store.claim({ node, nodeName: config.nodeName, queue, limit, workers: able, from })
+      )
       if (exit._tag === "Failure") {
         heartbeat.claimLost()
         appetite.latch.openUnsafe()
@@ -124,6 +144,12 @@ export const layer: Layer.Layer<
       // A request to cancel one of them is found by then, should its notification be lost.
       if (claimed.length > 0) lookIn(Duration.toMillis(config.pollInterval))
       const bounded = able.some((worker) => worker.room < limit)
+      if (claimed.length === limit && !bounded && config.timeSource === "database") {
+        appetite.from = claimed.at(-1)
+      } else if (from !== undefined) {
+        appetite.from = undefined
+        return true
+      }
       return claimed.length > 0 && (claimed.length === limit || bounded)
     })
     const serve = (queue: string, appetite: Appetite) => {
@@ -151,7 +177,13 @@ export const layer: Layer.Layer<
       }
       for (const name of queues.names()) {
         if (appetites.has(name)) continue
-        const appetite: Appetite = { latch: Latch.makeUnsafe(true), full: false }
+        const appetite: Appetite = {
+          latch: Latch.makeUnsafe(true),
+          full: false,
+          from: undefined,
+          below: false,
+          rewoundAt: -Infinity
+        }
         appetites.set(name, appetite)
         yield* FiberMap.run(loops, name, serve(name, appetite))
       }
@@ -191,7 +223,10 @@ export const layer: Layer.Layer<
 
     executor.onFree((queue) => {
       if (queue === undefined) wakeAll()
-      else if (appetites.get(queue)?.full === true) wake(queue)
+      else {
+        const appetite = appetites.get(queue)
+        if (appetite?.full === true) appetite.latch.openUnsafe()
+      }
     })
     workers.onRegister(wakeAll)
     queues.onChange(wakeAll)
@@ -251,9 +286,21 @@ export const layer: Layer.Layer<
 /** How soon to look again for due jobs that another transaction held locked. */
 const contestedMillis = 50
 
+/**
+ * How long a claim may start where the last one ended although something came up below, in milliseconds: how late a job
+ * of higher priority may be noticed in a backlog, and how often the entries of dead rows are read while another session
+ * keeps them alive.
+ */
+const rewindMillis = 100
+
 interface Appetite {
   /** Open while there may be work. */
   readonly latch: Latch.Latch
   /** Whether the last claim was bounded by slots or room, so that a free slot is worth a claim. */
   full: boolean
+  /** Where in the claim order the last claim ended, while claims come back full; nothing available is known below. */
+  from: ClaimRequest["from"]
+  /** Whether something may have become available below. */
+  below: boolean
+  rewoundAt: number
 }

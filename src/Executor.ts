@@ -48,7 +48,7 @@ export class Executor extends Context.Service<
     readonly start: (jobs: ReadonlyArray<Claimed>, node: number) => void
     /** Whether attempts may start at all; false while the node or one of its workers is leaving. */
     readonly isAccepting: () => boolean
-    /** How many attempts of a queue run. */
+    /** How many slots of a queue are taken: by attempts that run, and by outcomes that the database is too slow for. */
     readonly running: (queue: string) => number
     /** How many attempts run, of all queues. */
     readonly total: () => number
@@ -127,6 +127,7 @@ export const layer: Layer.Layer<
         node: config.nodeName,
         settled: (state, taken) => {
           settling.delete(entry)
+          if (settling.size === settlingSlack) for (const callback of free) callback(claimed.queue)
           if (state === "discarded" && taken._tag === "Discarded") {
             fork(entry.worker.discarded(claimed.args, attempt, [...claimed.errors, taken.failure].slice(-20)))
           }
@@ -316,7 +317,8 @@ export const layer: Layer.Layer<
         for (const job of jobs) begin(job, node)
       },
       isAccepting,
-      running: (queue) => byQueue.get(queue) ?? 0,
+      // Handlers that are faster than the database must not pile up outcomes: beyond the slack they take up slots.
+      running: (queue) => (byQueue.get(queue) ?? 0) + Math.max(settling.size - settlingSlack, 0),
       total: () => running.size,
       room: (worker) => Math.max((worker.concurrency ?? Infinity) - (byWorker.get(worker.name) ?? 0), 0),
       cancel: (requests) => {
@@ -341,6 +343,9 @@ export const layer: Layer.Layer<
 )
 
 // internal
+
+/** How many outcomes may wait for the database without holding up claims: two batches. */
+const settlingSlack = 1000
 
 interface Running {
   readonly claimed: Claimed

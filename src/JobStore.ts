@@ -11,6 +11,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
+import { makeCoalescer } from "./internal/coalesce.ts"
 import type { Aftermath } from "./internal/newJob.ts"
 import * as batch from "./internal/sql/batch.ts"
 import * as cancel from "./internal/sql/cancel.ts"
@@ -50,7 +51,10 @@ export const chunkSize = 5000
 export class JobStore extends Context.Service<
   JobStore,
   {
-    /** Inserts jobs, all or none, in the order given; inside a caller's transaction, as part of it. */
+    /**
+     * Inserts jobs, all or none, in the order given; inside a caller's transaction, as part of it. Single ones outside
+     * of a transaction share a statement with others of the same moment.
+     */
     readonly insert: (
       jobs: ReadonlyArray<enqueue.NewJob>
     ) => Effect.Effect<ReadonlyArray<reservation.Stored>, StorageFailure | enqueue.MergeRefusal>
@@ -251,11 +255,28 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
           )
     const insertAll = (jobs: ReadonlyArray<enqueue.NewJob>) =>
       Effect.map(Effect.forEach(chunks(jobs), insertChunk), (stored) => stored.flat())
+    const insertAtOnce = (jobs: ReadonlyArray<enqueue.NewJob>) =>
+      called("enqueue")(jobs.length > chunkSize ? autonomous(db.sql, insertAll(jobs)) : insertChunk(jobs))
+    const insertTogether = makeCoalescer(yield* Effect.context<never>(), {
+      lanes: 2,
+      most: 500,
+      mostBytes: 4 * 1024 * 1024,
+      bytes: (job: enqueue.NewJob) => job.args.length,
+      send: (jobs) => retryRaces(told("enqueue")(insertChunk(jobs))).pipe(Effect.withTracerEnabled(false)),
+      // Data exceptions, broken constraints, statements too large.
+      isolates: (failure) => "code" in failure && /^(22|23|54)/.test(failure.code)
+    })
+    const insert = (jobs: ReadonlyArray<enqueue.NewJob>): ReturnType<typeof insertAtOnce> => {
+      const [only, ...others] = jobs
+      if (only === undefined) return Effect.succeed([])
+      // Virtual time is the caller's and so is a transaction; unique jobs may have to wait for another transaction.
+      if (others.length > 0 || only.unique !== undefined || config.timeSource === "clock") return insertAtOnce(jobs)
+      return Effect.flatMap(Effect.serviceOption(client.transactionService), (transaction) =>
+        transaction._tag === "Some" ? insertAtOnce(jobs) : Effect.map(insertTogether(only), (stored) => [stored])
+      )
+    }
     return JobStore.of({
-      insert: (jobs) =>
-        jobs.length === 0
-          ? Effect.succeed([])
-          : called("enqueue")(jobs.length > chunkSize ? autonomous(db.sql, insertAll(jobs)) : insertChunk(jobs)),
+      insert,
       afterCommit: (effect) => db.sql.afterCommit(effect),
       notify: (payloads) => background("notify")(inspect.notify(db, payloads)),
       promote: (options) => background("promote")(promote.promote(db, options)),

@@ -172,4 +172,6 @@ process.on("message", ({ args, id, verb }: { id: number; verb: keyof Agent; args
       process.send?.({ id, error: error instanceof Error ? (error.stack ?? error.message) : String(error) })
   )
 })
+// The driver has gone while this process was telling it something.
+process.on("error", () => process.exit(1))
 process.on("disconnect", () => process.exit(1))

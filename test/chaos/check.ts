@@ -65,6 +65,8 @@ export const figures = Effect.gen(function* () {
       WHERE i.phase = 'intent' AND i.key IS NOT NULL
         AND NOT EXISTS (SELECT FROM client AS a WHERE a.key = i.key AND a.phase <> 'intent')
       UNION ALL
+      SELECT 6, 'reply lost: ' || kind, count(*)::integer FROM fault WHERE phase = 'lost' GROUP BY kind
+      UNION ALL
       SELECT 5, 'fault: ' || kind, count(*)::integer FROM fault WHERE phase = 'begin' GROUP BY kind
     ) AS counted
     ORDER BY part, what`

@@ -7,20 +7,22 @@ import type { Fleet, Member } from "./fleet.ts"
 import type { Fault } from "./plan.ts"
 import { Truth } from "./truth.ts"
 
-/** Statements whose reply may be lost, by a piece of their text that no other statement has. */
-export const markers = [
-  "WITH outcome AS MATERIALIZED", // settle
-  "WITH candidate AS MATERIALIZED", // claim
-  "SET beat_at", // renew
-  "WITH due AS MATERIALIZED", // promote
-  "WITH lost AS MATERIALIZED" // rescue, reconcile
-]
-const producerMarkers = [
-  "inserted_at, tags, meta, partition_key)", // enqueue
-  "COMMIT",
-  "WITH gone AS", // cancel
-  "WITH finished AS" // retry
-]
+/** Statements whose reply may be lost, each by a piece of its text that no other has. */
+const markers = {
+  worker: [
+    ["settle", "WITH outcome AS MATERIALIZED"],
+    ["claim", "WITH candidate AS MATERIALIZED"],
+    ["renew", "SET beat_at"],
+    ["promote", "WITH due AS MATERIALIZED"],
+    ["rescue or reconcile", "WITH lost AS MATERIALIZED"]
+  ],
+  producer: [
+    ["enqueue", "inserted_at, tags, meta, partition_key"],
+    ["commit", "COMMIT"],
+    ["cancel", "WITH gone AS"],
+    ["retry", "WITH finished AS"]
+  ]
+} as const
 
 export const makeFaults = Effect.fnUntraced(function* (
   fleet: Fleet,
@@ -113,14 +115,18 @@ export const makeFaults = Effect.fnUntraced(function* (
           fault,
           member,
           Effect.gen(function* () {
-            const from = member.role === "worker" ? markers : producerMarkers
+            const choices = markers[member.role]
+            const [statement, marker] = choices[(choice >> 4) % choices.length] as (typeof choices)[number]
             const before = proxy.dropped()
             yield* Effect.acquireRelease(
-              Effect.sync(() => proxy.dropReplyOf(from[(choice >> 4) % from.length])),
+              Effect.sync(() => proxy.dropReplyOf(marker)),
               () => Effect.sync(() => proxy.dropReplyOf(undefined))
             )
             yield* Effect.sleep("20 millis").pipe(
               Effect.repeat({ while: () => proxy.dropped() === before }),
+              Effect.andThen(
+                truth.write("fault", { id: fault.id, kind: statement, target: member.current().name, phase: "lost" })
+              ),
               Effect.timeoutOption(millis)
             )
           })

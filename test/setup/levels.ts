@@ -6,7 +6,13 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
   // Helpers that know nothing of jobs.
   {
     name: "ground",
-    files: ["src/internal/json.ts", "src/internal/cronRule.ts", "src/internal/names.ts", "src/internal/loop.ts"]
+    files: [
+      "src/internal/json.ts",
+      "src/internal/cronRule.ts",
+      "src/internal/names.ts",
+      "src/internal/loop.ts",
+      "src/internal/coalesce.ts"
+    ]
   },
   {
     name: "words",

@@ -61,8 +61,7 @@ export const promote = Effect.fnUntraced(function* (
     promoted AS (
       UPDATE ${db.jobs} AS j
       SET state = 'available'
-      FROM due
-      WHERE j.id = due.id
+      WHERE j.id = ANY(ARRAY(SELECT id FROM due))
         AND j.state IN ('scheduled', 'retryable')
       RETURNING j.queue
     )

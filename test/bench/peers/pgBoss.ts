@@ -21,6 +21,7 @@ export default (target: Target): Adapter => {
   })
   boss.on("error", (error: unknown) => console.error(error))
   const pool = new pg.Pool({ connectionString: target.url, max: 1 })
+  pool.on("error", console.error)
   let started: Promise<unknown> | undefined
   const start = () => (started ??= boss.start())
   return {
