@@ -33,6 +33,9 @@ export const statements = (schema: string): ReadonlyArray<string> => {
   tags text[],
   partition_key text,
   cancel_reason text,
+  links smallint NOT NULL DEFAULT 0,
+  batch_id bigint,
+  step text,
   CONSTRAINT jobs_state CHECK (state IN ('scheduled', 'blocked', 'available', 'executing', 'retryable')),
   CONSTRAINT jobs_claimed CHECK ((state = 'executing') = (claimed_by IS NOT NULL)),
   CONSTRAINT jobs_attempts CHECK (attempt >= 0 AND max_attempts >= 1),
@@ -72,7 +75,10 @@ export const statements = (schema: string): ReadonlyArray<string> => {
   meta jsonb,
   tags text[],
   partition_key text,
-  cancel_reason text
+  cancel_reason text,
+  links smallint NOT NULL DEFAULT 0,
+  batch_id bigint,
+  step text
 ) PARTITION BY LIST (state)`,
     `CREATE INDEX jobs_archive_id ON ${s}.jobs_archive (id)`,
     ...["completed", "discarded", "cancelled"].flatMap((state) => [
@@ -107,12 +113,12 @@ export const statements = (schema: string): ReadonlyArray<string> => {
     `CREATE VIEW ${s}.all_jobs AS
 SELECT id, worker, queue, state, priority, attempt, max_attempts, epoch, claimed_by, run_at, inserted_at, claimed_at,
   cancel_requested_at, NULL::timestamptz(3) AS finished_at, progress, snoozes, args, NULL::jsonb AS result, errors,
-  meta, tags, partition_key, cancel_reason, scheduled_for
+  meta, tags, partition_key, cancel_reason, scheduled_for, links, batch_id, step
 FROM ${s}.jobs
 UNION ALL
 SELECT id, worker, queue, state, priority, attempt, max_attempts, epoch, claimed_by, run_at, inserted_at, claimed_at,
   cancel_requested_at, finished_at, progress, snoozes, args, result, errors,
-  meta, tags, partition_key, cancel_reason, scheduled_for
+  meta, tags, partition_key, cancel_reason, scheduled_for, links, batch_id, step
 FROM ${s}.jobs_archive`,
     enqueueFunction(schema),
     maintainFunction(schema),

@@ -5,10 +5,7 @@
 /** The statements, in order, for the given schema; its name is a checked identifier. */
 export const statements = (schema: string): ReadonlyArray<string> => {
   const s = `"${schema}"`
-  const columns = "ADD COLUMN links smallint NOT NULL DEFAULT 0, ADD COLUMN batch_id bigint, ADD COLUMN step text"
   return [
-    `ALTER TABLE ${s}.jobs ${columns}`,
-    `ALTER TABLE ${s}.jobs_archive ${columns}`,
     `COMMENT ON COLUMN ${s}.jobs.links IS
   'Bits: 1 jobs wait for it, 2 it is in a batch, 4 it waits for jobs, 8 a dependency cancelled it, 16 its args come from its dependencies.'`,
     `CREATE INDEX jobs_blocked ON ${s}.jobs (id) WHERE state = 'blocked'`,
@@ -53,16 +50,6 @@ export const statements = (schema: string): ReadonlyArray<string> => {
     `COMMENT ON COLUMN ${s}.batches.fired IS 'The ids of the callback jobs that were inserted, by occasion.'`,
     `CREATE INDEX batches_parent ON ${s}.batches (parent_id) WHERE parent_id IS NOT NULL`,
     `CREATE INDEX batches_due ON ${s}.batches (id) WHERE sealed_at IS NOT NULL AND finished_at IS NULL AND pending <= 0`,
-    `CREATE INDEX batches_finished ON ${s}.batches (finished_at) WHERE finished_at IS NOT NULL`,
-    `CREATE OR REPLACE VIEW ${s}.all_jobs AS
-SELECT id, worker, queue, state, priority, attempt, max_attempts, epoch, claimed_by, run_at, inserted_at, claimed_at,
-  cancel_requested_at, NULL::timestamptz(3) AS finished_at, progress, snoozes, args, NULL::jsonb AS result, errors,
-  meta, tags, partition_key, cancel_reason, scheduled_for, links, batch_id, step
-FROM ${s}.jobs
-UNION ALL
-SELECT id, worker, queue, state, priority, attempt, max_attempts, epoch, claimed_by, run_at, inserted_at, claimed_at,
-  cancel_requested_at, finished_at, progress, snoozes, args, result, errors,
-  meta, tags, partition_key, cancel_reason, scheduled_for, links, batch_id, step
-FROM ${s}.jobs_archive`
+    `CREATE INDEX batches_finished ON ${s}.batches (finished_at) WHERE finished_at IS NOT NULL`
   ]
 }

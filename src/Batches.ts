@@ -18,7 +18,13 @@ import { type BatchId, type JobId, type JobState, states } from "./JobRow.ts"
 import { type EnqueueResult, Jobs } from "./Jobs.ts"
 import { JobStore } from "./JobStore.ts"
 import { Notifier } from "./Notifier.ts"
-import { BatchNotFound, type CompositionError, InvalidBatch, type JobNotFound, type StorageFailure } from "./ShigotoError.ts"
+import {
+  BatchNotFound,
+  type CompositionError,
+  InvalidBatch,
+  type JobNotFound,
+  type StorageFailure
+} from "./ShigotoError.ts"
 
 /**
  * A batch as stored.
@@ -114,7 +120,7 @@ export const layer: Layer.Layer<Batches, never, JobStore | Jobs | Notifier | Eve
       new BatchNotFound({ batch: shown(id), message: `There is no batch ${shown(id)}.` })
     const found = (id: BatchId): Effect.Effect<BatchRow, BatchNotFound | StorageFailure> =>
       Number.isSafeInteger(id) && id > 0
-        ? Effect.flatMap(store.getBatch(id), (row) =>
+        ? Effect.flatMap(store.composition.get(id), (row) =>
             row === undefined ? Effect.fail(notFound(id)) : Effect.succeed(row)
           )
         : Effect.fail(notFound(id))
@@ -127,12 +133,12 @@ export const layer: Layer.Layer<Batches, never, JobStore | Jobs | Notifier | Eve
       Effect.gen(function* () {
         let met = 0
         for (let after = 0; ;) {
-          const page = yield* store.batchMembers({ batch: id, states, after, limit: pageSize })
+          const page = yield* store.composition.members({ batch: id, states, after, limit: pageSize })
           for (const member of page) if (yield* visit(member)) met++
           after = page.at(-1)?.id ?? 0
           if (page.length < pageSize) break
         }
-        for (const inner of yield* store.nestedBatches(id)) met += yield* everyMember(inner, states, visit)
+        for (const inner of yield* store.composition.nested(id)) met += yield* everyMember(inner, states, visit)
         return met
       })
 
@@ -149,7 +155,7 @@ export const layer: Layer.Layer<Batches, never, JobStore | Jobs | Notifier | Eve
       }),
       seal: Effect.fn("Batches.seal")(function* (id) {
         yield* found(id)
-        const aftermath = yield* store.sealBatch(id)
+        const aftermath = yield* store.composition.seal(id)
         yield* store.afterCommit(Effect.suspend(() => spread(events, notifier, aftermath)))
       }),
       get: Effect.fn("Batches.get")(function* (id) {
@@ -175,7 +181,12 @@ export const layer: Layer.Layer<Batches, never, JobStore | Jobs | Notifier | Eve
         yield* found(id)
         const all: Array<{ readonly id: JobId; readonly state: JobState; readonly step: string | undefined }> = []
         while (true) {
-          const page = yield* store.batchMembers({ batch: id, states, after: all.at(-1)?.id ?? 0, limit: pageSize })
+          const page = yield* store.composition.members({
+            batch: id,
+            states,
+            after: all.at(-1)?.id ?? 0,
+            limit: pageSize
+          })
           all.push(...page.map((member) => ({ id: member.id, state: member.state, step: member.step })))
           if (page.length < pageSize) return all
         }

@@ -205,7 +205,7 @@ export const layer: Layer.Layer<
           const job = state === "discarded" ? yield* store.get(id) : undefined
           if (job !== undefined) executor.discarded(job)
         }
-        const swept = yield* store.sweepBlocked(sweepFrom)
+        const swept = yield* store.composition.sweepBlocked(sweepFrom)
         sweepFrom = swept.next
         yield* spread(events, notifier, merge(aftermath, swept.aftermath))
       }

@@ -173,7 +173,7 @@ export const layer: Layer.Layer<CronJobs, never, Jobs | JobStore | Notifier> = L
         maxAttempts: options.maxAttempts,
         tags: options.tags
       })
-      const result = yield* store.upsertCron({
+      const result = yield* store.cron.upsert({
         name: options.name,
         source,
         expression: rule.expression,
@@ -219,11 +219,11 @@ export const layer: Layer.Layer<CronJobs, never, Jobs | JobStore | Notifier> = L
         Effect.acquireRelease(take(options), () => Effect.sync(() => registered.delete(options.name))).pipe(
           Effect.andThen(changed)
         ),
-      remove: (name) => Effect.andThen(found(name, store.removeCron(name)), changed),
-      pause: (name) => Effect.andThen(found(name, store.pauseCron(name, true)), changed),
-      resume: (name) => Effect.andThen(found(name, store.pauseCron(name, false)), changed),
+      remove: (name) => Effect.andThen(found(name, store.cron.remove(name)), changed),
+      pause: (name) => Effect.andThen(found(name, store.cron.pause(name, true)), changed),
+      resume: (name) => Effect.andThen(found(name, store.cron.pause(name, false)), changed),
       runNow: Effect.fn("CronJobs.runNow")(function* (name) {
-        const [row] = yield* store.listCron(name)
+        const [row] = yield* store.cron.list(name)
         if (row === undefined) return yield* notFound(name)
         // Only a unique job's args are merged, and a tick's job is none; nor does it wait for others or join a batch.
         const [result] = yield* Effect.catchTag(
@@ -233,9 +233,9 @@ export const layer: Layer.Layer<CronJobs, never, Jobs | JobStore | Notifier> = L
         )
         return (result as EnqueueResult).id // one job, one result
       }),
-      list: Effect.map(store.listCron(), (rows) => rows.map(entryOf)),
+      list: Effect.map(store.cron.list(), (rows) => rows.map(entryOf)),
       preview: Effect.fn("CronJobs.preview")(function* (name, count) {
-        const [row] = yield* store.listCron(name)
+        const [row] = yield* store.cron.list(name)
         if (row === undefined) return yield* notFound(name)
         const rule = ruleOf(row)
         const ticks: Array<DateTime.Utc> = []

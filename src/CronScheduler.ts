@@ -113,7 +113,7 @@ export const layer: Layer.Layer<never, never, CronJobs | Heartbeat | JobStore | 
       })
       /** Deals with a due entry; false where it is to be left alone for a while. */
       const evaluate = Effect.fnUntraced(function* (name: string) {
-        const exit = yield* Effect.exit(store.evaluateCron(name, plan))
+        const exit = yield* Effect.exit(store.cron.evaluate(name, plan))
         if (exit._tag === "Success" && exit.value !== undefined) {
           resting.delete(name)
           yield* announce(name, exit.value)
@@ -131,7 +131,7 @@ export const layer: Layer.Layer<never, never, CronJobs | Heartbeat | JobStore | 
         if (failure instanceof StorageUnavailable) return false
         if (failures === 0) yield* Effect.logWarning(`Shigoto cannot evaluate the cron entry "${name}"`, exit.cause)
         yield* Effect.ignore(
-          store.failCron(name, sanitize(failure instanceof Error ? failure.message : String(failure), 500))
+          store.cron.fail(name, sanitize(failure instanceof Error ? failure.message : String(failure), 500))
         )
         return false
       })
@@ -140,7 +140,7 @@ export const layer: Layer.Layer<never, never, CronJobs | Heartbeat | JobStore | 
           const node = heartbeat.current()
           return node === undefined
             ? Effect.void
-            : Effect.ignore(Effect.andThen(store.resignCron(node), notifier.send({ _tag: "Cron" })))
+            : Effect.ignore(Effect.andThen(store.cron.resign(node), notifier.send({ _tag: "Cron" })))
         })
       )
       const hints = yield* notifier.hints
@@ -154,7 +154,7 @@ export const layer: Layer.Layer<never, never, CronJobs | Heartbeat | JobStore | 
         "cron",
         Effect.gen(function* () {
           wake.closeUnsafe()
-          const found = yield* store.lookCron({
+          const found = yield* store.cron.look({
             id: heartbeat.current() ?? 0,
             entries: cronJobs.registered(),
             leaseMillis: interval * 3

@@ -10,18 +10,15 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import { makeCoalescer } from "./internal/coalesce.ts"
 import type { Aftermath } from "./internal/newJob.ts"
-import * as batch from "./internal/sql/batch.ts"
 import * as cancel from "./internal/sql/cancel.ts"
 import * as claim from "./internal/sql/claim.ts"
-import * as compose from "./internal/sql/compose.ts"
-import * as conclude from "./internal/sql/conclude.ts"
-import * as cron from "./internal/sql/cron.ts"
 import * as database from "./internal/sql/db.ts"
-import * as depend from "./internal/sql/depend.ts"
 import * as enqueue from "./internal/sql/enqueue.ts"
+import { type CompositionVerbs, compositionVerbs } from "./internal/store/composition.ts"
+import { type CronVerbs, cronVerbs } from "./internal/store/cron.ts"
+import { makeRunner } from "./internal/store/runner.ts"
 import * as inspect from "./internal/sql/inspect.ts"
 import * as node from "./internal/sql/node.ts"
 import * as promote from "./internal/sql/promote.ts"
@@ -32,9 +29,9 @@ import * as retry from "./internal/sql/retry.ts"
 import * as settle from "./internal/sql/settle.ts"
 import { autonomous, classify, retryRaces } from "./internal/sql/statement.ts"
 import * as reservation from "./internal/sql/unique.ts"
-import type { BatchId, JobId, JobRow, JobState } from "./JobRow.ts"
+import type { JobId, JobRow, JobState } from "./JobRow.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
-import { type CompositionError, type StorageFailure, StorageUnavailable } from "./ShigotoError.ts"
+import type { StorageFailure } from "./ShigotoError.ts"
 
 /**
  * The most rows that one insert statement carries.
@@ -80,38 +77,8 @@ export class JobStore extends Context.Service<
       { readonly verdicts: ReadonlyArray<settle.Verdict>; readonly aftermath: Aftermath },
       StorageFailure
     >
-    /** Inserts jobs that are tied to others or to batches, and creates a batch for them where one is given. */
-    readonly compose: (
-      jobs: ReadonlyArray<enqueue.NewJob>,
-      batch?: batch.NewBatch
-    ) => Effect.Effect<compose.Composed, CompositionError | StorageFailure | enqueue.MergeRefusal>
-    /** Closes a batch. */
-    readonly sealBatch: (id: BatchId) => Effect.Effect<Aftermath, CompositionError | StorageFailure>
-    /** One batch. */
-    readonly getBatch: (id: BatchId) => Effect.Effect<batch.BatchRow | undefined, StorageFailure>
-    /** A page of a batch's members. */
-    readonly batchMembers: (page: {
-      readonly batch: BatchId
-      readonly states: ReadonlyArray<JobState>
-      readonly after: number
-      readonly limit: number
-    }) => Effect.Effect<
-      ReadonlyArray<{
-        readonly id: JobId
-        readonly state: JobState
-        readonly step: string | undefined
-        readonly links: number
-      }>,
-      StorageFailure
-    >
-    /** The batches nested in one. */
-    readonly nestedBatches: (id: BatchId) => Effect.Effect<ReadonlyArray<BatchId>, StorageFailure>
-    /** Lets go of blocked jobs that nothing holds, should there be any among the first thousand after an id. */
-    readonly sweepBlocked: (
-      after: number
-    ) => Effect.Effect<{ readonly next: number; readonly aftermath: Aftermath }, StorageFailure>
-    /** Forgets edges and batches of jobs that are no more; says whether there may be more. */
-    readonly pruneComposition: Effect.Effect<boolean, StorageFailure>
+    /** Jobs tied to jobs, and batches of them. */
+    readonly composition: CompositionVerbs
     /** Makes a lease for a new incarnation of a node and returns its number. */
     readonly register: (node: {
       readonly name: string
@@ -164,38 +131,10 @@ export class JobStore extends Context.Service<
     readonly changeQueue: (change: queue.QueueChange) => Effect.Effect<void, StorageFailure>
     /** How many jobs of a queue are executing on nodes of one name, or anywhere. */
     readonly executing: (queue: string, node: string) => Effect.Effect<number, StorageFailure>
-    /** Stores a cron entry. */
-    readonly upsertCron: (
-      entry: cron.NewCron
-    ) => Effect.Effect<
-      { readonly _tag: "Stored" } | { readonly _tag: "Conflict"; readonly source: "code" | "database" },
-      StorageFailure
-    >
-    /** All cron entries, or the one of a name. */
-    readonly listCron: (name?: string) => Effect.Effect<ReadonlyArray<cron.CronColumns>, StorageFailure>
-    /** Removes a cron entry; false where there is none. */
-    readonly removeCron: (name: string) => Effect.Effect<boolean, StorageFailure>
-    /** Pauses or resumes a cron entry; false where there is none. */
-    readonly pauseCron: (name: string, paused: boolean) => Effect.Effect<boolean, StorageFailure>
-    /** Says which cron entries are due for a node, and when the next one is. */
-    readonly lookCron: (node: {
-      readonly id: number
-      readonly entries: ReadonlyArray<string>
-      readonly leaseMillis: number
-    }) => Effect.Effect<cron.CronLook, StorageFailure>
-    /** Deals with the ticks of a due cron entry; undefined where another node does or did. */
-    readonly evaluateCron: (
-      name: string,
-      plan: (entry: cron.CronColumns, now: number) => cron.CronPlan
-    ) => Effect.Effect<cron.Evaluated | undefined, StorageFailure>
-    /** Notes why a cron entry cannot tick. */
-    readonly failCron: (name: string, problem: string) => Effect.Effect<void, StorageFailure>
-    /** Gives up a node's leadership over cron entries. */
-    readonly resignCron: (node: number) => Effect.Effect<void, StorageFailure>
+    /** Cron entries and their ticks. */
+    readonly cron: CronVerbs
     /** Forgets keys of unique jobs whose time is over. */
     readonly pruneKeys: Effect.Effect<void, StorageFailure>
-    /** Forgets old ticks. */
-    readonly pruneTicks: Effect.Effect<void, StorageFailure>
     /** Makes and drops partitions of the archive of one state. */
     readonly prune: (state: "completed" | "discarded" | "cancelled") => Effect.Effect<prune.Pruned, StorageFailure>
   }
@@ -218,35 +157,8 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       }),
       (error) => classify("connect", error)
     )
-    const told =
-      (operation: string) =>
-      <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, StorageFailure | Exclude<E, SqlError>> =>
-        Effect.mapError(
-          effect,
-          (error) => (isSqlError(error) ? classify(operation, error) : (error as Exclude<E, SqlError>)) // no other is a SqlError
-        )
-    const called =
-      (operation: string) =>
-      <A, E extends { readonly _tag: string }>(
-        effect: Effect.Effect<A, E>
-      ): Effect.Effect<A, StorageFailure | Exclude<E, SqlError>> =>
-        Effect.flatMap(Effect.serviceOption(client.transactionService), (transaction) =>
-          transaction._tag === "Some" ? told(operation)(effect) : retryRaces(told(operation)(effect))
-        )
-    const limited =
-      (operation: string) =>
-      <A>(effect: Effect.Effect<A, StorageFailure>) =>
-        effect.pipe(
-          Effect.timeoutOrElse({
-            duration: config.queryTimeout,
-            orElse: () => timedOut(operation, config.queryTimeout)
-          }),
-          Effect.withTracerEnabled(false)
-        )
-    const background =
-      (operation: string) =>
-      <A>(effect: Effect.Effect<A, SqlError>) =>
-        limited(operation)(retryRaces(told(operation)(effect)))
+    const runner = makeRunner(client, config)
+    const { background, called, limited, told } = runner
     const insertChunk = (jobs: ReadonlyArray<enqueue.NewJob>) =>
       jobs.some((job) => job.unique !== undefined)
         ? reservation.insertUnique(db, jobs)
@@ -287,18 +199,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       renew: (options) => background("renew")(node.renew(db, options)),
       reconcile: (options) => background("reconcile")(node.reconcile(db, options)),
       rescue: (by) => background("rescue")(rescue.rescue(db, by)),
-      compose: (jobs, created) => called("enqueue")(compose.compose(db, jobs, created)),
-      sealBatch: (id) => called("seal")(compose.seal(db, id)),
-      getBatch: (id) => called("batch")(batch.get(db, id)),
-      batchMembers: (page) => called("batch")(batch.members(db, page)),
-      nestedBatches: (id) => called("batch")(batch.nested(db, id)),
-      sweepBlocked: (after) => background("sweep")(conclude.sweep(db, after)),
-      pruneComposition: background("prune")(
-        Effect.map(
-          Effect.all([depend.prune(db), batch.prune(db)]),
-          ([edges, batches]) => edges === 10_000 || batches === 1000
-        )
-      ),
+      composition: compositionVerbs(db, runner),
       sweep: background("sweep")(node.sweep(db)),
       retire: (id) => background("retire")(node.retire(db, id)),
       cancel: (id, reason) => called("cancel")(cancel.cancel(db, id, reason)),
@@ -309,16 +210,8 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       counts: called("counts")(inspect.counts(db)),
       changeQueue: (change) => called("queue")(queue.change(db, change)),
       executing: (name, on) => called("executing")(queue.executing(db, name, on)),
-      upsertCron: (entry) => called("cron")(cron.upsert(db, entry)),
-      listCron: (name) => called("cron")(cron.list(db, name)),
-      removeCron: (name) => called("cron")(cron.remove(db, name)),
-      pauseCron: (name, paused) => called("cron")(cron.pause(db, name, paused)),
-      lookCron: (options) => background("cron")(cron.look(db, options)),
-      evaluateCron: (name, plan) => background("cron")(cron.evaluate(db, name, plan)),
-      failCron: (name, problem) => background("cron")(cron.fail(db, name, problem)),
-      resignCron: (node) => background("cron")(cron.resign(db, node)),
+      cron: cronVerbs(db, runner),
       pruneKeys: background("prune")(reservation.pruneKeys(db)),
-      pruneTicks: background("prune")(cron.pruneTicks(db)),
       // A lock that is taken is not tried for again: settles wait behind each try.
       prune: (state) => limited("prune")(told("prune")(prune.prune(db, state)))
     })
@@ -333,16 +226,6 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
 export const layer: Layer.Layer<JobStore, StorageFailure, PgClient | ShigotoConfig> = Layer.effect(JobStore, make)
 
 // internal
-
-const timedOut = (operation: string, after: Duration.Duration): Effect.Effect<never, StorageUnavailable> =>
-  Effect.fail(
-    new StorageUnavailable({
-      operation,
-      code: "",
-      message: `${operation} had no answer from the database for ${Duration.format(after)}`,
-      cause: undefined
-    })
-  )
 
 const chunks = <A>(items: ReadonlyArray<A>): ReadonlyArray<ReadonlyArray<A>> =>
   Array.from({ length: Math.ceil(items.length / chunkSize) }, (_, index) =>

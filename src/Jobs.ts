@@ -160,12 +160,12 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
     })
     const insert = Effect.fnUntraced(function* (jobs: ReadonlyArray<NewJob>) {
       const { aftermath, stored } = jobs.some(isLinked)
-        ? yield* store.compose(jobs)
+        ? yield* store.composition.insert(jobs)
         : { stored: yield* store.insert(jobs), aftermath: nothing }
       return yield* announce(jobs, stored, aftermath)
     })
     const insertBatch = Effect.fnUntraced(function* (batch: NewBatch, members: ReadonlyArray<NewJob>) {
-      const { aftermath, batch: created, stored } = yield* store.compose(members, batch)
+      const { aftermath, batch: created, stored } = yield* store.composition.insert(members, batch)
       const id = created as BatchId // one was asked for
       const jobs = yield* announce(
         members.map((member) => ({ ...member, batch: id })),

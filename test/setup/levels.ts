@@ -30,7 +30,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/ShigotoMetrics.ts"
     ]
   },
-  { name: "sql", files: ["src/internal/sql/*", "migrations/*"] },
+  { name: "sql", files: ["src/internal/sql/*", "src/internal/store/*", "migrations/*"] },
   { name: "store", files: ["src/JobStore.ts", "src/Migrations.ts", "src/Notifier.ts", "src/Cipher.ts"] },
   {
     name: "services",

@@ -1,0 +1,37 @@
+/** The store's verbs for jobs that are tied to jobs, and for batches of them. */
+import * as Effect from "effect/Effect"
+import type { BatchId } from "../../JobRow.ts"
+import type { NewJob } from "../newJob.ts"
+import * as batch from "../sql/batch.ts"
+import * as compose from "../sql/compose.ts"
+import * as conclude from "../sql/conclude.ts"
+import type { Db } from "../sql/db.ts"
+import * as depend from "../sql/depend.ts"
+import type { Runner } from "./runner.ts"
+
+/** Builds the verbs. */
+export const compositionVerbs = (db: Db, { background, called }: Runner) => ({
+  /** Inserts jobs that are tied to others or to batches, and creates a batch for them where one is given. */
+  insert: (jobs: ReadonlyArray<NewJob>, created?: batch.NewBatch) =>
+    called("enqueue")(compose.compose(db, jobs, created)),
+  /** Closes a batch. */
+  seal: (id: BatchId) => called("seal")(compose.seal(db, id)),
+  /** One batch. */
+  get: (id: BatchId) => called("batch")(batch.get(db, id)),
+  /** A page of a batch's members. */
+  members: (page: Parameters<typeof batch.members>[1]) => called("batch")(batch.members(db, page)),
+  /** The batches nested in one. */
+  nested: (id: BatchId) => called("batch")(batch.nested(db, id)),
+  /** Lets go of blocked jobs that nothing holds, should there be any among the first thousand after an id. */
+  sweepBlocked: (after: number) => background("sweep")(conclude.sweep(db, after)),
+  /** Forgets edges and batches of jobs that are no more; says whether there may be more. */
+  prune: background("prune")(
+    Effect.map(
+      Effect.all([depend.prune(db), batch.prune(db)]),
+      ([edges, batches]) => edges === 10_000 || batches === 1000
+    )
+  )
+})
+
+/** The verbs. */
+export type CompositionVerbs = ReturnType<typeof compositionVerbs>
