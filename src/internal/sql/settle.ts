@@ -192,9 +192,11 @@ const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Se
         outcome.result, outcome.failure, outcome.reason
     ),
     archived AS (
-      INSERT INTO ${db.archive} (${archived}, links, epoch, finished_at, state, result, errors, cancel_reason)
+      INSERT INTO ${db.archive} (${archived}, links, epoch, finished_at, state, result, errors, fingerprint, cancel_reason)
       SELECT ${archived}, gone.links, gone.epoch, ${now}, gone.final, gone.result,
         ${appendFailure(db, "gone.errors", "gone.failure")},
+        -- A job that has succeeded belongs to no group of failures.
+        CASE WHEN gone.final <> 'completed' THEN coalesce(gone.failure ->> 'fingerprint', gone.fingerprint) END,
         coalesce(gone.cancel_reason, gone.reason)
       FROM gone
       WHERE gone.final = ANY(${array(keptStates(db), oid.text)}::text[])
@@ -212,7 +214,8 @@ const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Se
         snoozes = CASE WHEN outcome.state = 'scheduled' THEN coalesce(j.snoozes, 0) + 1 ELSE j.snoozes END,
         claimed_by = NULL,
         links = CASE WHEN outcome.state = 'blocked' THEN j.links | ${sql.literal(String(link.waits))} ELSE j.links END,
-        errors = ${appendFailure(db, "j.errors", "outcome.failure")}
+        errors = ${appendFailure(db, "j.errors", "outcome.failure")},
+        fingerprint = coalesce(outcome.failure ->> 'fingerprint', j.fingerprint)
       FROM outcome
       WHERE j.id = ANY(${wanted}::bigint[])
         AND j.id = outcome.id
