@@ -1,0 +1,41 @@
+/** The files of the page, built beforehand and read once. */
+import { existsSync, readdirSync, readFileSync } from "node:fs"
+import { extname } from "node:path"
+
+/** One file. */
+export interface Asset {
+  readonly body: Uint8Array
+  readonly type: string
+  /** Its name tells its content. */
+  readonly immutable: boolean
+}
+
+/** Reads all files by the path under which they are served; none where they have not been built. */
+export const readAssets = (): ReadonlyMap<string, Asset> => {
+  // Beside the compiled code, or where the source's own build puts them.
+  const folder = ["../../../ui/", "../../../dist/ui/"]
+    .map((path) => new URL(path, import.meta.url))
+    .find((url) => existsSync(new URL("index.html", url)))
+  const assets = new Map<string, Asset>()
+  if (folder === undefined) return assets
+  for (const file of readdirSync(folder, { recursive: true, withFileTypes: true })) {
+    if (!file.isFile()) continue
+    const path = `${file.parentPath}/${file.name}`
+    const name = `/${path.slice(folder.pathname.length).replace(/^\/+/, "")}`
+    assets.set(name, {
+      body: readFileSync(path),
+      type: types[extname(name)] ?? "application/octet-stream",
+      immutable: name.startsWith("/assets/")
+    })
+  }
+  return assets
+}
+
+// internal
+
+const types: Readonly<Record<string, string>> = {
+  ".html": "text/html; charset=utf-8",
+  ".js": "text/javascript; charset=utf-8",
+  ".css": "text/css; charset=utf-8",
+  ".svg": "image/svg+xml"
+}

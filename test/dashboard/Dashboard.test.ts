@@ -1,0 +1,315 @@
+/**
+ * The dashboard's server: nobody sees or does what they may not, no secret leaves, and what is asked is done.
+ */
+import { assert, layer } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import * as SqlClient from "effect/sql/SqlClient"
+import { createServer } from "node:http"
+import type { AddressInfo } from "node:net"
+import { CronJobs } from "../../src/CronJobs.ts"
+import { Access, Dashboard, DashboardApi } from "../../src/dashboard/index.ts"
+import * as Job from "../../src/Job.ts"
+import { Jobs } from "../../src/Jobs.ts"
+import type { Queues } from "../../src/Queues.ts"
+import * as Shigoto from "../../src/Shigoto.ts"
+import * as ShigotoConfig from "../../src/ShigotoConfig.ts"
+import { jobCount } from "../setup/producer.ts"
+import { TestDatabase } from "../setup/TestDatabase.ts"
+
+const Send = Job.make("send", { args: Schema.Unknown, queue: "mails" })
+const Pay = Job.make("pay", { args: Schema.Unknown, queue: "payments" })
+
+type Init = Omit<RequestInit, "headers"> & { readonly headers?: Readonly<Record<string, string>> }
+
+const everyone: Access.Access = { user: "root", can: "all" }
+
+/** A dashboard for one viewer, on the services of the test. */
+const open = Effect.fnUntraced(function* (access: Access.Access | undefined, options: Dashboard.Options = {}) {
+  const services = yield* Effect.context<Jobs | Queues | CronJobs>()
+  const handle = Dashboard.handler(Layer.succeedContext(services), { access: () => Effect.succeed(access), ...options })
+  yield* Effect.addFinalizer(() => Effect.promise(() => handle.dispose()))
+  return (path: string, init: Init = {}) =>
+    Effect.promise(async () => {
+      const response = await handle(
+        new Request(`http://jobs.test${path}`, { ...init, headers: { "x-shigoto": "1", ...init.headers } })
+      )
+      const text = await response.text()
+      return { status: response.status, headers: response.headers, text, json: () => JSON.parse(text) }
+    })
+})
+const post = (body?: unknown): Init => ({
+  method: "POST",
+  ...(body === undefined ? {} : { body: JSON.stringify(body), headers: { "content-type": "application/json" } })
+})
+
+const endpoints = Object.values(DashboardApi.DashboardApi.groups).flatMap(
+  (group) => Object.values(group.endpoints) as ReadonlyArray<HttpApiEndpoint.Top>
+)
+
+/** One request for each endpoint, about things that exist. */
+const requestFor = (endpoint: HttpApiEndpoint.Top, id: number): readonly [string, Init] => [
+  endpoint.path.replace(":id", String(id)).replace(":name", endpoint.path.includes("cron") ? "nightly" : "mails"),
+  endpoint.method === "POST" ? post(endpoint.path.endsWith("scale") ? { concurrency: 3 } : undefined) : {}
+]
+
+const fixture = Effect.gen(function* () {
+  const { id } = yield* Send.enqueue({
+    to: "a",
+    password: "canary-1",
+    nested: { api_key: "canary-2", text: "x canary-1" }
+  })
+  yield* (yield* CronJobs).upsert({ name: "nightly", cron: "@daily", job: Send, args: {} })
+  return id
+})
+
+const TestLive = Shigoto.layerProducer.pipe(
+  Layer.provide(ShigotoConfig.layer({ queues: { mails: 2, payments: 2 } })),
+  Layer.provideMerge(TestDatabase.layer()),
+  Layer.orDie
+)
+
+layer(TestLive)("access", (it) => {
+  it.effect("shows nothing, and does nothing, until it is told who may see it", () =>
+    Effect.gen(function* () {
+      const id = yield* fixture
+      const services = yield* Effect.context<Jobs | Queues | CronJobs>()
+      const handle = Dashboard.handler(Layer.succeedContext(services))
+      yield* Effect.addFinalizer(() => Effect.promise(() => handle.dispose()))
+      const nobody = yield* open(undefined)
+      for (const endpoint of endpoints) {
+        const [path, init] = requestFor(endpoint, id)
+        const closed = yield* Effect.promise(() => handle(new Request(`http://jobs.test${path}`, init)))
+        assert.strictEqual(closed.status, 403, path)
+        assert.strictEqual((yield* nobody(path, init)).status, 401, path)
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("asks at every endpoint for its permission, and for no more", () =>
+    Effect.gen(function* () {
+      const id = yield* fixture
+      for (const endpoint of endpoints) {
+        const required = Context.getOrUndefined(
+          endpoint.annotations as Context.Context<Access.Requires>,
+          Access.Requires
+        )
+        assert.isDefined(required, endpoint.path)
+        if (required === undefined) continue
+        if (endpoint.method !== "GET") assert.notStrictEqual(required, "jobs:view", endpoint.path)
+        const [path, init] = requestFor(endpoint, id)
+        const others = yield* open({ user: "x", can: Access.permissions.filter((known) => known !== required) })
+        assert.strictEqual((yield* others(path, init)).status, 403, path)
+        const allowed = yield* open({ user: "x", can: [required] })
+        const answer = yield* allowed(path, init)
+        assert.strictEqual(answer.status, 200, `${path}: ${answer.text}`)
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("lets a viewer of all do everything but reveal, and a reader only read", () =>
+    Effect.gen(function* () {
+      const all = yield* open(everyone)
+      assert.deepStrictEqual(
+        (yield* all("/api/me")).json().can,
+        Access.permissions.filter((permission) => permission !== "args:reveal")
+      )
+      const reader = yield* open({ user: "r", can: "readOnly" })
+      assert.deepStrictEqual((yield* reader("/api/me")).json().can, ["jobs:view"])
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("keeps other queues out of lists, counts, groups, lookups and writes", () =>
+    Effect.gen(function* () {
+      const mail = yield* Send.enqueue({})
+      const payment = yield* Pay.enqueue({})
+      const sql = yield* SqlClient.SqlClient
+      for (const { id } of [mail, payment]) {
+        yield* sql`UPDATE shigoto.jobs SET fingerprint = 'same', errors = ${JSON.stringify([
+          { attempt: 1, at: "2026-01-01T00:00:00.000Z", node: "n", tag: "Broken", message: `failed ${id}` }
+        ])}::jsonb, state = 'retryable' WHERE id = ${id}`
+      }
+      const viewer = yield* open({ user: "mail team", can: Access.permissions, queues: ["mails"] })
+      const listed = (yield* viewer("/api/jobs")).json().jobs as ReadonlyArray<{ readonly queue: string }>
+      assert.isAbove(listed.length, 0)
+      assert.isTrue(listed.every((job) => job.queue === "mails"))
+      assert.deepStrictEqual((yield* viewer("/api/jobs?q=queue:payments")).json().jobs, [])
+      assert.deepStrictEqual((yield* viewer("/api/count?q=queue:payments")).json(), { count: 0, isExact: true })
+      const [group] = (yield* viewer("/api/failures")).json()
+      assert.deepInclude(group, { sample: mail.id, count: 1, queue: "mails" })
+      const names = (yield* viewer("/api/queues")).json().queues.map((queue: { name: string }) => queue.name)
+      assert.deepStrictEqual(names, ["mails"])
+      for (const [path, init] of [
+        [`/api/jobs/${payment.id}`, {}],
+        [`/api/jobs/${payment.id}/cancel`, post()],
+        [`/api/jobs/${payment.id}/retry`, post()],
+        ["/api/queues/payments/pause", post()]
+      ] as const) {
+        assert.strictEqual((yield* viewer(path, init)).status, 404, path)
+      }
+      assert.strictEqual((yield* (yield* Jobs).get(payment.id)).state, "retryable")
+    }).pipe(Effect.scoped)
+  )
+})
+
+layer(TestLive)("secrets", (it) => {
+  it.effect("leave in no answer, wherever the job quotes them", () =>
+    Effect.gen(function* () {
+      const id = yield* fixture
+      const sql = yield* SqlClient.SqlClient
+      const errors = [
+        {
+          attempt: 1,
+          at: "2026-01-01T00:00:00.000Z",
+          node: "n",
+          tag: "E",
+          message: "bad canary-1",
+          cause: "at canary-2"
+        }
+      ]
+      yield* sql`UPDATE shigoto.jobs SET errors = ${JSON.stringify(errors)}::jsonb, fingerprint = 'f', state = 'retryable',
+        meta = ${JSON.stringify({ Authorization: "canary-3", note: "canary-3 again" })}::jsonb WHERE id = ${id}`
+      const viewer = yield* open(everyone)
+      for (const endpoint of endpoints) {
+        const answer = yield* viewer(...requestFor(endpoint, id))
+        assert.notInclude(answer.text, "canary", endpoint.path)
+      }
+      const revealed = yield* open({ user: "x", can: Access.permissions })
+      assert.include((yield* revealed(`/api/jobs/${id}`)).text, "canary-1")
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("cannot be guessed by searching for them", () =>
+    Effect.gen(function* () {
+      yield* fixture
+      const viewer = yield* open(everyone)
+      for (const path of ["jobs", "count"]) {
+        const answer = yield* viewer(`/api/${path}?q=${encodeURIComponent("args.nested.api_key:canary-2")}`)
+        assert.strictEqual(answer.status, 400)
+        assert.include(answer.text, "args:reveal")
+      }
+      assert.isAbove((yield* viewer("/api/jobs?q=args.to:a")).json().jobs.length, 0)
+    }).pipe(Effect.scoped)
+  )
+})
+
+layer(TestLive)("requests", (it) => {
+  it.effect("are refused without a word to the database when another site sends them", () =>
+    Effect.gen(function* () {
+      const { id } = yield* Send.enqueue({})
+      const viewer = yield* open(everyone)
+      const from = (headers: Record<string, string>) =>
+        Effect.map(viewer(`/api/jobs/${id}/cancel`, { method: "POST", headers }), ({ status }) => status)
+      assert.strictEqual(yield* from({ "x-shigoto": "" }), 403)
+      assert.strictEqual(yield* from({ "sec-fetch-site": "cross-site" }), 403)
+      assert.strictEqual(yield* from({ "sec-fetch-site": "same-site" }), 403)
+      assert.strictEqual(yield* from({ origin: "http://evil.test", host: "jobs.test" }), 403)
+      assert.strictEqual(yield* from({ origin: "null", host: "jobs.test" }), 403)
+      assert.strictEqual((yield* (yield* Jobs).get(id)).state, "available")
+      assert.strictEqual(yield* from({ origin: "http://jobs.test", host: "jobs.test" }), 200)
+      assert.strictEqual((yield* (yield* Jobs).get(id)).state, "cancelled")
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("are answered under the same policy whatever the answer is", () =>
+    Effect.gen(function* () {
+      const viewer = yield* open(everyone)
+      for (const path of [
+        "/",
+        "/api/jobs",
+        "/api/jobs/999999",
+        "/api/nothing",
+        "/../package.json",
+        "/api/jobs?q=x:y"
+      ]) {
+        const { headers } = yield* viewer(path)
+        assert.include(headers.get("content-security-policy") ?? "", "default-src 'none'; script-src 'self'", path)
+        assert.strictEqual(headers.get("x-content-type-options"), "nosniff")
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("that make no sense are refused with the reason", () =>
+    Effect.gen(function* () {
+      const viewer = yield* open(everyone)
+      const misspelt = yield* viewer("/api/jobs?q=wroker:send")
+      assert.strictEqual(misspelt.status, 400)
+      assert.include(misspelt.text, "wroker")
+      assert.strictEqual((yield* viewer("/api/queues/mails/scale", post({ concurrency: -1 }))).status, 400)
+      assert.strictEqual((yield* viewer("/api/cron/none/run", post())).status, 404)
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("page through all jobs, each once", () =>
+    Effect.gen(function* () {
+      yield* Send.enqueueAll(Array.from({ length: 25 }, (_, n) => ({ n })))
+      const viewer = yield* open(everyone)
+      const ids: Array<number> = []
+      let after = ""
+      do {
+        const page = (yield* viewer(`/api/jobs?limit=7${after}`)).json()
+        ids.push(...page.jobs.map((job: { id: number }) => job.id))
+        after = page.next === null ? "" : `&after=${page.next}`
+      } while (after !== "")
+      assert.strictEqual(new Set(ids).size, ids.length)
+      assert.strictEqual(ids.length, yield* jobCount)
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("change what they ask for: cron and jobs", () =>
+    Effect.gen(function* () {
+      yield* fixture
+      const viewer = yield* open(everyone)
+      assert.strictEqual((yield* viewer("/api/cron/nightly/pause", post())).json().outcome, "Paused")
+      assert.isTrue((yield* viewer("/api/cron")).json()[0].paused)
+      const ran = (yield* viewer("/api/cron/nightly/run", post())).json()
+      const id = Number(/\d+/.exec(ran.detail)?.[0])
+      assert.strictEqual((yield* viewer(`/api/jobs/${id}/cancel`, post())).json().outcome, "Cancelled")
+      assert.include((yield* viewer(`/api/jobs/${id}`)).json().cancelReason, "root")
+      assert.strictEqual((yield* viewer(`/api/jobs/${id}/retry`, post())).json().outcome, "Retried")
+      assert.strictEqual((yield* viewer(`/api/jobs/${id}/retry`, post())).json().outcome, "Unchanged")
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("reach it under any path, and through node:http", () =>
+    Effect.gen(function* () {
+      const services = yield* Effect.context<Jobs | Queues | CronJobs>()
+      const handle = Dashboard.handler(Layer.succeedContext(services), {
+        path: "/admin/jobs",
+        access: () => Effect.succeed(everyone)
+      })
+      const server = createServer(Dashboard.node(handle))
+      yield* Effect.addFinalizer(() =>
+        Effect.promise(async () => {
+          await new Promise((resolve) => server.close(resolve))
+          await handle.dispose()
+        })
+      )
+      yield* Effect.promise(() => new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve)))
+      const base = `http://127.0.0.1:${(server.address() as AddressInfo).port}` // listens on TCP
+      const fetched = (path: string, init?: RequestInit) =>
+        Effect.promise(async () => {
+          const response = await fetch(`${base}${path}`, { redirect: "manual", ...init })
+          return { response, text: await response.text() }
+        })
+      const bare = yield* fetched("/admin/jobs")
+      assert.strictEqual(bare.response.status, 302)
+      assert.strictEqual(bare.response.headers.get("location"), "jobs/")
+      assert.strictEqual((yield* fetched("/admin/jobs/api/me")).response.status, 200)
+      assert.strictEqual((yield* fetched("/api/me")).response.status, 404)
+      const scaled = yield* fetched("/admin/jobs/api/queues/mails/scale", {
+        method: "POST",
+        body: JSON.stringify({ concurrency: 7 }),
+        headers: { "content-type": "application/json", "x-shigoto": "1" }
+      })
+      assert.deepStrictEqual(JSON.parse(scaled.text), { outcome: "Scaled", detail: null })
+      const sql = yield* SqlClient.SqlClient
+      const [row] = yield* sql<{ readonly concurrency: number }>`
+        SELECT concurrency FROM shigoto.queues WHERE name = 'mails'`
+      assert.strictEqual(row?.concurrency, 7)
+    }).pipe(Effect.scoped)
+  )
+})
