@@ -1,5 +1,5 @@
 /** The API as the page calls it: relative to wherever it is mounted. */
-import type { Schema } from "effect"
+import type * as Schema from "effect/Schema"
 import type * as Api from "../DashboardApi.ts"
 import type { Permission } from "../Access.ts"
 
@@ -26,7 +26,8 @@ const call = async (path: string, init: RequestInit): Promise<unknown> => {
   if (response.ok) return JSON.parse(text)
   let message = text
   try {
-    message = String((JSON.parse(text) as { readonly message?: unknown }).message ?? text)
+    const { message: told } = JSON.parse(text) as { readonly message?: unknown } // checked below
+    if (typeof told === "string") message = told
   } catch {
     // Plain text is the message.
   }
