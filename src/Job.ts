@@ -21,6 +21,7 @@ import { type Codec, makeUnique } from "./internal/uniqueness.ts"
 import { argsProblem, makeWorker, type Options, unreadableArgs } from "./internal/worker.ts"
 import type { BatchId, AttemptFailure } from "./JobRow.ts"
 import { type EnqueueResult, Jobs } from "./Jobs.ts"
+import type { Limit, Options as RateLimitOptions } from "./Limit.ts"
 import { maxConcurrency } from "./ShigotoConfig.ts"
 import {
   type AttemptError,
@@ -111,6 +112,13 @@ export interface WorkerOptions<Args, Error, R> {
   readonly retry?: Schedule.Schedule<unknown, Error | AttemptError, unknown> | undefined
   /** How many attempts run at once on one node, at most what the queue allows. Defaults to what the queue allows. */
   readonly concurrency?: number | undefined
+  /** How many attempts run at once on all nodes together; never more. Defaults to no limit. */
+  readonly globalConcurrency?: number | undefined
+  /**
+   * How often attempts start on all nodes together: a rate of this worker's own, or a `Limit.make` that it shares with
+   * others. Defaults to no limit.
+   */
+  readonly rateLimit?: Limit | RateLimitOptions | undefined
   /**
    * Called once on the node that discards a job, after the database has accepted it; not after a crash just then. A
    * job whose last attempt died with its node is discarded by whichever node rescues it, and the hook runs there if
@@ -323,7 +331,9 @@ const makeErased = (
       return yield* jobs.insert(prepared)
     }),
     toLayer: (handler, workerOptions = {}) => {
-      const problem = concurrencyProblem(name, workerOptions.concurrency)
+      const problem =
+        concurrencyProblem(name, "concurrency", workerOptions.concurrency) ??
+        concurrencyProblem(name, "globalConcurrency", workerOptions.globalConcurrency)
       return Layer.effectDiscard(
         Effect.gen(function* () {
           if (problem !== undefined) return yield* Effect.die(problem)
@@ -357,12 +367,16 @@ const timeoutProblem = (timeout: Duration.Input | undefined): InvalidConfig | un
       })
 }
 
-const concurrencyProblem = (name: string, concurrency: number | undefined): InvalidConcurrency | undefined =>
+const concurrencyProblem = (
+  name: string,
+  field: "concurrency" | "globalConcurrency",
+  concurrency: number | undefined
+): InvalidConcurrency | undefined =>
   concurrency === undefined || (Number.isInteger(concurrency) && concurrency >= 1 && concurrency <= maxConcurrency)
     ? undefined
     : new InvalidConcurrency({
         value: shown(concurrency),
         min: 1,
         max: maxConcurrency,
-        message: `The concurrency of the worker "${name}" is an integer from 1 to ${maxConcurrency}, not ${shown(concurrency)}.`
+        message: `The ${field} of the worker "${name}" is an integer from 1 to ${maxConcurrency}, not ${shown(concurrency)}.`
       })

@@ -18,6 +18,7 @@ import * as database from "./internal/sql/db.ts"
 import * as enqueue from "./internal/sql/enqueue.ts"
 import { type CompositionVerbs, compositionVerbs } from "./internal/store/composition.ts"
 import { type CronVerbs, cronVerbs } from "./internal/store/cron.ts"
+import { type LimitVerbs, limitVerbs } from "./internal/store/limits.ts"
 import { makeRunner } from "./internal/store/runner.ts"
 import * as inspect from "./internal/sql/inspect.ts"
 import * as node from "./internal/sql/node.ts"
@@ -66,6 +67,8 @@ export class JobStore extends Context.Service<
     }) => Effect.Effect<promote.Look, StorageFailure>
     /** Takes available jobs for a node with a live lease. */
     readonly claim: (request: claim.ClaimRequest) => Effect.Effect<ReadonlyArray<claim.Claimed>, StorageFailure>
+    /** Claims under limits, and their accounts. */
+    readonly limits: LimitVerbs
     /** Stores how far attempts have come. */
     readonly progress: (
       reports: ReadonlyArray<{ readonly id: JobId; readonly epoch: number; readonly percent: number }>
@@ -193,6 +196,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       notify: (payloads) => background("notify")(inspect.notify(db, payloads)),
       promote: (options) => background("promote")(promote.promote(db, options)),
       claim: (request) => background("claim")(claim.claim(db, request)),
+      limits: limitVerbs(db, runner),
       progress: (reports) => background("progress")(inspect.progress(db, reports)),
       settle: (settlements) => background("settle")(settle.settle(db, settlements)),
       register: (options) => background("register")(node.register(db, options)),

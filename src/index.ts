@@ -28,6 +28,10 @@ export * as Migrations from "./Migrations.ts"
 export { Jobs } from "./Jobs.ts"
 /** Control over queues. */
 export { Queues } from "./Queues.ts"
+/** How often jobs may start. */
+export * as Limit from "./Limit.ts"
+/** What handlers tell a limit. */
+export { Limits } from "./Limits.ts"
 /** What makes two jobs the same. */
 export * as Unique from "./Unique.ts"
 /** A job as stored. */

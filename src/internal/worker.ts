@@ -12,6 +12,7 @@ import * as SchemaIssue from "effect/SchemaIssue"
 import * as Backoff from "../Backoff.ts"
 import { type Attempt, CurrentJob } from "../CurrentJob.ts"
 import type { AttemptFailure } from "../JobRow.ts"
+import * as Limit from "../Limit.ts"
 import type { Ending } from "../Outcome.ts"
 import { defaults, ShigotoConfig } from "../ShigotoConfig.ts"
 import {
@@ -27,6 +28,7 @@ import type { Worker } from "../Workers.ts"
 import { failureOf } from "./failure.ts"
 import { describe, maxDepth, type Problem, sanitize, stringify } from "./json.ts"
 import { shown } from "./names.ts"
+import type { Governed } from "./sql/limit.ts"
 
 /** The part of a definition that a worker needs. */
 export interface Definition {
@@ -40,6 +42,8 @@ export interface Definition {
 export interface Options {
   readonly retry?: Schedule.Schedule<unknown, never, unknown> | undefined
   readonly concurrency?: number | undefined
+  readonly globalConcurrency?: number | undefined
+  readonly rateLimit?: Limit.Limit | Limit.Options | undefined
   readonly onDiscard?:
     | ((discarded: {
         readonly args: Option.Option<never>
@@ -110,6 +114,7 @@ export const makeWorker = Effect.fnUntraced(function* (
   const worker: Worker = {
     name,
     concurrency: options.concurrency,
+    governed: governedBy(name, options),
     timeoutMillis: Duration.toMillis(Duration.fromInputUnsafe(definition.options.timeout ?? defaultTimeout)),
     run: (args, job) =>
       Effect.matchEffect(Effect.interruptible(decode(args)), {
@@ -215,6 +220,19 @@ export const unreadableArgs = (worker: string, defect: unknown, index: { readonl
       : `reading the value threw: ${sanitize(describe(defect), 500)}`,
     index
   )
+
+/** What limits a worker over all nodes, undefined for nothing; throws where a limit cannot be used. */
+export const governedBy = (
+  worker: string,
+  { globalConcurrency: concurrency, rateLimit }: Options
+): Governed | undefined =>
+  concurrency === undefined && rateLimit === undefined
+    ? undefined
+    : {
+        worker,
+        concurrency,
+        rate: rateLimit === undefined || "rule" in rateLimit ? rateLimit : Limit.make(worker, rateLimit)
+      }
 
 // internal
 

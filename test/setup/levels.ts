@@ -10,6 +10,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/internal/json.ts",
       "src/internal/cronRule.ts",
       "src/internal/names.ts",
+      "src/internal/rate.ts",
       "src/internal/loop.ts",
       "src/internal/coalesce.ts"
     ]
@@ -25,6 +26,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/CurrentJob.ts",
       "src/Backoff.ts",
       "src/Unique.ts",
+      "src/Limit.ts",
       "src/ShigotoError.ts",
       "src/ShigotoConfig.ts",
       "src/ShigotoMetrics.ts"
@@ -39,6 +41,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/internal/aftermath.ts",
       "src/internal/flowRegistry.ts",
       "src/internal/progress.ts",
+      "src/internal/holds.ts",
       "src/internal/enqueueing.ts",
       "src/internal/failure.ts",
       "src/internal/worker.ts",
@@ -51,6 +54,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/Settler.ts",
       "src/Claimer.ts",
       "src/Queues.ts",
+      "src/Limits.ts",
       "src/Heartbeat.ts",
       "src/CronJobs.ts",
       "src/CronScheduler.ts",
