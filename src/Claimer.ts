@@ -32,6 +32,7 @@ import { makeHolds } from "./internal/holds.ts"
 import { forever, pause } from "./internal/loop.ts"
 import { merge } from "./internal/newJob.ts"
 import type { ClaimRequest } from "./internal/sql/claim.ts"
+import type { LimitedClaim } from "./internal/sql/limit.ts"
 import { promoteLimit } from "./internal/sql/promote.ts"
 import { JobStore } from "./JobStore.ts"
 import { dueHorizonMillis, type Hint, Notifier } from "./Notifier.ts"
@@ -136,7 +137,9 @@ export const layer: Layer.Layer<
       const request: ClaimRequest = { node, nodeName: config.nodeName, queue, limit, workers: able, from }
       const governed = able.flatMap((worker) => workers.get(worker.name)?.governed ?? [])
       const exit = yield* Effect.exit(
-        governed.length === 0 ? store.claim(request) : store.limits.claim(request, governed)
+        governed.length === 0
+          ? Effect.map(store.claim(request), (jobs): LimitedClaim => ({ jobs, held: [] }))
+          : store.limits.claim(request, governed)
       )
       if (exit._tag === "Failure") {
         heartbeat.claimLost()
@@ -148,7 +151,7 @@ export const layer: Layer.Layer<
         heartbeat.claimLost()
         return true
       }
-      const { held, jobs: claimed } = "jobs" in exit.value ? exit.value : { held: [], jobs: exit.value }
+      const { held, jobs: claimed } = exit.value
       executor.start(claimed, node)
       // A request to cancel one of them is found by then, should its notification be lost.
       if (claimed.length > 0) lookIn(Duration.toMillis(config.pollInterval))

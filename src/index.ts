@@ -26,6 +26,8 @@ export * as ShigotoConfig from "./ShigotoConfig.ts"
 export * as Migrations from "./Migrations.ts"
 /** The jobs in the database. */
 export { Jobs } from "./Jobs.ts"
+/** Which jobs: for lists, counts and bulk operations. */
+export * as Filter from "./Filter.ts"
 /** Control over queues. */
 export { Queues } from "./Queues.ts"
 /** How often jobs may start. */

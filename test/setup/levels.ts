@@ -12,7 +12,9 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/internal/names.ts",
       "src/internal/rate.ts",
       "src/internal/loop.ts",
-      "src/internal/coalesce.ts"
+      "src/internal/coalesce.ts",
+      "src/internal/fingerprint.ts",
+      "src/internal/filterText.ts"
     ]
   },
   {
@@ -27,6 +29,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/Backoff.ts",
       "src/Unique.ts",
       "src/Limit.ts",
+      "src/Filter.ts",
       "src/ShigotoError.ts",
       "src/ShigotoConfig.ts",
       "src/ShigotoMetrics.ts"
