@@ -46,7 +46,7 @@ const program = Effect.gen(function* () {
   yield* Render.enqueueAll(Array.from({ length: 10 }, (_, frame) => ({ frame })))
   yield* Call.enqueueAll(Array.from({ length: 8 }, (_, n) => ({ n })))
   const jobs = yield* Jobs
-  while ((yield* jobs.list({ states: ["completed"], limit: 20 })).length < 18) yield* Effect.sleep("50 millis")
+  while ((yield* jobs.list({ state: "completed", limit: 20 })).length < 18) yield* Effect.sleep("50 millis")
   yield* Effect.log(`10 renders, at most ${most} at once`)
   const first = starts[0] ?? 0
   const later = starts.filter((at) => at - first >= 1000).length
