@@ -29,6 +29,7 @@ export const statements = (schema: string): ReadonlyArray<string> => {
   worker text NOT NULL,
   args jsonb NOT NULL,
   errors jsonb,
+  fingerprint text,
   meta jsonb,
   tags text[],
   partition_key text,
@@ -72,6 +73,7 @@ export const statements = (schema: string): ReadonlyArray<string> => {
   args jsonb NOT NULL,
   result jsonb,
   errors jsonb,
+  fingerprint text,
   meta jsonb,
   tags text[],
   partition_key text,
@@ -117,12 +119,12 @@ export const statements = (schema: string): ReadonlyArray<string> => {
     `CREATE VIEW ${s}.all_jobs AS
 SELECT id, worker, queue, state, priority, attempt, max_attempts, epoch, claimed_by, run_at, inserted_at, claimed_at,
   cancel_requested_at, NULL::timestamptz(3) AS finished_at, progress, snoozes, args, NULL::jsonb AS result, errors,
-  meta, tags, partition_key, cancel_reason, scheduled_for, links, batch_id, step
+  meta, tags, partition_key, cancel_reason, scheduled_for, links, batch_id, step, fingerprint
 FROM ${s}.jobs
 UNION ALL
 SELECT id, worker, queue, state, priority, attempt, max_attempts, epoch, claimed_by, run_at, inserted_at, claimed_at,
   cancel_requested_at, finished_at, progress, snoozes, args, result, errors,
-  meta, tags, partition_key, cancel_reason, scheduled_for, links, batch_id, step
+  meta, tags, partition_key, cancel_reason, scheduled_for, links, batch_id, step, fingerprint
 FROM ${s}.jobs_archive`,
     enqueueFunction(schema),
     maintainFunction(schema),

@@ -73,6 +73,8 @@ export interface AttemptFailure {
   readonly tag: string
   /** The error's message. */
   readonly message: string
+  /** A short hash of the worker, the tag and the message without its numbers, ids and quotes: failures alike share it. */
+  readonly fingerprint?: string
   /** The pretty-printed cause with stack traces; absent where there is nothing more to say than the message. */
   readonly cause?: string
 }
@@ -100,6 +102,8 @@ export interface JobRow {
   /** The encoded result of a completed job. */
   readonly result: unknown
   readonly errors: ReadonlyArray<AttemptFailure>
+  /** The fingerprint of its last failure, for as long as it has not succeeded since. */
+  readonly fingerprint: string | undefined
   readonly meta: Readonly<Record<string, unknown>>
   readonly tags: ReadonlyArray<string>
   readonly partitionKey: string | undefined

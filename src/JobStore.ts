@@ -19,6 +19,7 @@ import * as enqueue from "./internal/sql/enqueue.ts"
 import { type CompositionVerbs, compositionVerbs } from "./internal/store/composition.ts"
 import { type CronVerbs, cronVerbs } from "./internal/store/cron.ts"
 import { type InsightVerbs, insightVerbs } from "./internal/store/insight.ts"
+import { type SearchVerbs, searchVerbs } from "./internal/store/search.ts"
 import { makeRunner } from "./internal/store/runner.ts"
 import * as inspect from "./internal/sql/inspect.ts"
 import * as node from "./internal/sql/node.ts"
@@ -117,8 +118,8 @@ export class JobStore extends Context.Service<
     readonly retry: (id: JobId) => Effect.Effect<retry.Retried, StorageFailure>
     /** One job, live or archived. */
     readonly get: (id: JobId) => Effect.Effect<JobRow | undefined, StorageFailure>
-    /** A page of jobs by falling id. */
-    readonly list: (page: inspect.Page) => Effect.Effect<ReadonlyArray<JobRow>, StorageFailure>
+    /** Pages, counts and groups of jobs. */
+    readonly search: SearchVerbs
     /** How many live jobs are in each queue and state. */
     readonly counts: Effect.Effect<
       ReadonlyArray<{ readonly queue: string; readonly state: JobState; readonly count: number }>,
@@ -205,7 +206,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       cancelRequests: (id) => background("cancel")(cancel.requested(db, id)),
       retry: (id) => called("retry")(autonomous(db.sql, retry.retry(db, id))),
       get: (id) => called("get")(inspect.get(db, id)),
-      list: (page) => called("list")(inspect.list(db, page)),
+      search: searchVerbs(db, runner),
       counts: called("counts")(inspect.counts(db)),
       changeQueue: (change) => called("queue")(queue.change(db, change)),
       executing: (name, on) => called("executing")(queue.executing(db, name, on)),

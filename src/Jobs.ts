@@ -13,13 +13,15 @@ import { type Health, isReady, make as makeHealth } from "./Health.ts"
 import { spread } from "./internal/aftermath.ts"
 import { Events } from "./internal/events.ts"
 import { sanitize } from "./internal/json.ts"
-import { nameProblem, shown } from "./internal/names.ts"
+import { check, type Filter } from "./Filter.ts"
+import { shown } from "./internal/names.ts"
 import { type Aftermath, isLinked, type NewJob, nothing } from "./internal/newJob.ts"
 import type { Inserted as InsertedRow, MergeRefusal } from "./internal/sql/enqueue.ts"
 import type { NewBatch } from "./internal/sql/batch.ts"
 import type { Stored } from "./internal/sql/unique.ts"
 import type { JobEvent } from "./JobEvent.ts"
-import { type BatchId, type JobId, type JobRow, type JobState, states } from "./JobRow.ts"
+import { maxCount } from "./internal/sql/search.ts"
+import type { AttemptFailure, BatchId, JobId, JobRow, JobState } from "./JobRow.ts"
 import { JobStore } from "./JobStore.ts"
 import { fromColumns, type NodeRow } from "./Nodes.ts"
 import { dueHorizonMillis, type Hint, Notifier } from "./Notifier.ts"
@@ -70,19 +72,51 @@ export type RetryResult =
   | { readonly _tag: "UniqueConflict"; readonly holder: JobId }
 
 /**
- * Which jobs to list: all conditions hold at once.
+ * Which jobs to list, in which order, and from where on.
  *
  * @category models
  */
-export interface ListOptions {
-  readonly states?: ReadonlyArray<JobState> | undefined
-  readonly queue?: string | undefined
-  readonly worker?: string | undefined
-  readonly tag?: string | undefined
-  /** Only ids below this one: the last id of the page before. */
-  readonly before?: JobId | undefined
+export interface ListOptions extends Filter {
+  /**
+   * `newest` by falling id; `due` by when they may run, of jobs that have not finished; `finished` by when they ended,
+   * latest first. Defaults to `newest`.
+   */
+  readonly order?: "newest" | "due" | "finished" | undefined
+  /** The last job of the page before. */
+  readonly after?: Pick<JobRow, "id" | "runAt" | "finishedAt"> | undefined
   /** From 1 to 1,000. Defaults to 100. */
   readonly limit?: number | undefined
+}
+
+/**
+ * How many jobs match: exactly, or at least so many where counting on would take too long.
+ *
+ * @category models
+ */
+export interface JobCount {
+  readonly count: number
+  readonly isExact: boolean
+}
+
+/**
+ * Jobs that failed in the same way and have not succeeded since.
+ *
+ * @category models
+ */
+export interface FailureGroup extends JobCount {
+  /** Finds them all: `{ fingerprint }` is a filter. */
+  readonly fingerprint: string
+  readonly worker: string
+  /** The queue of the newest. */
+  readonly queue: string
+  /** The newest. */
+  readonly sample: JobId
+  /** Its last failure. */
+  readonly failure: AttemptFailure
+  /** When one of its hundred oldest jobs failed first, by the clocks of the nodes. */
+  readonly firstSeen: DateTime.Utc
+  /** When one of its hundred newest jobs failed last. */
+  readonly lastSeen: DateTime.Utc
 }
 
 /**
@@ -111,8 +145,17 @@ export class Jobs extends Context.Service<
     readonly maxResultBytes: number
     /** One job, live or archived. */
     readonly get: (id: JobId) => Effect.Effect<JobRow, JobNotFound | StorageFailure>
-    /** A page of jobs, newest first. */
+    /**
+     * A page of jobs. One that asks for args or meta reads the newest 100,000 jobs that match in all else, and any gives
+     * up after two seconds.
+     */
     readonly list: (options?: ListOptions) => Effect.Effect<ReadonlyArray<JobRow>, InvalidFilter | StorageFailure>
+    /** How many jobs match; counts up to 10,000. */
+    readonly count: (filter?: Filter) => Effect.Effect<JobCount, InvalidFilter | StorageFailure>
+    /** Failed jobs in groups, the group with the newest job first; at most `limit`, by default 100, up to 1,000. */
+    readonly failures: (options?: {
+      readonly limit?: number | undefined
+    }) => Effect.Effect<ReadonlyArray<FailureGroup>, InvalidFilter | StorageFailure>
     /** How many live jobs are in each queue and state. */
     readonly counts: Effect.Effect<
       ReadonlyArray<{ readonly queue: string; readonly state: JobState; readonly count: number }>,
@@ -244,16 +287,30 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
         return (yield* store.get(id)) ?? (yield* notFound(id))
       }),
       list: Effect.fn("Jobs.list")(function* (options = {}) {
-        const problem = filterProblem(options)
+        const { after, limit = 100, order = "newest", ...filter } = options
+        const problem = limitProblem(limit) ?? pageProblem(order, after)
         if (problem !== undefined) return yield* problem
-        return yield* store.list({
-          states: options.states ?? states,
-          queue: options.queue,
-          worker: options.worker,
-          tag: options.tag,
-          before: options.before,
-          limit: options.limit ?? 100
+        const at = order === "due" ? after?.runAt : after?.finishedAt
+        return yield* store.search.list({
+          filter: yield* Effect.fromResult(check(filter)),
+          order,
+          after: after === undefined ? undefined : { id: after.id, at: at && DateTime.toDateUtc(at) },
+          limit
         })
+      }),
+      count: Effect.fn("Jobs.count")(function* (filter = {}) {
+        return capped(yield* store.search.count(yield* Effect.fromResult(check(filter))))
+      }),
+      failures: Effect.fn("Jobs.failures")(function* ({ limit = 100 } = {}) {
+        const problem = limitProblem(limit)
+        if (problem !== undefined) return yield* problem
+        const groups = yield* store.search.failures(limit)
+        return groups.map((group) => ({
+          ...group,
+          ...capped(group.count),
+          firstSeen: DateTime.makeUnsafe(group.firstSeen),
+          lastSeen: DateTime.makeUnsafe(group.lastSeen)
+        }))
       }),
       counts: store.counts,
       health: makeHealth(store, notifier),
@@ -292,6 +349,7 @@ const inserted = (job: NewJob, row: InsertedRow): EnqueueResult => ({
     args: JSON.parse(job.args),
     result: undefined,
     errors: [],
+    fingerprint: undefined,
     meta: job.meta === undefined ? {} : (JSON.parse(job.meta) as Record<string, unknown>), // checked to be an object
     tags: job.tags ?? [],
     partitionKey: job.partitionKey,
@@ -328,20 +386,28 @@ const hintsFor = (results: ReadonlyArray<EnqueueResult>, horizon: number): Reado
   return hints
 }
 
-const filterProblem = (options: ListOptions): InvalidFilter | undefined => {
-  const refuse = (field: string, value: unknown, why: string) =>
-    new InvalidFilter({ field, value: shown(value), message: `${field} cannot be ${shown(value)}: ${why}.` })
-  const { before, limit, states: wanted } = options
-  if (limit !== undefined && !(Number.isInteger(limit) && limit >= 1 && limit <= 1000)) {
-    return refuse("limit", limit, "it is an integer from 1 to 1000")
+const capped = (count: number): JobCount => ({ count: Math.min(count, maxCount), isExact: count <= maxCount })
+
+const limitProblem = (limit: number): InvalidFilter | undefined =>
+  Number.isInteger(limit) && limit >= 1 && limit <= 1000
+    ? undefined
+    : unfit("limit", limit, "it is an integer from 1 to 1000")
+
+const pageProblem = (order: unknown, after: ListOptions["after"]): InvalidFilter | undefined => {
+  if (order !== "newest" && order !== "due" && order !== "finished") {
+    return unfit("order", order, "the orders are newest, due and finished")
   }
-  if (before !== undefined && !Number.isSafeInteger(before)) return refuse("before", before, "it is no job id")
-  if (wanted !== undefined && !Array.isArray(wanted)) return refuse("states", wanted, "it is no array")
-  const unknown = wanted?.find((state) => !states.includes(state))
-  if (unknown !== undefined) return refuse("states", unknown, `the states are ${states.join(", ")}`)
-  for (const field of ["queue", "worker", "tag"] as const) {
-    const problem = options[field] === undefined ? undefined : nameProblem(options[field])
-    if (problem !== undefined) return refuse(field, options[field], problem)
-  }
-  return undefined
+  if (after === undefined) return undefined
+  if (!Number.isSafeInteger(after.id)) return unfit("after", after.id, "it has no job id")
+  const at = order === "due" ? after.runAt : order === "finished" ? after.finishedAt : undefined
+  return order === "newest" || DateTime.isDateTime(at)
+    ? undefined
+    : unfit(
+        "after",
+        at,
+        `the order "${order}" goes on after a job with its ${order === "due" ? "runAt" : "finishedAt"}`
+      )
 }
+
+const unfit = (field: string, value: unknown, why: string): InvalidFilter =>
+  new InvalidFilter({ field, value: shown(value), message: `${field} cannot be ${shown(value)}: ${why}.` })

@@ -13,6 +13,7 @@ import * as core from "../migrations/0001_core.ts"
 import * as cron from "../migrations/0002_cron.ts"
 import * as unique from "../migrations/0003_unique.ts"
 import * as composition from "../migrations/0004_composition.ts"
+import * as results from "../migrations/0005_results.ts"
 import { schemaProblem, shown } from "./internal/names.ts"
 import * as migrate from "./internal/sql/migrate.ts"
 import { autonomous, classify } from "./internal/sql/statement.ts"
@@ -39,7 +40,8 @@ export const migrations: ReadonlyArray<Migration> = [
   { version: 1, name: "core", statements: core.statements },
   { version: 2, name: "cron", statements: cron.statements },
   { version: 3, name: "unique", statements: unique.statements },
-  { version: 4, name: "composition", statements: composition.statements }
+  { version: 4, name: "composition", statements: composition.statements },
+  { version: 5, name: "results", statements: results.statements }
 ]
 
 /**

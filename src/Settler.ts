@@ -11,6 +11,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { Events } from "./internal/events.ts"
+import { fingerprintOf } from "./internal/fingerprint.ts"
 import { spread } from "./internal/aftermath.ts"
 import { pause } from "./internal/loop.ts"
 import type { Verdict } from "./internal/sql/settle.ts"
@@ -171,7 +172,8 @@ const unstorable = (refusal: string, ended: Ended): Outcome => ({
     at: ended.endedAt,
     node: ended.node,
     tag: "ResultEncodeError",
-    message: `The database refused to store the outcome: ${refusal.slice(0, 500)}`
+    message: `The database refused to store the outcome: ${refusal.slice(0, 500)}`,
+    fingerprint: fingerprintOf(ended.worker, "ResultEncodeError", refusal)
   }
 })
 

@@ -34,6 +34,8 @@ export * as HealthHttp from "./HealthHttp.ts"
 export * as Explain from "./Explain.ts"
 /** The processes that run jobs. */
 export type { NodeRow } from "./Nodes.ts"
+/** Which jobs: for lists, counts and bulk operations. */
+export * as Filter from "./Filter.ts"
 /** Control over queues. */
 export { Queues } from "./Queues.ts"
 /** What makes two jobs the same. */

@@ -3,6 +3,7 @@
  * the limit, before anything is written.
  */
 import { assert, layer } from "@effect/vitest"
+import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
@@ -168,12 +169,19 @@ const rows: ReadonlyArray<Row> = [
       ["limit", { limit: 1e9 }],
       ["limit", { limit: 0 }],
       ["limit", { limit: Number.NaN }],
-      ["before", { before: 0.5 as JobId }],
-      ["states", { states: ["done" as never] }],
-      ["states", { states: "completed" as never }],
+      ["after", { after: { id: 0.5 as JobId, runAt: DateTime.makeUnsafe(0), finishedAt: undefined } }],
+      ["order", { order: "oldest" as never }],
+      ["wroker", { wroker: "mail" } as never],
+      ["state", { state: ["done" as never] }],
+      ["state", { state: [] }],
       ["queue", { queue: "a\u0000" }],
       ["worker", { worker: "" }],
-      ["tag", { tag: "x".repeat(500) }]
+      ["tag", { tag: "x".repeat(500) }],
+      ["id", { id: 1.5 as JobId }],
+      ["priority", { priority: {} }],
+      ["finished", { finished: { to: "soon" as never } }],
+      ["args", { args: Number.NaN }],
+      ["meta", { meta: [] as never }]
     ] as const
   ).map(([field, options], i): Row => [
     `list ${i} by ${field}`,

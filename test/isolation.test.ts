@@ -56,12 +56,12 @@ for (const isolation of ["repeatable read", "serializable"] as const) {
           yield* eventually(jobs.get(id), ({ state }) => state === "retryable")
           assert.deepStrictEqual(yield* jobs.retry(id), { _tag: "Retried" })
         }
-        yield* eventually(jobs.list({ states: ["completed"], limit: 1000 }), (rows) => rows.length === 100)
+        yield* eventually(jobs.list({ state: "completed", limit: 1000 }), (rows) => rows.length === 100)
         assert.deepStrictEqual(
           [...seen].map(([n, times]) => times - (n % 10 === 0 ? 1 : 0)),
           Array.from({ length: 100 }, () => 1)
         )
-        assert.strictEqual((yield* jobs.list({ states: ["available"], worker: "idle" })).length, 40)
+        assert.strictEqual((yield* jobs.list({ state: "available", worker: "idle" })).length, 40)
       })
     )
   })

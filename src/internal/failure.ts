@@ -1,6 +1,7 @@
 /** From any failure of a handler to the bounded, storable record of it. */
 import * as Cause from "effect/Cause"
 import type { AttemptFailure } from "../JobRow.ts"
+import { fingerprintOf } from "./fingerprint.ts"
 import { describe, sanitize, utf8Length } from "./json.ts"
 
 /** The largest record, in bytes; the cause is cut first. */
@@ -10,14 +11,17 @@ export const maxFailureBytes = 16 * 1024
 export const failureOf = (
   error: unknown,
   cause: Cause.Cause<unknown> | undefined,
-  attempt: { readonly attempt: number; readonly at: Date; readonly node: string }
+  attempt: { readonly attempt: number; readonly at: Date; readonly node: string; readonly worker: string }
 ): AttemptFailure => {
+  const tag = fit(tagOf(error), 128)
+  const message = fit(messageOf(error), 4096)
   const base = {
     attempt: attempt.attempt,
     at: attempt.at.toISOString(),
     node: attempt.node,
-    tag: fit(tagOf(error), 128),
-    message: fit(messageOf(error), 4096)
+    tag,
+    message,
+    fingerprint: fingerprintOf(attempt.worker, tag, message)
   }
   const pretty = cause === undefined ? "" : fit(prettyOf(cause), maxFailureBytes - 5120)
   return pretty === "" ? base : { ...base, cause: pretty }

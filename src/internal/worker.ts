@@ -128,7 +128,7 @@ export const makeWorker = Effect.fnUntraced(function* (
         if (Exit.isSuccess(exit)) return { _tag: "Succeeded", result: exit.value }
         const at = new Date(yield* Clock.currentTimeMillis)
         const told = (error: unknown, cause?: Cause.Cause<unknown>) =>
-          failureOf(error, cause, { attempt: attempt.attempt, at, node })
+          failureOf(error, cause, { attempt: attempt.attempt, at, node, worker: name })
         const failed = Effect.fnUntraced(function* (error: unknown, shownError: unknown, cause?: Cause.Cause<unknown>) {
           return {
             _tag: "Failed",
@@ -237,7 +237,12 @@ const jsonProblem = (value: unknown, keys: ReadonlyArray<PropertyKey>): Problem 
 const unreadable = (defect: unknown, attempt: Attempt, node: string): Effect.Effect<Ending> =>
   Effect.map(Clock.currentTimeMillis, (millis) => ({
     _tag: "Failed",
-    failure: failureOf(defect, undefined, { attempt: attempt.attempt, at: new Date(millis), node }),
+    failure: failureOf(defect, undefined, {
+      attempt: attempt.attempt,
+      at: new Date(millis),
+      node,
+      worker: attempt.worker
+    }),
     delayMillis: Backoff.defaultDelayMillis(attempt.id, attempt.attempt)
   }))
 

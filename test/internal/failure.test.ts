@@ -6,7 +6,7 @@ import { textProblem } from "../../src/internal/json.ts"
 
 class Boom extends Data.TaggedError("Boom")<{ readonly detail: string }> {}
 
-const attempt = { attempt: 3, at: new Date(0), node: "node \u{1f600}" }
+const attempt = { attempt: 3, at: new Date(0), node: "node \u{1f600}", worker: "w" }
 const trap = (): never => {
   throw new Error("trap")
 }

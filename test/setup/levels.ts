@@ -11,7 +11,9 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/internal/cronRule.ts",
       "src/internal/names.ts",
       "src/internal/loop.ts",
-      "src/internal/coalesce.ts"
+      "src/internal/coalesce.ts",
+      "src/internal/fingerprint.ts",
+      "src/internal/filterText.ts"
     ]
   },
   {
@@ -25,6 +27,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/CurrentJob.ts",
       "src/Backoff.ts",
       "src/Unique.ts",
+      "src/Filter.ts",
       "src/ShigotoError.ts",
       "src/ShigotoConfig.ts",
       "src/ShigotoMetrics.ts"

@@ -182,7 +182,7 @@ describe("advance", () => {
         `${4 * hour + 90 * second} Completed 5`
       ])
       const jobs = yield* Jobs
-      const [timedOut] = yield* jobs.list({ states: ["discarded"] })
+      const [timedOut] = yield* jobs.list({ state: "discarded" })
       assert.strictEqual(timedOut?.errors[0]?.tag, "AttemptTimeout")
       // The rows say the same as the events.
       assert.strictEqual(

@@ -79,8 +79,8 @@ const cancelling = Effect.fnUntraced(function* (
       RETURNING j.*
     ),
     archived AS (
-      INSERT INTO ${db.archive} (${archived}, links, epoch, finished_at, state, errors, cancel_reason)
-      SELECT ${archived}, gone.links, gone.epoch, ${now}, 'cancelled', gone.errors, ${why}::text
+      INSERT INTO ${db.archive} (${archived}, links, epoch, finished_at, state, errors, fingerprint, cancel_reason)
+      SELECT ${archived}, gone.links, gone.epoch, ${now}, 'cancelled', gone.errors, gone.fingerprint, ${why}::text
       FROM gone
       WHERE 'cancelled' = ANY(${array(keptStates(db), oid.text)}::text[])
     ),

@@ -248,8 +248,9 @@ export const resolve = Effect.fnUntraced(function* (
       RETURNING j.*, child.reason
     ),
     archived AS (
-      INSERT INTO ${db.archive} (${archived}, links, epoch, finished_at, state, errors, cancel_reason)
-      SELECT ${archived}, gone.links | ${bit(db, "cascaded")}, gone.epoch, ${now}, 'cancelled', gone.errors, gone.reason
+      INSERT INTO ${db.archive} (${archived}, links, epoch, finished_at, state, errors, fingerprint, cancel_reason)
+      SELECT ${archived}, gone.links | ${bit(db, "cascaded")}, gone.epoch, ${now}, 'cancelled', gone.errors,
+        gone.fingerprint, gone.reason
       FROM gone
       WHERE 'cancelled' = ANY(${array(keptStates(db), oid.text)}::text[])
     )

@@ -3,17 +3,6 @@ import * as Effect from "effect/Effect"
 import type { JobId, JobState } from "../../JobRow.ts"
 import { array, type Db, ids, oid } from "./db.ts"
 import { type JobColumns, jobRow } from "./row.ts"
-import { autonomous } from "./statement.ts"
-
-/** Which jobs to read; newest first, those below `before`. */
-export interface Page {
-  readonly states: ReadonlyArray<JobState>
-  readonly queue: string | undefined
-  readonly worker: string | undefined
-  readonly tag: string | undefined
-  readonly before: JobId | undefined
-  readonly limit: number
-}
 
 /** One job by its id. */
 export const get = Effect.fnUntraced(function* (db: Db, id: JobId) {
@@ -23,28 +12,6 @@ export const get = Effect.fnUntraced(function* (db: Db, id: JobId) {
     WHERE id = ${id}::bigint`
   const row = rows[0]
   return row === undefined ? undefined : jobRow(row)
-})
-
-/** A page of jobs by falling id, under a statement timeout of two seconds. */
-export const list = Effect.fnUntraced(function* (db: Db, page: Page) {
-  const { sql } = db
-  const rows = yield* autonomous(
-    sql,
-    Effect.andThen(
-      sql`SELECT set_config('statement_timeout', '2s', true)`,
-      sql<JobColumns>`
-        SELECT *
-        FROM ${db.allJobs}
-        WHERE id < ${page.before ?? Number.MAX_SAFE_INTEGER}::bigint
-          AND state = ANY(${array(page.states, oid.text)}::text[])
-          AND (${page.queue ?? null}::text IS NULL OR queue = ${page.queue ?? null}::text)
-          AND (${page.worker ?? null}::text IS NULL OR worker = ${page.worker ?? null}::text)
-          AND (${page.tag ?? null}::text IS NULL OR ${page.tag ?? null}::text = ANY(tags))
-        ORDER BY id DESC
-        LIMIT ${page.limit}::integer`
-    )
-  )
-  return rows.map(jobRow)
 })
 
 /** How many live jobs are in each state and queue. */

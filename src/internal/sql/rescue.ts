@@ -83,6 +83,7 @@ const take = Effect.fnUntraced(function* (db: Db, by: string) {
           'at', to_char(${now} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
           'node', ${by}::text,
           'tag', 'LeaseExpired',
+          'fingerprint', left(encode(sha256(convert_to(j.worker || ' LeaseExpired', 'UTF8')), 'hex'), 14),
           'message',
           'The lease of node ' || coalesce(n.name, 'gone') || ' (' || j.claimed_by || ') expired while it ran this attempt.'
         ) AS failure
@@ -105,9 +106,10 @@ const take = Effect.fnUntraced(function* (db: Db, by: string) {
         CASE WHEN lost.cancelled THEN 'cancelled' ELSE 'discarded' END AS final
     ),
     archived AS (
-      INSERT INTO ${db.archive} (${archived}, links, epoch, finished_at, state, errors, cancel_reason)
+      INSERT INTO ${db.archive} (${archived}, links, epoch, finished_at, state, errors, fingerprint, cancel_reason)
       SELECT ${archived}, gone.links, gone.epoch + 1, ${now}, gone.final,
         ${appendFailure(db, "gone.errors", "gone.failure")},
+        gone.failure ->> 'fingerprint',
         gone.cancel_reason
       FROM gone
       WHERE gone.final = ANY(${array(keptStates(db), oid.text)}::text[])
@@ -124,7 +126,8 @@ const take = Effect.fnUntraced(function* (db: Db, by: string) {
           ) * interval '1 second'
           ELSE ${now}
         END,
-        errors = ${appendFailure(db, "j.errors", "lost.failure")}
+        errors = ${appendFailure(db, "j.errors", "lost.failure")},
+        fingerprint = lost.failure ->> 'fingerprint'
       FROM lost
       WHERE j.id = lost.id
         AND j.state = 'executing'

@@ -23,6 +23,7 @@ export interface JobColumns {
   readonly args: unknown
   readonly result: unknown
   readonly errors: ReadonlyArray<AttemptFailure> | null
+  readonly fingerprint: string | null
   readonly meta: Readonly<Record<string, unknown>> | null
   readonly tags: ReadonlyArray<string> | null
   readonly partition_key: string | null
@@ -48,6 +49,7 @@ export const jobRow = (columns: JobColumns): JobRow => ({
   args: columns.args,
   result: columns.result ?? undefined,
   errors: columns.errors ?? [],
+  fingerprint: columns.fingerprint ?? undefined,
   meta: columns.meta ?? {},
   tags: columns.tags ?? [],
   partitionKey: columns.partition_key ?? undefined,

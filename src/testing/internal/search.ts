@@ -1,7 +1,7 @@
 /** Finds the jobs that a filter means among all that there are. */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { type JobRow, type JobState, states } from "../../JobRow.ts"
+import { type JobRow, type JobState } from "../../JobRow.ts"
 import { Jobs } from "../../Jobs.ts"
 import { type Candidate, mismatches, type Wanted } from "./matching.ts"
 
@@ -57,8 +57,7 @@ const everything = Effect.gen(function* () {
   const jobs = yield* Jobs
   const rows: Array<JobRow> = []
   while (true) {
-    const before = rows.at(-1)?.id
-    const page = yield* Effect.orDie(jobs.list({ states, before, limit: pageSize }))
+    const page = yield* Effect.orDie(jobs.list({ after: rows.at(-1), limit: pageSize }))
     rows.push(...page)
     if (page.length < pageSize) return rows.toReversed()
   }

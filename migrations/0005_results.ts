@@ -1,0 +1,15 @@
+/**
+ * Finding failed jobs by what they have in common, and finished ones by when they ended.
+ */
+
+/** The statements, in order, for the given schema; its name is a checked identifier. */
+export const statements = (schema: string): ReadonlyArray<string> => {
+  const s = `"${schema}"`
+  return [
+    `CREATE INDEX jobs_fingerprint ON ${s}.jobs (fingerprint, id) WHERE fingerprint IS NOT NULL`,
+    `CREATE INDEX jobs_archive_fingerprint ON ${s}.jobs_archive (fingerprint, id) WHERE fingerprint IS NOT NULL`,
+    // Rows are written in the order of this time, so the ranges say all; a B-tree would cost every settle an entry.
+    `CREATE INDEX jobs_archive_finished ON ${s}.jobs_archive USING brin (finished_at)
+  WITH (pages_per_range = 32, autosummarize = on)`
+  ]
+}

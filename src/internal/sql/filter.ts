@@ -1,0 +1,69 @@
+/** A filter as conditions of a statement. */
+import type { Fragment } from "effect/sql/Statement"
+import type { Bound, Checked } from "../../Filter.ts"
+import { array, type Db, oid } from "./db.ts"
+
+/** The conditions that all hold; `TRUE` for a filter that asks for nothing. */
+export const matches = (db: Db, filter: Checked, now: Fragment): Fragment =>
+  db.sql.and([...cheap(db, filter, now), ...costly(db, filter)])
+
+/** The conditions on plain columns. */
+export const matchesPlain = (db: Db, filter: Checked, now: Fragment): Fragment => db.sql.and(cheap(db, filter, now))
+
+/** The conditions for which a job's JSON has to be read; undefined where there are none. */
+export const matchesJson = (db: Db, filter: Checked): Fragment | undefined => {
+  const conditions = costly(db, filter)
+  return conditions.length === 0 ? undefined : db.sql.and(conditions)
+}
+
+// internal
+
+const columns = {
+  worker: "worker",
+  queue: "queue",
+  state: "state",
+  partitionKey: "partition_key",
+  fingerprint: "fingerprint",
+  id: "id",
+  batch: "batch_id",
+  priority: "priority",
+  attempt: "attempt",
+  inserted: "inserted_at",
+  due: "run_at",
+  finished: "finished_at",
+  args: "args",
+  meta: "meta"
+} as const
+
+const cheap = (db: Db, filter: Checked, now: Fragment): Array<Fragment> => {
+  const { sql } = db
+  const column = (field: string) => sql.literal(columns[field as keyof typeof columns]) // a field of a checked filter
+  const conditions: Array<Fragment> = []
+  for (const [field, names] of Object.entries(filter.anyOf)) {
+    conditions.push(sql`${column(field)} = ANY(${array(names, oid.text)}::text[])`)
+  }
+  if (filter.tags !== undefined) conditions.push(sql`tags @> ${array(filter.tags, oid.text)}::text[]`)
+  for (const [field, numbers] of Object.entries(filter.numbers)) {
+    if ("in" in numbers) {
+      conditions.push(sql`${column(field)} = ANY(${array(numbers.in.map(BigInt), oid.int8)}::bigint[])`)
+      continue
+    }
+    const { max, min } = numbers
+    if (min !== undefined) conditions.push(sql`${column(field)} >= ${BigInt(min)}::bigint`)
+    if (max !== undefined) conditions.push(sql`${column(field)} <= ${BigInt(max)}::bigint`)
+  }
+  const instant = (bound: Bound) =>
+    "at" in bound
+      ? sql`${bound.at}::timestamptz(3)`
+      : sql`${now} - ${bound.agoMillis}::float8 * interval '1 millisecond'`
+  for (const [field, { from, to }] of Object.entries(filter.times)) {
+    if (from !== undefined) conditions.push(sql`${column(field)} >= ${instant(from)}`)
+    if (to !== undefined) conditions.push(sql`${column(field)} < ${instant(to)}`)
+  }
+  return conditions
+}
+
+const costly = (db: Db, filter: Checked): Array<Fragment> =>
+  Object.entries(filter.json).map(
+    ([field, json]) => db.sql`${db.sql.literal(columns[field as "args" | "meta"])} @> ${json}::text::jsonb`
+  )

@@ -1,0 +1,211 @@
+/**
+ * Finds jobs for people: pages, counts and groups of failures, each bounded in what it reads.
+ *
+ * Every statement gives up after two seconds: what people look at never holds up what jobs need.
+ */
+import * as Effect from "effect/Effect"
+import type { SqlError } from "effect/sql/SqlError"
+import type { Fragment } from "effect/sql/Statement"
+import type { Checked } from "../../Filter.ts"
+import type { AttemptFailure, JobId, JobRow } from "../../JobRow.ts"
+import type { Db } from "./db.ts"
+import { matches, matchesJson, matchesPlain } from "./filter.ts"
+import { type JobColumns, jobId, jobRow } from "./row.ts"
+import { autonomous } from "./statement.ts"
+
+/** Which jobs to read, in which order, after which one. */
+export interface Page {
+  readonly filter: Checked
+  readonly order: "newest" | "due" | "finished"
+  readonly after: { readonly id: JobId; readonly at: Date | undefined } | undefined
+  readonly limit: number
+}
+
+/** How many jobs a search by args or meta reads, newest first. */
+export const jsonWindow = 100_000
+
+/** The most jobs that are counted. */
+export const maxCount = 10_000
+
+/** A page of jobs. */
+export const list = (db: Db, page: Page): Effect.Effect<ReadonlyArray<JobRow>, SqlError> =>
+  limited(db, page.order === "finished" ? finished(db, page) : ordered(db, page, page.order))
+
+/** How many jobs match, of the first 10,000 and one. */
+export const count = (db: Db, filter: Checked): Effect.Effect<number, SqlError> =>
+  limited(
+    db,
+    Effect.gen(function* () {
+      const { sql } = db
+      const now = yield* db.now
+      const [row] = yield* sql<{ readonly count: number }>`
+        SELECT count(*)::integer AS count
+        FROM (
+          SELECT 1
+          FROM ${windowed(db, filter, now, db.allJobs)}
+          LIMIT ${sql.literal(String(maxCount + 1))}
+        ) AS matching`
+      return row?.count ?? 0
+    })
+  )
+
+/** A group of jobs that failed in the same way. */
+export interface Group {
+  readonly fingerprint: string
+  readonly count: number
+  readonly worker: string
+  readonly queue: string
+  readonly sample: JobId
+  readonly failure: AttemptFailure
+  readonly firstSeen: string
+  readonly lastSeen: string
+}
+
+/**
+ * Groups of failures, those whose newest job is youngest first.
+ *
+ * The fingerprints are found by leaping from one to the next in their index, at most a thousand. Of each group that is
+ * told, its count is capped and the times are those of its oldest and newest hundred jobs.
+ */
+export const failures = (db: Db, limit: number): Effect.Effect<ReadonlyArray<Group>, SqlError> =>
+  limited(
+    db,
+    Effect.gen(function* () {
+      const { sql } = db
+      const edge = (direction: "ASC" | "DESC") => sql`
+          SELECT errors -> -1 ->> 'at' AS at
+          FROM ${db.allJobs}
+          WHERE fingerprint = newest.fingerprint
+          ORDER BY id ${sql.literal(direction)}
+          LIMIT 100`
+      const rows = yield* sql<{
+        readonly fingerprint: string
+        readonly count: number
+        readonly worker: string
+        readonly queue: string
+        readonly id: bigint
+        readonly failure: AttemptFailure
+        readonly first_seen: string
+        readonly last_seen: string
+      }>`
+        WITH RECURSIVE known AS (
+          SELECT min(fingerprint) AS fingerprint, 1 AS place
+          FROM ${db.allJobs}
+          WHERE fingerprint IS NOT NULL
+          UNION ALL
+          SELECT (
+            SELECT min(j.fingerprint)
+            FROM ${db.allJobs} AS j
+            WHERE j.fingerprint > known.fingerprint
+          ), place + 1
+          FROM known
+          WHERE known.fingerprint IS NOT NULL
+            AND known.place < 1000
+        ),
+        newest AS MATERIALIZED (
+          SELECT known.fingerprint, job.*
+          FROM known
+          CROSS JOIN LATERAL (
+            SELECT id, worker, queue, errors -> -1 AS failure
+            FROM ${db.allJobs} AS j
+            WHERE j.fingerprint = known.fingerprint
+            ORDER BY id DESC
+            LIMIT 1
+          ) AS job
+          ORDER BY job.id DESC
+          LIMIT ${limit}::integer
+        )
+        SELECT newest.*,
+          (
+            SELECT count(*)::integer
+            FROM (
+              SELECT 1
+              FROM ${db.allJobs} AS j
+              WHERE j.fingerprint = newest.fingerprint
+              LIMIT ${sql.literal(String(maxCount + 1))}
+            ) AS member
+          ) AS count,
+          (SELECT min(oldest.at) FROM (${edge("ASC")}) AS oldest) AS first_seen,
+          (SELECT max(latest.at) FROM (${edge("DESC")}) AS latest) AS last_seen
+        FROM newest
+        ORDER BY newest.id DESC`
+      return rows.map(({ first_seen, id, last_seen, ...group }): Group => ({
+        ...group,
+        sample: jobId(id),
+        firstSeen: first_seen,
+        lastSeen: last_seen
+      }))
+    })
+  )
+
+// internal
+
+const limited = <A>(db: Db, effect: Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> =>
+  autonomous(db.sql, Effect.andThen(db.sql`SELECT set_config('statement_timeout', '2s', true)`, effect))
+
+/** The matching jobs; of a search by JSON, those among the newest that match in all else. */
+const windowed = (db: Db, filter: Checked, now: Fragment, table: Fragment | Db["jobs"]) => {
+  const json = matchesJson(db, filter)
+  return json === undefined
+    ? db.sql`${table} AS j
+          WHERE ${matches(db, filter, now)}`
+    : db.sql`(
+            SELECT *
+            FROM ${table}
+            WHERE ${matchesPlain(db, filter, now)}
+            ORDER BY id DESC
+            LIMIT ${db.sql.literal(String(jsonWindow))}
+          ) AS j
+          WHERE ${json}`
+}
+
+const ordered = Effect.fnUntraced(function* (db: Db, { after, filter, limit }: Page, order: "newest" | "due") {
+  const { sql } = db
+  const now = yield* db.now
+  const rows =
+    order === "newest"
+      ? yield* sql<JobColumns>`
+        SELECT *
+        FROM ${windowed(db, filter, now, db.allJobs)}
+          AND id < ${after?.id ?? Number.MAX_SAFE_INTEGER}::bigint
+        ORDER BY id DESC
+        LIMIT ${limit}::integer`
+      : yield* sql<JobColumns>`
+        SELECT *, NULL::timestamptz(3) AS finished_at, NULL::jsonb AS result
+        FROM ${windowed(db, filter, now, db.jobs)}
+          AND (run_at, id) > (${after?.at ?? new Date(0)}::timestamptz(3), ${after?.id ?? 0}::bigint)
+        ORDER BY run_at, id
+        LIMIT ${limit}::integer`
+  return rows.map(jobRow)
+})
+
+/** How far back each look for finished jobs goes, in milliseconds, until there are enough. */
+const lookBacks = [60_000, 15 * 60_000, 4 * 3_600_000, 2 * 86_400_000, Infinity]
+
+/**
+ * Jobs by falling time of their end.
+ *
+ * Nothing is sorted by that time but the order in which rows were written, of which a BRIN index tells the ranges. So
+ * the looks go back further and further, each over all that the one before saw.
+ */
+const finished = Effect.fnUntraced(function* (
+  db: Db,
+  { after, filter, limit }: Page
+): Effect.fn.Return<ReadonlyArray<JobRow>, SqlError> {
+  const { sql } = db
+  const now = yield* db.now
+  const latest = after?.at ?? (yield* db.instant)
+  for (const back of lookBacks) {
+    const since = new Date(Math.max(latest.getTime() - back, 0))
+    const rows = yield* sql<JobColumns>`
+      SELECT *
+      FROM ${db.archive}
+      WHERE ${matches(db, filter, now)}
+        AND finished_at >= ${since}::timestamptz(3)
+        ${after === undefined ? sql`` : sql`AND (finished_at, id) < (${latest}::timestamptz(3), ${after.id}::bigint)`}
+      ORDER BY finished_at DESC, id DESC
+      LIMIT ${limit}::integer`
+    if (rows.length === limit || back === Infinity) return rows.map(jobRow)
+  }
+  return []
+})
