@@ -8,6 +8,8 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Stream from "effect/Stream"
+import { type Explanation, explain } from "./Explain.ts"
+import { type Health, isReady, make as makeHealth } from "./Health.ts"
 import { spread } from "./internal/aftermath.ts"
 import { Events } from "./internal/events.ts"
 import { sanitize } from "./internal/json.ts"
@@ -21,6 +23,7 @@ import type { JobEvent } from "./JobEvent.ts"
 import { maxCount } from "./internal/sql/search.ts"
 import type { AttemptFailure, BatchId, JobId, JobRow, JobState } from "./JobRow.ts"
 import { JobStore } from "./JobStore.ts"
+import { fromColumns, type NodeRow } from "./Nodes.ts"
 import { dueHorizonMillis, type Hint, Notifier } from "./Notifier.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
 import { type CompositionError, InvalidFilter, JobNotFound, type StorageFailure } from "./ShigotoError.ts"
@@ -165,6 +168,14 @@ export class Jobs extends Context.Service<
      * held, whatever became of what it waited for. Jobs cancelled on its account wait for it again.
      */
     readonly retry: (id: JobId) => Effect.Effect<RetryResult, JobNotFound | StorageFailure>
+    /** Whether jobs flow, and if not, why; never fails, and costs the same at any number of jobs. */
+    readonly health: Effect.Effect<Health>
+    /** Whether the database answers and has tables that this code can use: one small read. */
+    readonly isReady: Effect.Effect<boolean>
+    /** Why a job is not running, in the words of the claim itself. */
+    readonly explain: (id: JobId) => Effect.Effect<Explanation, JobNotFound | StorageFailure>
+    /** The nodes of the fleet, those with a live lease first. */
+    readonly nodes: Effect.Effect<ReadonlyArray<NodeRow>, StorageFailure>
     /** What happens on this node from now on; a listener that falls 65,536 events behind loses the oldest. */
     readonly events: Stream.Stream<JobEvent>
   }
@@ -302,6 +313,13 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
         }))
       }),
       counts: store.counts,
+      health: makeHealth(store, notifier),
+      isReady: isReady(store),
+      explain: Effect.fn("Jobs.explain")(function* (id) {
+        yield* known(id)
+        return explain((yield* store.insight.explain(id)) ?? (yield* notFound(id)))
+      }),
+      nodes: Effect.map(store.insight.nodes, (rows) => rows.map(fromColumns)),
       cancel,
       retry,
       events: events.stream
