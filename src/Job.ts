@@ -21,11 +21,8 @@ import { type Codec, makeUnique } from "./internal/uniqueness.ts"
 import { argsProblem, makeWorker, type Options, unreadableArgs } from "./internal/worker.ts"
 import type { BatchId, AttemptFailure } from "./JobRow.ts"
 import { type EnqueueResult, Jobs } from "./Jobs.ts"
-<<<<<<< HEAD
 import type { Limit, Options as RateLimitOptions } from "./Limit.ts"
-=======
 import type { Any, Middleware, Services } from "./Middleware.ts"
->>>>>>> main
 import { maxConcurrency } from "./ShigotoConfig.ts"
 import {
   type AttemptError,
@@ -116,7 +113,6 @@ export interface WorkerOptions<Args, Error, R, Wrap extends Any = never> {
   readonly retry?: Schedule.Schedule<unknown, Error | AttemptError, unknown> | undefined
   /** How many attempts run at once on one node, at most what the queue allows. Defaults to what the queue allows. */
   readonly concurrency?: number | undefined
-<<<<<<< HEAD
   /** How many attempts run at once on all nodes together; never more. Defaults to no limit. */
   readonly globalConcurrency?: number | undefined
   /**
@@ -124,10 +120,8 @@ export interface WorkerOptions<Args, Error, R, Wrap extends Any = never> {
    * others. Defaults to no limit.
    */
   readonly rateLimit?: Limit | RateLimitOptions | undefined
-=======
   /** What wraps each attempt, outermost first, inside of what `Middleware.layer` gives all workers. Defaults to none. */
   readonly middleware?: ReadonlyArray<Wrap> | undefined
->>>>>>> main
   /**
    * Called once on the node that discards a job, after the database has accepted it; not after a crash just then. A
    * job whose last attempt died with its node is discarded by whichever node rescues it, and the hook runs there if

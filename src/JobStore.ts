@@ -18,11 +18,8 @@ import * as database from "./internal/sql/db.ts"
 import * as enqueue from "./internal/sql/enqueue.ts"
 import { type CompositionVerbs, compositionVerbs } from "./internal/store/composition.ts"
 import { type CronVerbs, cronVerbs } from "./internal/store/cron.ts"
-<<<<<<< HEAD
 import { type LimitVerbs, limitVerbs } from "./internal/store/limits.ts"
-=======
 import { type InsightVerbs, insightVerbs } from "./internal/store/insight.ts"
->>>>>>> main
 import { type SearchVerbs, searchVerbs } from "./internal/store/search.ts"
 import { makeRunner } from "./internal/store/runner.ts"
 import * as inspect from "./internal/sql/inspect.ts"

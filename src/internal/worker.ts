@@ -12,11 +12,8 @@ import * as SchemaIssue from "effect/SchemaIssue"
 import * as Backoff from "../Backoff.ts"
 import { type Attempt, CurrentJob } from "../CurrentJob.ts"
 import type { AttemptFailure } from "../JobRow.ts"
-<<<<<<< HEAD
 import * as Limit from "../Limit.ts"
-=======
 import { chain, Global, type Middleware } from "../Middleware.ts"
->>>>>>> main
 import type { Ending } from "../Outcome.ts"
 import { defaults, ShigotoConfig } from "../ShigotoConfig.ts"
 import {
@@ -46,12 +43,9 @@ export interface Definition {
 export interface Options {
   readonly retry?: Schedule.Schedule<unknown, never, unknown> | undefined
   readonly concurrency?: number | undefined
-<<<<<<< HEAD
   readonly globalConcurrency?: number | undefined
   readonly rateLimit?: Limit.Limit | Limit.Options | undefined
-=======
   readonly middleware?: ReadonlyArray<Middleware<unknown, unknown>> | undefined
->>>>>>> main
   readonly onDiscard?:
     | ((discarded: {
         readonly args: Option.Option<never>

@@ -73,9 +73,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     oid.text
   )
   const bounded = request.workers.some((worker) => worker.room < request.limit)
-<<<<<<< HEAD
   const shared = request.workers.some((worker) => worker.share !== undefined)
-=======
   const asker: Asker = {
     node: sql`${request.node}::integer`,
     nodeName: sql`${request.nodeName}`,
@@ -83,7 +81,6 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     workers: sql`${names}::text[]`,
     now
   }
->>>>>>> main
   const candidate = sql`
     SELECT j.id, j.worker, j.rank, j.run_at
     FROM ${db.jobs} AS j
