@@ -108,7 +108,7 @@ export const layer: Layer.Layer<
       [...running].filter((entry) => name === undefined || entry.worker.name === name)
 
     const isCounted = ({ claimed, worker }: Running): boolean =>
-      worker.governed?.concurrency !== undefined || config.partitions.has(claimed.queue)
+      worker.governed?.concurrency !== undefined || config.partitions.get(claimed.queue)?.isLimited === true
     const finish = (entry: Running, ending: Ending): void => {
       if (entry.concluded) return
       entry.concluded = true

@@ -54,6 +54,8 @@ export interface QueueOptions {
  * @category models
  */
 export interface Partitions {
+  /** Whether any key's concurrency is limited. */
+  readonly isLimited: boolean
   readonly weight: (key: string | undefined) => number
   readonly concurrency: (key: string | undefined) => number
 }
@@ -369,6 +371,7 @@ const partitionsOf = (
   fair: NonNullable<QueueOptions["fair"]>,
   concurrency: QueueOptions["partitionConcurrency"]
 ): Partitions => ({
+  isLimited: concurrency !== undefined,
   weight: (key) => {
     if (typeof fair === "boolean") return 1
     const weight = fair.weight(key)

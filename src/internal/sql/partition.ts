@@ -34,11 +34,12 @@ export const claimFair = Effect.fnUntraced(function* (db: Db, request: ClaimRequ
   const jobs: Array<Claimed> = []
   while (jobs.length < request.limit) {
     const shares = share(turns, request.limit - jobs.length)
-    if (shares.size === 0) break
+    const workers = remaining(request, jobs)
+    if (shares.size === 0 || workers.length === 0) break
     const claimed = yield* claim(db, {
       ...request,
       limit: request.limit - jobs.length,
-      workers: remaining(request, jobs),
+      workers,
       partitions: [...shares].map(([turn, room]) => ({ key: turn.key, room }))
     })
     for (const [turn, room] of shares) {
@@ -67,6 +68,9 @@ export const prunePartitions = Effect.fnUntraced(function* (db: Db) {
 })
 
 // internal
+
+/** How far into a queue jobs without a key are looked for: no index tells them apart, which would be at everybody's cost. */
+const keylessDepth = 10_000
 
 interface Turn {
   readonly key: string
@@ -109,18 +113,18 @@ const remaining = ({ workers }: ClaimRequest, jobs: ReadonlyArray<Claimed>): Cla
   const started = (name: string) => jobs.reduce((sum, job) => (job.worker === name ? sum + 1 : sum), 0)
   const spent = (share: string) =>
     workers.reduce((sum, one) => (one.share?.name === share ? sum + one.share.cost * started(one.name) : sum), 0)
-  return workers.map((worker) => ({
-    ...worker,
-    room: worker.room - started(worker.name),
-    ...(worker.share !== undefined && {
-      share: { ...worker.share, units: worker.share.units - spent(worker.share.name) }
-    })
-  }))
+  return workers.flatMap(({ name, room, share }) => {
+    const left = room - started(name)
+    if (left <= 0) return []
+    if (share === undefined) return [{ name, room: left }]
+    const units = share.units - spent(share.name)
+    return units < share.cost ? [] : [{ name, room: left, share: { ...share, units } }]
+  })
 }
 
 /**
  * The partitions that have available work, found by one probe of the index each, with their passes and what they run;
- * jobs without a key are one partition, with the empty key.
+ * jobs without a key are one partition, with the empty key, and looked for at the head of the queue.
  */
 const read = (db: Db, queue: string) =>
   db.sql<{
@@ -157,10 +161,15 @@ const read = (db: Db, queue: string) =>
       UNION ALL
       SELECT ''
       WHERE EXISTS (
-        SELECT FROM ${db.jobs}
-        WHERE queue = ${queue}
-          AND state = 'available'
-          AND partition_key IS NULL
+        SELECT FROM (
+          SELECT partition_key
+          FROM ${db.jobs}
+          WHERE queue = ${queue}
+            AND state = 'available'
+          ORDER BY rank, run_at, id
+          LIMIT ${keylessDepth}::integer
+        ) AS head
+        WHERE head.partition_key IS NULL
       )
     ),
     running AS (
