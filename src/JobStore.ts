@@ -18,6 +18,7 @@ import * as database from "./internal/sql/db.ts"
 import * as enqueue from "./internal/sql/enqueue.ts"
 import { type CompositionVerbs, compositionVerbs } from "./internal/store/composition.ts"
 import { type CronVerbs, cronVerbs } from "./internal/store/cron.ts"
+import { type ResultVerbs, resultVerbs } from "./internal/store/results.ts"
 import { type SearchVerbs, searchVerbs } from "./internal/store/search.ts"
 import { makeRunner } from "./internal/store/runner.ts"
 import * as inspect from "./internal/sql/inspect.ts"
@@ -132,6 +133,8 @@ export class JobStore extends Context.Service<
     readonly changeQueue: (change: queue.QueueChange) => Effect.Effect<void, StorageFailure>
     /** How many jobs of a queue are executing on nodes of one name, or anywhere. */
     readonly executing: (queue: string, node: string) => Effect.Effect<number, StorageFailure>
+    /** Ends that somebody waits for. */
+    readonly results: ResultVerbs
     /** Cron entries and their ticks. */
     readonly cron: CronVerbs
     /** Forgets keys of unique jobs whose time is over. */
@@ -211,6 +214,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       counts: called("counts")(inspect.counts(db)),
       changeQueue: (change) => called("queue")(queue.change(db, change)),
       executing: (name, on) => called("executing")(queue.executing(db, name, on)),
+      results: resultVerbs(db, runner),
       cron: cronVerbs(db, runner),
       pruneKeys: background("prune")(reservation.pruneKeys(db)),
       // A lock that is taken is not tried for again: settles wait behind each try.

@@ -7,8 +7,11 @@ import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type * as Option from "effect/Option"
+import type * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
 import { spread } from "./internal/aftermath.ts"
+import { makeAwaiting } from "./internal/awaiting.ts"
 import { Events } from "./internal/events.ts"
 import { sanitize } from "./internal/json.ts"
 import { check, type Filter } from "./Filter.ts"
@@ -16,6 +19,8 @@ import { shown } from "./internal/names.ts"
 import { type Aftermath, isLinked, type NewJob, nothing } from "./internal/newJob.ts"
 import type { Inserted as InsertedRow, MergeRefusal } from "./internal/sql/enqueue.ts"
 import type { NewBatch } from "./internal/sql/batch.ts"
+import type { Settled } from "./internal/sql/result.ts"
+import { errorOf, type Readable, successOf } from "./internal/settled.ts"
 import type { Stored } from "./internal/sql/unique.ts"
 import type { JobEvent } from "./JobEvent.ts"
 import { maxCount } from "./internal/sql/search.ts"
@@ -23,7 +28,14 @@ import type { AttemptFailure, BatchId, JobId, JobRow, JobState } from "./JobRow.
 import { JobStore } from "./JobStore.ts"
 import { dueHorizonMillis, type Hint, Notifier } from "./Notifier.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
-import { type CompositionError, InvalidFilter, JobNotFound, type StorageFailure } from "./ShigotoError.ts"
+import {
+  AwaitInTransaction,
+  type CompositionError,
+  InvalidFilter,
+  JobNotFound,
+  type ResultDecodeError,
+  type StorageFailure
+} from "./ShigotoError.ts"
 
 /**
  * What an enqueue did, and the job that it was about.
@@ -67,6 +79,21 @@ export type RetryResult =
   | { readonly _tag: "Retried" }
   | { readonly _tag: "Unchanged"; readonly state: JobState }
   | { readonly _tag: "UniqueConflict"; readonly holder: JobId }
+
+/**
+ * How a job stands; `error` is there where its last attempt failed with an error of its definition's schema.
+ *
+ * @category models
+ */
+export type JobResult<Success, Error> =
+  | { readonly _tag: "Pending"; readonly state: JobState }
+  | { readonly _tag: "Completed"; readonly value: Success }
+  | {
+      readonly _tag: "Discarded"
+      readonly error: Option.Option<Error>
+      readonly failure: AttemptFailure | undefined
+    }
+  | { readonly _tag: "Cancelled"; readonly reason: string | undefined }
 
 /**
  * Which jobs to list, in which order, and from where on.
@@ -136,6 +163,23 @@ export class Jobs extends Context.Service<
       { readonly id: BatchId; readonly jobs: ReadonlyArray<EnqueueResult> },
       CompositionError | StorageFailure | MergeRefusal
     >
+    /** Stores a prepared job and waits for its end; `Job.execute` is the door to this. */
+    readonly execute: (
+      job: NewJob,
+      cancelOnInterrupt: boolean
+    ) => Effect.Effect<Settled, AwaitInTransaction | CompositionError | StorageFailure | MergeRefusal>
+    /**
+     * How a job stands, by its definition: still on its way, or its typed result or error. Of a job whose history is
+     * not kept this is known for five minutes, if it was waited for.
+     */
+    readonly result: <Success extends Schema.Top, Error extends Schema.Top>(
+      definition: Readable<Success, Error>,
+      id: JobId
+    ) => Effect.Effect<
+      JobResult<Success["Type"], Error["Type"]>,
+      JobNotFound | ResultDecodeError | StorageFailure,
+      Success["DecodingServices"] | Error["DecodingServices"]
+    >
     /** The largest encoded args, in bytes. */
     readonly maxArgsBytes: number
     /** The largest encoded result, in bytes. */
@@ -182,6 +226,7 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
     const store = yield* JobStore
     const notifier = yield* Notifier
     const events = yield* Events
+    const waitFor = yield* makeAwaiting
 
     const announce = Effect.fnUntraced(function* (
       jobs: ReadonlyArray<NewJob>,
@@ -216,6 +261,54 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
         aftermath
       )
       return { id, jobs }
+    })
+    const execute = Effect.fnUntraced(function* (job: NewJob, cancelOnInterrupt: boolean) {
+      if (yield* store.results.inTransaction) {
+        return yield* new AwaitInTransaction({
+          worker: job.worker,
+          message: `execute cannot wait for "${job.worker}" inside of a transaction, which nobody sees before it commits. Enqueue in it, or execute after it.`
+        })
+      }
+      return yield* Effect.uninterruptibleMask((restore) =>
+        Effect.gen(function* () {
+          const inserting = insert([{ ...job, watched: true }])
+          // Whoever wants it cancelled has to know whether it is there.
+          const [stored] = yield* cancelOnInterrupt ? inserting : restore(inserting)
+          const { _tag, id } = stored as EnqueueResult // one job in, one result out
+          if (_tag !== "Inserted") yield* restore(store.results.watch(id))
+          const end = restore(waitFor(id))
+          return yield* cancelOnInterrupt && _tag === "Inserted"
+            ? Effect.onInterrupt(end, () => Effect.ignore(cancel(id, "Nobody waits for it any more.")))
+            : end
+        })
+      )
+    })
+    const result = Effect.fnUntraced(function* <Success extends Schema.Top, Error extends Schema.Top>(
+      definition: Readable<Success, Error>,
+      id: JobId
+    ) {
+      yield* known(id)
+      let settled = yield* store.results.find(id)
+      while (settled === undefined) {
+        const row = yield* store.get(id)
+        if (row !== undefined && row.finishedAt === undefined) return { _tag: "Pending", state: row.state } as const
+        // It has ended between the two looks.
+        settled = yield* store.results.find(id)
+      }
+      switch (settled.state) {
+        case "completed":
+          return { _tag: "Completed", value: yield* successOf(definition, settled) } as const
+        case "discarded":
+          return {
+            _tag: "Discarded",
+            error: yield* errorOf(definition, settled.failure),
+            failure: settled.failure
+          } as const
+        case "cancelled":
+          return { _tag: "Cancelled", reason: settled.reason } as const
+        case "gone":
+          return yield* notFound(id)
+      }
     })
     const notFound = (id: JobId): JobNotFound =>
       new JobNotFound({ id: shown(id), message: `There is no job ${shown(id)}, live or archived.` })
@@ -269,6 +362,8 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
     return Jobs.of({
       insert,
       insertBatch,
+      execute,
+      result,
       maxArgsBytes: config.maxArgsBytes,
       maxResultBytes: config.maxResultBytes,
       get: Effect.fn("Jobs.get")(function* (id) {
