@@ -38,6 +38,13 @@ const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
     /each-second: \* \* \* \* \* \* UTC, from code, paused/,
     /Refused: .*"night" cannot be used: hours: "25"/
   ],
+  "execute.ts": [
+    /valid: paid, receipt \d+\/1999/,
+    /expired: declined with card_expired/,
+    /stolen: Job \d+ of "charge" was discarded: Discard: the card was reported/,
+    /slow: not waited for, it is executing/,
+    /slow: paid later, receipt \d+\/5/
+  ],
   "retries.ts": [
     /good: completed, attempt 3 of 4, 0 snoozes \[1: GatewayDown, 2: GatewayDown\]/,
     /slow: completed, attempt 1 of 4, 2 snoozes \[\]/,

@@ -39,7 +39,7 @@ export const errorOf = <Error extends Schema.Top>(
 ): Effect.Effect<Option.Option<Error["Type"]>, never, Error["DecodingServices"]> =>
   failure === undefined || failure.error === undefined
     ? Effect.succeedNone
-    : Effect.option(Schema.decodeUnknownEffect(Schema.toCodecJson(error))(failure.error) as Decoded<Error>)
+    : Effect.option(Schema.decodeUnknownEffect(Schema.toCodecJson(error))(failure.error))
 
 /** Ends as the job ended. */
 export const conclusionOf = <Success extends Schema.Top, Error extends Schema.Top>(
