@@ -29,6 +29,7 @@ import { makeReporter } from "./internal/progress.ts"
 import type { Claimed } from "./internal/sql/claim.ts"
 import type { JobId, JobRow } from "./JobRow.ts"
 import type { JobStore } from "./JobStore.ts"
+import { Notifier } from "./Notifier.ts"
 import { decide, type Ending } from "./Outcome.ts"
 import { Queues } from "./Queues.ts"
 import { Settler } from "./Settler.ts"
@@ -74,7 +75,7 @@ export class Executor extends Context.Service<
 export const layer: Layer.Layer<
   Executor,
   never,
-  Workers | Settler | Heartbeat | Queues | JobStore | ShigotoConfig | Events | FlowRegistry
+  Workers | Settler | Heartbeat | Queues | Notifier | JobStore | ShigotoConfig | Events | FlowRegistry
 > = Layer.effect(
   Executor,
   Effect.gen(function* () {
@@ -83,6 +84,7 @@ export const layer: Layer.Layer<
     const settler = yield* Settler
     const heartbeat = yield* Heartbeat
     const queues = yield* Queues
+    const notifier = yield* Notifier
     const events = yield* Events
     const flows = yield* FlowRegistry
     const clock = yield* Clock.Clock
@@ -290,6 +292,8 @@ export const layer: Layer.Layer<
         )
       )
     workers.onLeave(drain)
+    workers.onRegister(heartbeat.republish)
+    queues.onChange(heartbeat.republish)
     yield* Effect.addFinalizer(() => {
       stopped = true
       return drain(undefined)
@@ -298,7 +302,8 @@ export const layer: Layer.Layer<
     heartbeat.attach({
       describe: () => ({
         workers: [...workers.all()].map((worker) => worker.name),
-        queues: queues.names()
+        queues: queues.states(),
+        listening: notifier.isListening()
       }),
       // A stuck handler's job is settled: it may be anywhere by now, also lost in a claim's reply.
       held: (node) =>

@@ -19,6 +19,7 @@ import * as enqueue from "./internal/sql/enqueue.ts"
 import { type CompositionVerbs, compositionVerbs } from "./internal/store/composition.ts"
 import { type CronVerbs, cronVerbs } from "./internal/store/cron.ts"
 import { type ResultVerbs, resultVerbs } from "./internal/store/results.ts"
+import { type InsightVerbs, insightVerbs } from "./internal/store/insight.ts"
 import { type SearchVerbs, searchVerbs } from "./internal/store/search.ts"
 import { makeRunner } from "./internal/store/runner.ts"
 import * as inspect from "./internal/sql/inspect.ts"
@@ -87,11 +88,7 @@ export class JobStore extends Context.Service<
       readonly ttlMillis: number
     }) => Effect.Effect<number, StorageFailure>
     /** Renews a lease; false where it has run out. */
-    readonly renew: (node: {
-      readonly id: number
-      readonly workers: ReadonlyArray<string>
-      readonly queues: ReadonlyArray<string>
-    }) => Effect.Effect<boolean, StorageFailure>
+    readonly renew: (node: { readonly id: number } & node.Published) => Effect.Effect<boolean, StorageFailure>
     /** Gives back the jobs of a node that it does not know. */
     readonly reconcile: (node: {
       readonly id: number
@@ -137,6 +134,8 @@ export class JobStore extends Context.Service<
     readonly results: ResultVerbs
     /** Cron entries and their ticks. */
     readonly cron: CronVerbs
+    /** What people and probes ask about the whole: nodes, health, why a job does not run. */
+    readonly insight: InsightVerbs
     /** Forgets keys of unique jobs whose time is over. */
     readonly pruneKeys: Effect.Effect<void, StorageFailure>
     /** Makes and drops partitions of the archive of one state. */
@@ -216,6 +215,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       executing: (name, on) => called("executing")(queue.executing(db, name, on)),
       results: resultVerbs(db, runner),
       cron: cronVerbs(db, runner),
+      insight: insightVerbs(db, runner),
       pruneKeys: background("prune")(reservation.pruneKeys(db)),
       // A lock that is taken is not tried for again: settles wait behind each try.
       prune: (state) => limited("prune")(told("prune")(prune.prune(db, state)))

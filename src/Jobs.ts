@@ -7,35 +7,40 @@ import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
+import { type Explanation, explain } from "./Explain.ts"
+import { type Health, isReady, make as makeHealth } from "./Health.ts"
 import { spread } from "./internal/aftermath.ts"
-import { makeAwaiting } from "./internal/awaiting.ts"
+import { makeAwaiting, makeExecute } from "./internal/awaiting.ts"
 import { Events } from "./internal/events.ts"
 import { sanitize } from "./internal/json.ts"
-import { check, type Filter } from "./Filter.ts"
+import type { Filter } from "./Filter.ts"
+import { type FailureGroup, type JobCount, type ListOptions, makeSearch } from "./internal/searching.ts"
 import { shown } from "./internal/names.ts"
 import { type Aftermath, isLinked, type NewJob, nothing } from "./internal/newJob.ts"
 import type { Inserted as InsertedRow, MergeRefusal } from "./internal/sql/enqueue.ts"
 import type { NewBatch } from "./internal/sql/batch.ts"
 import type { Settled } from "./internal/sql/result.ts"
-import { errorOf, type Readable, successOf } from "./internal/settled.ts"
+import { type JobResult, type Readable, standingOf } from "./internal/settled.ts"
 import type { Stored } from "./internal/sql/unique.ts"
 import type { JobEvent } from "./JobEvent.ts"
-import { maxCount } from "./internal/sql/search.ts"
-import type { AttemptFailure, BatchId, JobId, JobRow, JobState } from "./JobRow.ts"
+import type { BatchId, JobId, JobRow, JobState } from "./JobRow.ts"
 import { JobStore } from "./JobStore.ts"
+import { fromColumns, type NodeRow } from "./Nodes.ts"
 import { dueHorizonMillis, type Hint, Notifier } from "./Notifier.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
 import {
-  AwaitInTransaction,
+  type AwaitInTransaction,
   type CompositionError,
-  InvalidFilter,
+  type InvalidFilter,
   JobNotFound,
   type ResultDecodeError,
   type StorageFailure
 } from "./ShigotoError.ts"
+
+export type { FailureGroup, JobCount, ListOptions } from "./internal/searching.ts"
+export type { JobResult } from "./internal/settled.ts"
 
 /**
  * What an enqueue did, and the job that it was about.
@@ -79,69 +84,6 @@ export type RetryResult =
   | { readonly _tag: "Retried" }
   | { readonly _tag: "Unchanged"; readonly state: JobState }
   | { readonly _tag: "UniqueConflict"; readonly holder: JobId }
-
-/**
- * How a job stands; `error` is there where its last attempt failed with an error of its definition's schema.
- *
- * @category models
- */
-export type JobResult<Success, Error> =
-  | { readonly _tag: "Pending"; readonly state: JobState }
-  | { readonly _tag: "Completed"; readonly value: Success }
-  | {
-      readonly _tag: "Discarded"
-      readonly error: Option.Option<Error>
-      readonly failure: AttemptFailure | undefined
-    }
-  | { readonly _tag: "Cancelled"; readonly reason: string | undefined }
-
-/**
- * Which jobs to list, in which order, and from where on.
- *
- * @category models
- */
-export interface ListOptions extends Filter {
-  /**
-   * `newest` by falling id; `due` by when they may run, of jobs that have not finished; `finished` by when they ended,
-   * latest first. Defaults to `newest`.
-   */
-  readonly order?: "newest" | "due" | "finished" | undefined
-  /** The last job of the page before. */
-  readonly after?: Pick<JobRow, "id" | "runAt" | "finishedAt"> | undefined
-  /** From 1 to 1,000. Defaults to 100. */
-  readonly limit?: number | undefined
-}
-
-/**
- * How many jobs match: exactly, or at least so many where counting on would take too long.
- *
- * @category models
- */
-export interface JobCount {
-  readonly count: number
-  readonly isExact: boolean
-}
-
-/**
- * Jobs that failed in the same way and have not succeeded since.
- *
- * @category models
- */
-export interface FailureGroup extends JobCount {
-  /** Finds them all: `{ fingerprint }` is a filter. */
-  readonly fingerprint: string
-  readonly worker: string
-  /** The queue of the newest. */
-  readonly queue: string
-  /** The newest. */
-  readonly sample: JobId
-  /** Its last failure. */
-  readonly failure: AttemptFailure
-  /** When one of its hundred oldest jobs failed first, by the clocks of the nodes. */
-  readonly firstSeen: DateTime.Utc
-  /** When one of its hundred newest jobs failed last. */
-  readonly lastSeen: DateTime.Utc
-}
 
 /**
  * The jobs in the database.
@@ -209,6 +151,14 @@ export class Jobs extends Context.Service<
      * held, whatever became of what it waited for. Jobs cancelled on its account wait for it again.
      */
     readonly retry: (id: JobId) => Effect.Effect<RetryResult, JobNotFound | StorageFailure>
+    /** Whether jobs flow, and if not, why; never fails, and costs the same at any number of jobs. */
+    readonly health: Effect.Effect<Health>
+    /** Whether the database answers and has tables that this code can use: one small read. */
+    readonly isReady: Effect.Effect<boolean>
+    /** Why a job is not running, in the words of the claim itself. */
+    readonly explain: (id: JobId) => Effect.Effect<Explanation, JobNotFound | StorageFailure>
+    /** The nodes of the fleet, those with a live lease first. */
+    readonly nodes: Effect.Effect<ReadonlyArray<NodeRow>, StorageFailure>
     /** What happens on this node from now on; a listener that falls 65,536 events behind loses the oldest. */
     readonly events: Stream.Stream<JobEvent>
   }
@@ -226,7 +176,6 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
     const store = yield* JobStore
     const notifier = yield* Notifier
     const events = yield* Events
-    const waitFor = yield* makeAwaiting
 
     const announce = Effect.fnUntraced(function* (
       jobs: ReadonlyArray<NewJob>,
@@ -261,54 +210,6 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
         aftermath
       )
       return { id, jobs }
-    })
-    const execute = Effect.fnUntraced(function* (job: NewJob, cancelOnInterrupt: boolean) {
-      if (yield* store.results.inTransaction) {
-        return yield* new AwaitInTransaction({
-          worker: job.worker,
-          message: `execute cannot wait for "${job.worker}" inside of a transaction, which nobody sees before it commits. Enqueue in it, or execute after it.`
-        })
-      }
-      return yield* Effect.uninterruptibleMask((restore) =>
-        Effect.gen(function* () {
-          const inserting = insert([{ ...job, watched: true }])
-          // Whoever wants it cancelled has to know whether it is there.
-          const [stored] = yield* cancelOnInterrupt ? inserting : restore(inserting)
-          const { _tag, id } = stored as EnqueueResult // one job in, one result out
-          if (_tag !== "Inserted") yield* restore(store.results.watch(id))
-          const end = restore(waitFor(id))
-          return yield* cancelOnInterrupt && _tag === "Inserted"
-            ? Effect.onInterrupt(end, () => Effect.ignore(cancel(id, "Nobody waits for it any more.")))
-            : end
-        })
-      )
-    })
-    const result = Effect.fnUntraced(function* <Success extends Schema.Top, Error extends Schema.Top>(
-      definition: Readable<Success, Error>,
-      id: JobId
-    ) {
-      yield* known(id)
-      let settled = yield* store.results.find(id)
-      while (settled === undefined) {
-        const row = yield* store.get(id)
-        if (row !== undefined && row.finishedAt === undefined) return { _tag: "Pending", state: row.state } as const
-        // It has ended between the two looks.
-        settled = yield* store.results.find(id)
-      }
-      switch (settled.state) {
-        case "completed":
-          return { _tag: "Completed", value: yield* successOf(definition, settled) } as const
-        case "discarded":
-          return {
-            _tag: "Discarded",
-            error: yield* errorOf(definition, settled.failure),
-            failure: settled.failure
-          } as const
-        case "cancelled":
-          return { _tag: "Cancelled", reason: settled.reason } as const
-        case "gone":
-          return yield* notFound(id)
-      }
     })
     const notFound = (id: JobId): JobNotFound =>
       new JobNotFound({ id: shown(id), message: `There is no job ${shown(id)}, live or archived.` })
@@ -362,41 +263,23 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
     return Jobs.of({
       insert,
       insertBatch,
-      execute,
-      result,
+      execute: makeExecute(store, { insert, cancel, waitFor: yield* makeAwaiting }),
+      result: (definition, id) => Effect.andThen(known(id), standingOf(store, definition, id)),
+      ...makeSearch(store),
       maxArgsBytes: config.maxArgsBytes,
       maxResultBytes: config.maxResultBytes,
       get: Effect.fn("Jobs.get")(function* (id) {
         yield* known(id)
         return (yield* store.get(id)) ?? (yield* notFound(id))
       }),
-      list: Effect.fn("Jobs.list")(function* (options = {}) {
-        const { after, limit = 100, order = "newest", ...filter } = options
-        const problem = limitProblem(limit) ?? pageProblem(order, after)
-        if (problem !== undefined) return yield* problem
-        const at = order === "due" ? after?.runAt : after?.finishedAt
-        return yield* store.search.list({
-          filter: yield* Effect.fromResult(check(filter)),
-          order,
-          after: after === undefined ? undefined : { id: after.id, at: at && DateTime.toDateUtc(at) },
-          limit
-        })
-      }),
-      count: Effect.fn("Jobs.count")(function* (filter = {}) {
-        return capped(yield* store.search.count(yield* Effect.fromResult(check(filter))))
-      }),
-      failures: Effect.fn("Jobs.failures")(function* ({ limit = 100 } = {}) {
-        const problem = limitProblem(limit)
-        if (problem !== undefined) return yield* problem
-        const groups = yield* store.search.failures(limit)
-        return groups.map((group) => ({
-          ...group,
-          ...capped(group.count),
-          firstSeen: DateTime.makeUnsafe(group.firstSeen),
-          lastSeen: DateTime.makeUnsafe(group.lastSeen)
-        }))
-      }),
       counts: store.counts,
+      health: makeHealth(store, notifier),
+      isReady: isReady(store),
+      explain: Effect.fn("Jobs.explain")(function* (id) {
+        yield* known(id)
+        return explain((yield* store.insight.explain(id)) ?? (yield* notFound(id)))
+      }),
+      nodes: Effect.map(store.insight.nodes, (rows) => rows.map(fromColumns)),
       cancel,
       retry,
       events: events.stream
@@ -462,29 +345,3 @@ const hintsFor = (results: ReadonlyArray<EnqueueResult>, horizon: number): Reado
   if (soonest <= horizon) hints.push({ _tag: "Due", inMillis: soonest })
   return hints
 }
-
-const capped = (count: number): JobCount => ({ count: Math.min(count, maxCount), isExact: count <= maxCount })
-
-const limitProblem = (limit: number): InvalidFilter | undefined =>
-  Number.isInteger(limit) && limit >= 1 && limit <= 1000
-    ? undefined
-    : unfit("limit", limit, "it is an integer from 1 to 1000")
-
-const pageProblem = (order: unknown, after: ListOptions["after"]): InvalidFilter | undefined => {
-  if (order !== "newest" && order !== "due" && order !== "finished") {
-    return unfit("order", order, "the orders are newest, due and finished")
-  }
-  if (after === undefined) return undefined
-  if (!Number.isSafeInteger(after.id)) return unfit("after", after.id, "it has no job id")
-  const at = order === "due" ? after.runAt : order === "finished" ? after.finishedAt : undefined
-  return order === "newest" || DateTime.isDateTime(at)
-    ? undefined
-    : unfit(
-        "after",
-        at,
-        `the order "${order}" goes on after a job with its ${order === "due" ? "runAt" : "finishedAt"}`
-      )
-}
-
-const unfit = (field: string, value: unknown, why: string): InvalidFilter =>
-  new InvalidFilter({ field, value: shown(value), message: `${field} cannot be ${shown(value)}: ${why}.` })

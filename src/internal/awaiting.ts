@@ -15,7 +15,9 @@ import type { JobId } from "../JobRow.ts"
 import { JobStore } from "../JobStore.ts"
 import { Notifier } from "../Notifier.ts"
 import { ShigotoConfig } from "../ShigotoConfig.ts"
+import { AwaitInTransaction, type StorageFailure } from "../ShigotoError.ts"
 import { pause } from "./loop.ts"
+import type { NewJob } from "./newJob.ts"
 import type { Settled } from "./sql/result.ts"
 
 /** How long the first of several wishes waits for the others, so that they share a statement. */
@@ -23,6 +25,39 @@ const gather = Duration.millis(5)
 
 /** The most jobs that one statement asks for. */
 const readSize = 5000
+
+/** Builds the verb that stores a job and waits for its end. */
+export const makeExecute =
+  <E, E2>(
+    store: JobStore["Service"],
+    verbs: {
+      readonly insert: (
+        jobs: ReadonlyArray<NewJob>
+      ) => Effect.Effect<ReadonlyArray<{ readonly _tag: string; readonly id: JobId }>, E>
+      readonly cancel: (id: JobId, reason: string) => Effect.Effect<unknown, E2>
+      readonly waitFor: (id: JobId) => Effect.Effect<Settled>
+    }
+  ) =>
+  (job: NewJob, cancelOnInterrupt: boolean): Effect.Effect<Settled, AwaitInTransaction | StorageFailure | E> =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.gen(function* () {
+        if (yield* store.results.inTransaction) {
+          return yield* new AwaitInTransaction({
+            worker: job.worker,
+            message: `execute cannot wait for "${job.worker}" inside of a transaction, which nobody sees before it commits. Enqueue in it, or execute after it.`
+          })
+        }
+        const inserting = verbs.insert([{ ...job, watched: true }])
+        // Whoever wants it cancelled has to know whether it is there.
+        const [stored] = yield* cancelOnInterrupt ? inserting : restore(inserting)
+        const { _tag, id } = stored as NonNullable<typeof stored> // one job in, one result out
+        if (_tag !== "Inserted") yield* restore(store.results.watch(id))
+        const end = restore(verbs.waitFor(id))
+        return yield* cancelOnInterrupt && _tag === "Inserted"
+          ? Effect.onInterrupt(end, () => Effect.ignore(verbs.cancel(id, "Nobody waits for it any more.")))
+          : end
+      })
+    )
 
 /** Builds the reader; the effect that it gives waits for the end of a job. */
 export const makeAwaiting = Effect.gen(function* () {

@@ -2,8 +2,9 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import type { AttemptFailure, JobId } from "../JobRow.ts"
-import { JobCancelled, JobDiscarded, JobNotFound, ResultDecodeError } from "../ShigotoError.ts"
+import type { AttemptFailure, JobId, JobState } from "../JobRow.ts"
+import type { JobStore } from "../JobStore.ts"
+import { JobCancelled, JobDiscarded, JobNotFound, ResultDecodeError, type StorageFailure } from "../ShigotoError.ts"
 import { sanitize } from "./json.ts"
 import type { Settled } from "./sql/result.ts"
 
@@ -72,9 +73,48 @@ export const conclusionOf = <Success extends Schema.Top, Error extends Schema.To
   }
 }
 
-/** Tells that nothing is left of a job. */
-export const gone = (id: JobId): JobNotFound =>
-  new JobNotFound({ id: String(id), message: `Nothing is left of job ${id}: it was deleted or pruned, or never was.` })
+/**
+ * How a job stands; `error` is there where its last attempt failed with an error of its definition's schema.
+ */
+export type JobResult<Success, Error> =
+  | { readonly _tag: "Pending"; readonly state: JobState }
+  | { readonly _tag: "Completed"; readonly value: Success }
+  | {
+      readonly _tag: "Discarded"
+      readonly error: Option.Option<Error>
+      readonly failure: AttemptFailure | undefined
+    }
+  | { readonly _tag: "Cancelled"; readonly reason: string | undefined }
+
+/** Reads how a job stands. */
+export const standingOf = Effect.fnUntraced(function* <Success extends Schema.Top, Error extends Schema.Top>(
+  store: JobStore["Service"],
+  definition: Readable<Success, Error>,
+  id: JobId
+): Effect.fn.Return<
+  JobResult<Success["Type"], Error["Type"]>,
+  JobNotFound | ResultDecodeError | StorageFailure,
+  Success["DecodingServices"] | Error["DecodingServices"]
+> {
+  let settled = yield* store.results.find(id)
+  while (settled === undefined) {
+    const row = yield* store.get(id)
+    if (row !== undefined && row.finishedAt === undefined) return { _tag: "Pending", state: row.state }
+    // It has ended between the two looks.
+    settled = yield* store.results.find(id)
+  }
+  const { failure, reason } = settled
+  switch (settled.state) {
+    case "completed":
+      return { _tag: "Completed", value: yield* successOf(definition, settled) }
+    case "discarded":
+      return { _tag: "Discarded", error: yield* errorOf(definition, failure), failure }
+    case "cancelled":
+      return { _tag: "Cancelled", reason }
+    case "gone":
+      return yield* gone(id)
+  }
+})
 
 // internal
 
@@ -96,3 +136,7 @@ const discarded = (worker: string, id: JobId, failure: AttemptFailure | undefine
         },
         message: `Job ${id} of "${worker}" was discarded: ${failure.tag}: ${failure.message}`
       })
+
+/** Tells that nothing is left of a job. */
+const gone = (id: JobId): JobNotFound =>
+  new JobNotFound({ id: String(id), message: `Nothing is left of job ${id}: it was deleted or pruned, or never was.` })

@@ -3,6 +3,7 @@ import { Effect } from "effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { claims } from "./invariants/claims.ts"
+import { composition } from "./invariants/composition.ts"
 import { enqueue } from "./invariants/enqueue.ts"
 import type { Invariant } from "./invariants/invariant.ts"
 import { lifecycle } from "./invariants/lifecycle.ts"
@@ -17,6 +18,7 @@ const invariants: ReadonlyArray<Invariant> = [
   ...claims,
   ...rescue,
   ...queues,
+  ...composition,
   ...resources
 ].toSorted((a, b) => a.id.localeCompare(b.id, "en", { numeric: true }))
 
@@ -75,7 +77,19 @@ export const figures = Effect.gen(function* () {
 /** Writes the event log as one line of JSON for each event, a file for each table. */
 export const keep = Effect.fnUntraced(function* (directory: string) {
   const { sql } = yield* Truth
-  for (const table of ["handler", "client", "told", "fleet", "fault", "sample", "node", "step", "final"]) {
+  for (const table of [
+    "handler",
+    "client",
+    "told",
+    "fleet",
+    "fault",
+    "sample",
+    "node",
+    "step",
+    "final",
+    "edge",
+    "batch"
+  ]) {
     const rows = yield* sql.unsafe<{ readonly line: string }>(`SELECT to_jsonb(t)::text AS line FROM ${table} AS t`)
     Fs.writeFileSync(Path.join(directory, `${table}.ndjson`), rows.map(({ line }) => `${line}\n`).join(""))
   }

@@ -10,7 +10,7 @@ const transition = `
   seq bigint, ts timestamptz, stmt timestamptz, tx bigint, app text, place text, id bigint, key text, queue text,
   worker text, priority integer, max_attempts integer, run_at timestamptz,
   old_state text, new_state text, old_attempt integer, new_attempt integer, old_epoch integer, new_epoch integer,
-  old_node integer, new_node integer`
+  old_node integer, new_node integer, slot text, batch bigint, callback_of bigint, scheduled_for timestamptz`
 
 const statements = [
   "CREATE SCHEMA chaos",
@@ -29,7 +29,8 @@ BEGIN
     nextval('chaos.transition_seq'), clock_timestamp(), statement_timestamp(), pg_current_xact_id()::text::bigint,
     current_setting('application_name'), TG_ARGV[0], met.id, met.args ->> 'key', met.queue, met.worker, met.priority,
     met.max_attempts, met.run_at, OLD.state, NEW.state, OLD.attempt, NEW.attempt, OLD.epoch, NEW.epoch,
-    OLD.claimed_by, NEW.claimed_by
+    OLD.claimed_by, NEW.claimed_by, nullif(met.args ->> 'slot', ''), met.batch_id,
+    (met.meta -> 'batch' ->> 'id')::bigint, met.scheduled_for
   );
   RETURN NULL;
 END
@@ -38,6 +39,14 @@ $log$`,
   FOR EACH ROW EXECUTE FUNCTION chaos.log_job('jobs')`,
   `CREATE TRIGGER chaos_log AFTER INSERT OR UPDATE OR DELETE ON shigoto.jobs_archive
   FOR EACH ROW EXECUTE FUNCTION chaos.log_job('archive')`,
+  "CREATE TABLE chaos.edge (child bigint, parent bigint, on_failure text)",
+  `CREATE FUNCTION chaos.log_edge() RETURNS trigger LANGUAGE plpgsql AS $log$
+BEGIN
+  INSERT INTO chaos.edge VALUES (NEW.child_id, NEW.parent_id, NEW.on_failure);
+  RETURN NULL;
+END
+$log$`,
+  `CREATE TRIGGER chaos_log AFTER INSERT ON shigoto.dependencies FOR EACH ROW EXECUTE FUNCTION chaos.log_edge()`,
   `CREATE FUNCTION chaos.log_node() RETURNS trigger LANGUAGE plpgsql AS $log$
 BEGIN
   INSERT INTO chaos.node VALUES (NEW.id, NEW.name, clock_timestamp());
@@ -58,6 +67,11 @@ export const collect = Effect.fn(function* (sql: PgClient.PgClient) {
   yield* truth`CREATE TABLE final (id bigint, state text, attempt integer, max_attempts integer, epoch integer,
     args jsonb, finished_at timestamptz)`
   yield* copy(sql, truth, "(SELECT *, pg_xact_commit_timestamp(xmin) AS committed FROM chaos.transition)", "transition")
+  yield* truth`CREATE TABLE edge (child bigint, parent bigint, on_failure text)`
+  yield* truth`CREATE TABLE batch (id bigint, total integer, pending integer, completed integer, discarded integer,
+    cancelled integer, finished_at timestamptz)`
+  yield* copy(sql, truth, "chaos.edge", "edge")
+  yield* copy(sql, truth, "shigoto.batches", "batch")
   yield* copy(sql, truth, "chaos.node", "node")
   yield* copy(sql, truth, "shigoto.all_jobs", "final")
   for (const statement of derived) yield* truth.unsafe(statement)
@@ -90,7 +104,9 @@ const derived = [
   `CREATE TABLE step AS
 SELECT *,
   CASE
-    WHEN from_state IS NULL AND to_state IN ('available', 'scheduled') AND to_attempt = 0 AND to_epoch = 0 THEN 'insert'
+    WHEN from_state IS NULL AND to_state IN ('available', 'scheduled', 'blocked', 'cancelled')
+      AND to_attempt = 0 AND to_epoch = 0 THEN 'insert'
+    WHEN from_state = 'blocked' AND to_state IN ('available', 'scheduled') AND up = 0 AND rise = 0 THEN 'unblock'
     WHEN to_state IS NULL THEN NULL
     WHEN from_state IN ('scheduled', 'retryable') AND to_state = 'available' AND up = 0 AND rise = 0 THEN 'promote'
     WHEN from_state = 'available' AND to_state = 'executing' AND up = 1 AND rise = 1 AND to_node IS NOT NULL THEN 'claim'
@@ -101,10 +117,10 @@ SELECT *,
     WHEN from_state = 'executing' AND to_state IN ('retryable', 'discarded', 'cancelled') AND up = 0 AND rise = 1
       THEN 'rescue'
     WHEN from_state = 'executing' AND to_state = 'available' AND up = -1 AND rise = 1 THEN 'reconcile'
-    WHEN from_state IN ('available', 'scheduled', 'retryable') AND to_state = 'cancelled' AND up = 0 AND rise = 0
+    WHEN from_state IN ('available', 'scheduled', 'retryable', 'blocked') AND to_state = 'cancelled' AND up = 0 AND rise = 0
       THEN 'cancel'
-    WHEN from_state IN ('completed', 'discarded', 'cancelled', 'scheduled', 'retryable') AND to_state = 'available'
-      AND up = 0 AND rise = 1 THEN 'retry'
+    WHEN from_state IN ('completed', 'discarded', 'cancelled', 'scheduled', 'retryable')
+      AND to_state IN ('available', 'blocked') AND up = 0 AND rise = 1 THEN 'retry'
   END AS move
 FROM (
   SELECT *, to_attempt - from_attempt AS up, to_epoch - from_epoch AS rise
@@ -112,9 +128,15 @@ FROM (
     SELECT min(seq) AS seq, min(ts) AS ts, max(committed) AS committed, min(stmt) AS stmt, tx, id, min(app) AS app, min(key) AS key,
       min(queue) AS queue, min(worker) AS worker, min(priority) AS priority, max(max_attempts) AS max_attempts,
       (array_agg(run_at) FILTER (WHERE new_state IS NOT NULL))[1] AS run_at,
-      min(old_state) AS from_state, min(new_state) AS to_state,
-      min(old_attempt) AS from_attempt, min(new_attempt) AS to_attempt,
-      min(old_epoch) AS from_epoch, min(new_epoch) AS to_epoch,
+      max(slot) AS slot, max(batch) AS batch, max(callback_of) AS callback_of, max(scheduled_for) AS scheduled_for,
+      -- A transaction may take a job through several states; one that it made came from none.
+      CASE WHEN count(*) FILTER (WHERE old_state IS NULL) <= count(*) FILTER (WHERE new_state IS NULL)
+        THEN (array_agg(old_state ORDER BY seq) FILTER (WHERE old_state IS NOT NULL))[1] END AS from_state,
+      (array_agg(new_state ORDER BY seq DESC) FILTER (WHERE new_state IS NOT NULL))[1] AS to_state,
+      (array_agg(old_attempt ORDER BY seq) FILTER (WHERE old_state IS NOT NULL))[1] AS from_attempt,
+      (array_agg(new_attempt ORDER BY seq DESC) FILTER (WHERE new_state IS NOT NULL))[1] AS to_attempt,
+      (array_agg(old_epoch ORDER BY seq) FILTER (WHERE old_state IS NOT NULL))[1] AS from_epoch,
+      (array_agg(new_epoch ORDER BY seq DESC) FILTER (WHERE new_state IS NOT NULL))[1] AS to_epoch,
       min(old_node) AS from_node, min(new_node) AS to_node
     FROM transition
     GROUP BY tx, id
@@ -127,9 +149,11 @@ FROM (
   "CREATE INDEX client_job ON client (job)",
   "CREATE INDEX client_key ON client (key)",
   "CREATE INDEX final_id ON final (id)",
+  "CREATE INDEX edge_child ON edge (child)",
+  "CREATE INDEX step_batch ON step (batch) WHERE batch IS NOT NULL",
   // When each row was in which state, until it left it.
   `CREATE TABLE stay AS
-SELECT id, queue, worker, priority, run_at, to_state AS state, to_epoch AS epoch, to_attempt AS attempt, to_node AS node,
+SELECT id, queue, worker, slot, priority, run_at, to_state AS state, to_epoch AS epoch, to_attempt AS attempt, to_node AS node,
   ts AS since, committed, lead(ts) OVER turn AS until, lead(move) OVER turn AS left_by, seq
 FROM step
 WINDOW turn AS (PARTITION BY id ORDER BY seq)`,

@@ -1,7 +1,7 @@
 /** One run: two servers, a fleet, faults by the plan, then calm, the drain, and the verdict. */
 import { PgClient } from "@effect/sql-pg"
 import { Console, Effect, FiberSet, Layer, Redacted } from "effect"
-import { type JobId, Jobs, Queues, Shigoto, ShigotoConfig } from "effect-shigoto"
+import { CronJobs, type JobId, Jobs, Queues, Shigoto, ShigotoConfig } from "effect-shigoto"
 import { EmbeddedPostgres } from "effect-shigoto/embedded"
 import { check, figures, type Finding, keep } from "./check.ts"
 import { makeFaults } from "./faults.ts"
@@ -12,6 +12,7 @@ import { makePlan } from "./plan.ts"
 import * as RowLog from "./rowLog.ts"
 import { rescueBound } from "./settings.ts"
 import * as Truth from "./truth.ts"
+import { tickArgs } from "./workload/jobs.ts"
 import { call } from "./workload/operate.ts"
 
 /** Runs one seed and returns what the checker found. */
@@ -54,6 +55,14 @@ const play = Effect.fnUntraced(function* (
   const sql = yield* PgClient.PgClient
   yield* Truth.createTables
   yield* RowLog.install(sql)
+  const events = yield* Truth.Truth
+  yield* events.write("client", {
+    process: "chaos",
+    op: "cron",
+    phase: "intent",
+    key: tickArgs.key,
+    detail: JSON.stringify({ args: tickArgs })
+  })
   const fleet = yield* makeFleet({
     seed,
     directory,
@@ -114,6 +123,7 @@ const drain = Effect.fnUntraced(function* (fleet: Fleet) {
     worker.version = 2
     yield* fleet.term(worker)
   }
+  yield* Effect.ignore((yield* CronJobs).pause("tick"))
   let moved = { count: -1, at: performance.now() }
   const started = performance.now()
   while (performance.now() - started < 600_000) {

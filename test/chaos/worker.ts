@@ -42,11 +42,8 @@ const Telling = Layer.effectDiscard(
   })
 )
 
-const WorkerLive = Layer.mergeAll(
-  Workload.layer(name, settings.version, settings.poison),
-  Telling,
-  Layer.effectDiscard(Effect.sync(() => globalThis.process.stdout.write("ready\n")))
-).pipe(
+const WorkerLive = Layer.effectDiscard(Effect.sync(() => globalThis.process.stdout.write("ready\n"))).pipe(
+  Layer.provide(Layer.mergeAll(Workload.layer(name, settings.version, settings.poison), Telling)),
   Layer.provide(ShigotoLive),
   Layer.provide(ShigotoConfig.layer(configOf(name))),
   Layer.provide(

@@ -180,6 +180,42 @@ describe("interleavings", () => {
     )
   }
 
+  onDatabase("two outcomes of one job in one batch: that of its last claim counts, and the other is refused", () =>
+    Effect.gen(function* () {
+      const database = yield* TestDatabase
+      const client = yield* database.makeClient({ maxConnections: 2 })
+      const store = yield* JobStore.make.pipe(
+        Effect.provideService(PgClient, client),
+        Effect.provide(ShigotoConfig.layer())
+      )
+      // Plain ones, and ones that others wait for: they settle on different paths.
+      for (const links of [0, 1]) {
+        const late = yield* store.register({ name: "n", ttlMillis: 600_000 })
+        const [row] = yield* client<{ readonly id: bigint }>`SELECT shigoto.enqueue('work', max_attempts => 5) AS id`
+        const id = Number(row?.id) as JobId
+        yield* client`UPDATE shigoto.jobs SET links = ${links}::smallint`
+        yield* claim(store, late)
+        yield* client`UPDATE shigoto.nodes SET expires_at = statement_timestamp()`
+        yield* store.rescue("n")
+        yield* client`UPDATE shigoto.jobs SET state = 'available'`
+        yield* claim(store, yield* store.register({ name: "n", ttlMillis: 600_000 }))
+        const stale = { id, epoch: 1, outcome: { _tag: "Completed", result: '"stale"' } as const }
+        const last = { id, epoch: 3, outcome: { _tag: "Completed", result: '"last"' } as const }
+        for (const batch of [
+          [stale, last],
+          [last, stale]
+        ]) {
+          const { verdicts } = yield* store.settle(batch)
+          assert.deepStrictEqual(
+            verdicts.map((verdict) => verdict._tag),
+            batch.map((settlement) => (settlement === last ? "Accepted" : "Lost"))
+          )
+        }
+        assert.strictEqual((yield* store.get(id))?.result, "last")
+      }
+    })
+  )
+
   onDatabase(
     "ten migrators of one empty database: one does the work",
     () =>

@@ -4,6 +4,7 @@ import type { BatchId, AttemptFailure, JobId } from "../../JobRow.ts"
 import { type Dependency, link } from "../newJob.ts"
 import { batchId } from "./batch.ts"
 import { array, type Db, oid } from "./db.ts"
+import { type Asker, isLive, isPaused, isRemoved, isWaiting } from "./eligible.ts"
 import { read } from "./depend.ts"
 import { jobId } from "./row.ts"
 
@@ -66,40 +67,25 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     oid.text
   )
   const bounded = request.workers.some((worker) => worker.room < request.limit)
+  const asker: Asker = {
+    node: sql`${request.node}::integer`,
+    nodeName: sql`${request.nodeName}`,
+    queue: sql`${request.queue}`,
+    workers: sql`${names}::text[]`,
+    now
+  }
   const candidate = sql`
     SELECT j.id, j.worker, j.rank, j.run_at
     FROM ${db.jobs} AS j
-    WHERE j.queue = ${request.queue}
-      AND j.state = 'available'
-      AND j.worker = ANY(${names}::text[])
-      AND j.attempt < j.max_attempts
+    WHERE ${isWaiting(db, asker)}
       ${
         from === undefined
           ? sql``
           : sql`AND (j.rank, j.run_at, j.id) >= (${~from.priority}::smallint, ${from.runAt}::timestamptz(3), ${BigInt(from.id)}::bigint)`
       }
-      AND EXISTS (
-        SELECT FROM ${db.nodes} AS n
-        WHERE n.id = ${request.node}::integer
-          AND n.expires_at > ${now}
-      )
-      AND NOT EXISTS (
-        SELECT FROM ${db.queues} AS q
-        WHERE q.name = ${request.queue}
-          AND q.node IN ('', ${request.nodeName})
-          AND q.paused_at IS NOT NULL
-      )
-      AND NOT EXISTS (
-        SELECT FROM ${db.queues} AS q
-        WHERE q.name = ${request.queue}
-          AND q.removed_at IS NOT NULL
-          AND (q.node = ${request.nodeName} OR (q.node = '' AND NOT EXISTS (
-            SELECT FROM ${db.queues} AS own
-            WHERE own.name = q.name
-              AND own.node = ${request.nodeName}
-              AND own.concurrency IS NOT NULL
-          )))
-      )
+      AND ${isLive(db, asker)}
+      AND NOT ${isPaused(db, asker)}
+      AND NOT ${isRemoved(db, asker)}
     ORDER BY j.rank, j.run_at, j.id
     LIMIT ${request.limit}::integer
     FOR UPDATE OF j SKIP LOCKED`

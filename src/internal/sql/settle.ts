@@ -38,7 +38,8 @@ export type Verdict =
  *
  * A row is met only as `executing` under the epoch of its claim, so a settlement that was accepted before, or whose
  * job was taken away, meets none; what those rows are now is read in a second statement. Rows are locked in the order
- * of the scan; two batches never hold the same row, so they cannot deadlock.
+ * of the scan; two batches never hold the same row, so they cannot deadlock. A batch may hold two outcomes of one job: a
+ * late one of a claim that was taken away, and that of the claim after it.
  *
  * Jobs whose end concerns nobody else take that one statement. It leaves alone those that are marked, also by a
  * transaction that it had to wait for; their ends go into a transaction together with what follows from them.
@@ -48,23 +49,23 @@ export type Verdict =
  * batch, or take one row for granted and compare each outcome with each job.
  */
 export const settle = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Settlement>) {
-  const verdicts = new Map<JobId, Verdict>()
+  const verdicts = new Map<Claim, Verdict>()
   const [linked, plain] = split(settlements, (one) => one.linked === true || one.outcome._tag === "Forked")
   let marked: ReadonlyArray<Settlement> = []
   if (plain.length > 0) {
     const met = yield* db.statement(write(db, plain, false))
-    for (const row of met) verdicts.set(jobId(row.id), { _tag: "Accepted", state: row.state })
-    const missing = plain.filter((settlement) => !verdicts.has(settlement.id))
+    for (const row of met) verdicts.set(claimOf(row), { _tag: "Accepted", state: row.state })
+    const missing = plain.filter((settlement) => !verdicts.has(claimOf(settlement)))
     if (missing.length > 0) {
       const found = yield* look(db, missing)
-      for (const [id, verdict] of found.verdicts) verdicts.set(id, verdict)
-      marked = missing.filter((settlement) => found.marked.has(settlement.id))
+      for (const [claim, verdict] of found.verdicts) verdicts.set(claim, verdict)
+      marked = missing.filter((settlement) => found.marked.has(claimOf(settlement)))
     }
   }
   const rest = [...linked, ...marked].toSorted((a, b) => a.id - b.id)
   const aftermath = rest.length === 0 ? nothing : yield* settleLinked(db, rest, verdicts)
   return {
-    verdicts: settlements.map((settlement): Verdict => verdicts.get(settlement.id) ?? { _tag: "Gone" }),
+    verdicts: settlements.map((settlement): Verdict => verdicts.get(claimOf(settlement)) ?? { _tag: "Gone" }),
     aftermath
   }
 })
@@ -75,25 +76,26 @@ export const settle = Effect.fnUntraced(function* (db: Db, settlements: Readonly
 const settleLinked = Effect.fnUntraced(function* (
   db: Db,
   settlements: ReadonlyArray<Settlement>,
-  verdicts: Map<JobId, Verdict>
+  verdicts: Map<Claim, Verdict>
 ): Effect.fn.Return<Aftermath, SqlError> {
-  const byId = new Map(settlements.map((settlement) => [settlement.id, settlement]))
+  const byClaim = new Map(settlements.map((settlement) => [claimOf(settlement), settlement]))
   const { accepted, aftermath } = yield* autonomous(
     db.sql,
     Effect.gen(function* () {
       const accepted = (yield* write(db, settlements, true)).map((row) => ({
         id: jobId(row.id),
+        epoch: row.epoch,
         state: row.state,
         links: row.links,
         batch: row.batch_id === null ? undefined : batchId(row.batch_id),
         reason: row.reason ?? undefined
       }))
       const forks = accepted.flatMap((row): ReadonlyArray<Forked> => {
-        const outcome = byId.get(row.id)?.outcome
+        const outcome = byClaim.get(claimOf(row))?.outcome
         return row.state === "blocked" && outcome?._tag === "Forked" ? [{ ...row, ...outcome }] : []
       })
       const ended = accepted.flatMap((row) => {
-        const outcome = byId.get(row.id)?.outcome
+        const outcome = byClaim.get(claimOf(row))?.outcome
         if (outcome === undefined || !isEnd(row.state)) return []
         const result = outcome._tag === "Completed" ? outcome.result : undefined
         const failure =
@@ -106,11 +108,19 @@ const settleLinked = Effect.fnUntraced(function* (
       return { accepted, aftermath: merge(forked, concluded) }
     })
   )
-  for (const row of accepted) verdicts.set(row.id, { _tag: "Accepted", state: row.state })
-  const missing = settlements.filter((settlement) => !accepted.some((row) => row.id === settlement.id))
-  if (missing.length > 0) for (const [id, verdict] of (yield* look(db, missing)).verdicts) verdicts.set(id, verdict)
+  for (const row of accepted) verdicts.set(claimOf(row), { _tag: "Accepted", state: row.state })
+  const missing = settlements.filter((settlement) => !verdicts.has(claimOf(settlement)))
+  if (missing.length > 0) {
+    for (const [claim, verdict] of (yield* look(db, missing)).verdicts) verdicts.set(claim, verdict)
+  }
   return aftermath
 })
+
+/** Names one claim of one job. */
+type Claim = `${number}/${number}`
+
+const claimOf = ({ epoch, id }: { readonly id: number | bigint; readonly epoch: number }): Claim =>
+  `${Number(id)}/${epoch}`
 
 const isEnd = (state: string): state is End => state === "completed" || state === "discarded" || state === "cancelled"
 
@@ -132,6 +142,7 @@ const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Se
   const why = linked ? sql`, coalesce(gone.cancel_reason, gone.reason) AS reason` : sql``
   return yield* sql<{
     readonly id: bigint
+    readonly epoch: number
     readonly state: string
     readonly links: number
     readonly batch_id: bigint | null
@@ -219,13 +230,13 @@ const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Se
         AND coalesce(j.claimed_by, 0) <> 0
         AND outcome.state IN ('scheduled', 'available', 'retryable', 'blocked')
         AND j.cancel_requested_at IS NULL
-      RETURNING j.id, j.state, j.links, j.batch_id
+      RETURNING j.id, j.epoch, j.state, j.links, j.batch_id
     )
-    SELECT id, final AS state, links, batch_id${why} FROM gone
+    SELECT id, epoch, final AS state, links, batch_id${why} FROM gone
     UNION ALL
-    SELECT id, state, links, batch_id${linked ? sql`, NULL` : sql``} FROM back`
+    SELECT id, epoch, state, links, batch_id${linked ? sql`, NULL` : sql``} FROM back`
         : sql`
-    SELECT id, final AS state, links, batch_id${why} FROM gone`
+    SELECT id, epoch, final AS state, links, batch_id${why} FROM gone`
     }`
 })
 
@@ -242,16 +253,17 @@ const look = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Set
     FROM ${db.allJobs}
     WHERE id = ANY(${wanted}::bigint[])`
   const byId = new Map(rows.map((row) => [jobId(row.id), row]))
-  const verdicts = new Map<JobId, Verdict>()
-  const marked = new Set<JobId>()
-  for (const { epoch, id } of settlements) {
-    const row = byId.get(id)
-    if (row === undefined) verdicts.set(id, { _tag: "Gone" })
-    else if (row.epoch !== epoch) verdicts.set(id, { _tag: "Lost" })
-    else if (row.state !== "executing") verdicts.set(id, { _tag: "Accepted", state: row.state })
+  const verdicts = new Map<Claim, Verdict>()
+  const marked = new Set<Claim>()
+  for (const settlement of settlements) {
+    const claim = claimOf(settlement)
+    const row = byId.get(settlement.id)
+    if (row === undefined) verdicts.set(claim, { _tag: "Gone" })
+    else if (row.epoch !== settlement.epoch) verdicts.set(claim, { _tag: "Lost" })
+    else if (row.state !== "executing") verdicts.set(claim, { _tag: "Accepted", state: row.state })
     else {
-      verdicts.set(id, { _tag: "Pending" })
-      if ((row.links & concerned) !== 0) marked.add(id)
+      verdicts.set(claim, { _tag: "Pending" })
+      if ((row.links & concerned) !== 0) marked.add(claim)
     }
   }
   return { verdicts, marked }

@@ -1,7 +1,7 @@
 /** What an enqueue promises: what was acknowledged is there, what was rolled back is not, and it arrives unchanged. */
 import type { Invariant } from "./invariant.ts"
 
-const inserts = "('one', 'many', 'transaction')"
+const inserts = "('one', 'many', 'transaction', 'unique', 'diamond', 'batch')"
 
 export const enqueue: ReadonlyArray<Invariant> = [
   {
@@ -32,7 +32,7 @@ export const enqueue: ReadonlyArray<Invariant> = [
     id: "I2b",
     says: "one enqueue makes one row at most, whatever happens to its reply",
     cases: "SELECT count(DISTINCT key) FROM step WHERE move = 'insert'",
-    offenders: "SELECT key, count(*) FROM step WHERE move = 'insert' GROUP BY key HAVING count(*) > 1"
+    offenders: "SELECT key, count(*) FROM step WHERE move = 'insert' AND key <> 'tick' GROUP BY key HAVING count(*) > 1"
   },
   {
     id: "I12",
@@ -50,7 +50,11 @@ export const enqueue: ReadonlyArray<Invariant> = [
     offenders: `
       SELECT c.key FROM client AS c
       WHERE c.op IN ${inserts} AND c.phase = 'ack'
-        AND NOT EXISTS (SELECT FROM step AS s WHERE s.id = c.job AND s.key = c.key AND s.move = 'insert')`
+        -- A unique one may be somebody else's.
+        AND NOT EXISTS (
+          SELECT FROM step AS s
+          WHERE s.id = c.job AND (s.key = c.key OR c.op = 'unique' AND s.slot IS NOT NULL) AND s.move = 'insert'
+        )`
   },
   {
     id: "I21",

@@ -23,6 +23,11 @@ export const lifecycle: ReadonlyArray<Invariant> = [
       WHERE move = 'retry'
         AND NOT EXISTS (
           SELECT FROM client AS c WHERE c.job = s.id AND c.op = 'retry' AND c.phase = 'intent' AND c.ts < s.ts
+        )
+        -- One that was cancelled on its parent's account comes back with it, in the same transaction.
+        AND NOT EXISTS (
+          SELECT FROM edge AS e JOIN step AS p ON p.id = e.parent AND p.tx = s.tx AND p.move = 'retry'
+          WHERE e.child = s.id AND s.from_state = 'cancelled'
         )`
   },
   {
@@ -57,6 +62,11 @@ export const lifecycle: ReadonlyArray<Invariant> = [
         AND NOT EXISTS (
           SELECT FROM handler AS h
           WHERE h.job = s.id AND h.epoch = s.from_epoch AND h.kind = 'end' AND h.outcome = 'cancel' AND h.ts < s.ts
+        )
+        AND NOT EXISTS (
+          SELECT FROM edge AS e JOIN step AS p ON p.id = e.parent
+          WHERE e.child = s.id AND e.on_failure = 'cancel'
+            AND p.to_state IN ('discarded', 'cancelled') AND p.seq <= s.seq
         )`
   },
   {

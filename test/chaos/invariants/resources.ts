@@ -17,7 +17,8 @@ export const resources: ReadonlyArray<Invariant> = [
       )
       AND NOT EXISTS (
         SELECT FROM trouble AS f
-        WHERE f.target = s.process AND f.kind IN ('blackhole', 'freeze', 'latency', 'stop', 'lost-reply', 'reset')
+        -- The network belongs to the place in the fleet, whichever process is there.
+        WHERE regexp_replace(f.target, '-[0-9]+$', '') = regexp_replace(s.process, '-[0-9]+$', '') AND f.kind IN ('blackhole', 'freeze', 'latency', 'stop', 'lost-reply', 'reset')
           AND f.since < s.ts AND f.until + interval '15 seconds' > s.ts
       )`
   }

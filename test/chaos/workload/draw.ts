@@ -4,7 +4,7 @@ import { timing } from "../settings.ts"
 import type { Args, Kind } from "./jobs.ts"
 
 export interface Draft {
-  readonly definition: "work" | "hang" | "late"
+  readonly definition: "work" | "hang" | "late" | "once"
   readonly args: Args
   readonly options: {
     readonly queue: string
@@ -38,6 +38,7 @@ export const draw = (random: Random, key: string): Draft => {
       kind,
       millis,
       times: always ? 1000 : kind === "fail" || kind === "snooze" ? random.int(1, 2) : 1,
+      slot: "",
       text: random.pick(["", "plain", "naïve ☃ 😀", 'quo"tes\\ and\nlines', "'; DROP TABLE jobs; --"]),
       numbers: [random.int(-1_000_000, 1_000_000), random.next(), 0.1, 1e21],
       nested: { __proto__x: null, constructor: "own", [random.pick(["a", "ä", " "])]: random.pick(["1", null]) }

@@ -1,11 +1,11 @@
 /** A producer's enqueues: one, many, in a transaction that commits, in one that rolls back. */
 import { PgClient } from "@effect/sql-pg"
 import { type Cause, Effect } from "effect"
-import type { Jobs } from "effect-shigoto"
+import type { Batches, JobId, Jobs } from "effect-shigoto"
 import type { Random } from "../random.ts"
 import { Truth } from "../truth.ts"
 import { type Draft, draw } from "./draw.ts"
-import { Hang, Late, Work } from "./jobs.ts"
+import { batchOf, callbackKey, Hang, Late, Once, tickArgs, Work } from "./jobs.ts"
 
 /** What is known of the jobs that this producer enqueued; for whoever cancels and retries them. */
 export interface Known {
@@ -53,7 +53,7 @@ export const makeEnqueue = Effect.fnUntraced(function* (process: string, known: 
   const record = <E extends { readonly _tag: string }>(
     op: string,
     drafts: ReadonlyArray<Draft>,
-    call: Effect.Effect<ReadonlyArray<number>, E, Jobs>
+    call: Effect.Effect<ReadonlyArray<number>, E, Jobs | Batches>
   ) =>
     Effect.andThen(
       intend(op, drafts),
@@ -70,7 +70,10 @@ export const makeEnqueue = Effect.fnUntraced(function* (process: string, known: 
       [70, "one"],
       [8, "many"],
       [10, "transaction"],
-      [6, "rollback"]
+      [6, "rollback"],
+      [12, "unique"],
+      [4, "diamond"],
+      [4, "batch"]
     ] as const)
     if (op === "one") {
       const draft = draw(random, nextKey())
@@ -80,6 +83,36 @@ export const makeEnqueue = Effect.fnUntraced(function* (process: string, known: 
         Effect.map(enqueue(draft), (id) => [id])
       )
       return 1
+    }
+    if (op === "unique") {
+      const draft = draw(random, nextKey())
+      const args = { ...draft.args, slot: `slot ${random.int(1, 40)}` }
+      yield* record(
+        op,
+        [{ ...draft, definition: "once", args }],
+        Effect.map(Once.enqueue(args, draft.options), ({ id }) => [Number(id)])
+      )
+      return 1
+    }
+    if (op === "diamond") {
+      const drafts = Array.from({ length: 4 }, () => draw(random, nextKey()))
+      const onFailure = random.pick(["cancel", "run"] as const)
+      yield* record(op, drafts, sql.withTransaction(diamond(drafts, onFailure)))
+      return drafts.length
+    }
+    if (op === "batch") {
+      const key = nextKey()
+      const drafts = Array.from({ length: random.int(1, 12) }, () => draw(random, nextKey()))
+      const options = { queue: "fast", priority: 0, delay: 0, maxAttempts: 20 }
+      yield* intend("callback", [{ definition: "work", args: { ...tickArgs, key: callbackKey(key) }, options }])
+      yield* record(
+        op,
+        drafts,
+        batchOf(key)
+          .enqueue(drafts.map(({ args, definition, options }) => definitions[definition].prepare(args, options)))
+          .pipe(Effect.map(({ jobs }) => jobs.map(({ id }) => Number(id))))
+      )
+      return drafts.length
     }
     const drafts = Array.from({ length: random.int(2, 20) }, () => draw(random, nextKey()))
     if (op === "many") {
@@ -98,7 +131,7 @@ export const makeEnqueue = Effect.fnUntraced(function* (process: string, known: 
       )
       return works.length
     }
-    const all = Effect.forEach(drafts, enqueue)
+    const all = Effect.forEach(drafts, (draft) => enqueue(draft))
     const transaction = sql.withTransaction(op === "rollback" ? Effect.andThen(all, Effect.fail(rolledBack)) : all)
     yield* record(op, drafts, transaction)
     return op === "rollback" ? 0 : drafts.length
@@ -109,7 +142,19 @@ export const makeEnqueue = Effect.fnUntraced(function* (process: string, known: 
 
 const rolledBack = { _tag: "RolledBack" } as const
 
-const enqueue = (draft: Draft) =>
-  Effect.map({ work: Work, hang: Hang, late: Late }[draft.definition].enqueue(draft.args, draft.options), ({ id }) =>
-    Number(id)
-  )
+const definitions = { work: Work, hang: Hang, late: Late, once: Once } as const
+
+const enqueue = ({ args, definition, options }: Draft, extra: Parameters<typeof Work.enqueue>[1] = {}) =>
+  Effect.map(definitions[definition].enqueue(args, { ...options, ...extra }), ({ id }) => Number(id))
+
+/** One job, two that wait for it, and one that waits for both. */
+const diamond = Effect.fnUntraced(function* (drafts: ReadonlyArray<Draft>, onFailure: "cancel" | "run") {
+  const after = (...parents: ReadonlyArray<number>) => ({
+    dependsOn: parents.map((id) => ({ id: id as JobId, onFailure })) // ids come back as numbers
+  })
+  const [top, left, right, bottom] = drafts as [Draft, Draft, Draft, Draft]
+  const a = yield* enqueue(top)
+  const b = yield* enqueue(left, after(a))
+  const c = yield* enqueue(right, after(a))
+  return [a, b, c, yield* enqueue(bottom, after(b, c))]
+})

@@ -1,6 +1,6 @@
 /** The jobs of the workload: every way in which a handler may end, and a record of each start and end. */
 import { Clock, Effect, Exit, Layer, Schedule, Schema } from "effect"
-import { Job } from "effect-shigoto"
+import { Batch, CronJob, Job } from "effect-shigoto"
 import { Truth } from "../truth.ts"
 
 const kinds = [
@@ -26,6 +26,8 @@ const args = {
   millis: Schema.Int,
   /** How often it does what its kind says before it succeeds. */
   times: Schema.Int,
+  /** What it is the only live one of, where it is one of a kind. */
+  slot: Schema.String,
   /** To compare what arrives with what was sent. */
   text: Schema.String,
   numbers: Schema.Array(Schema.Finite),
@@ -40,10 +42,33 @@ export const Hang = Job.make("hang", { ...options, timeout: "1 second" })
 /** Only the new version of the deploy has its worker. */
 export const Late = Job.make("late", options)
 
+/** One live job for each slot. */
+export const Once = Job.make("once", { ...options, unique: { keys: ["worker", "args.slot"] } })
+/** One job each second. */
+export const Tick = Job.make("tick", options)
+
 export type Args = (typeof Work)["args"]["Type"]
 
 /** The code that a poisonous job ends its process with. */
 export const poisonExit = 77
+
+/** The args of each tick's job. */
+export const tickArgs: Args = {
+  key: "tick",
+  kind: "ok",
+  millis: 5,
+  times: 1,
+  slot: "",
+  text: "",
+  numbers: [],
+  nested: {}
+}
+
+/** A batch whose callback is one more job, known by its key. */
+export const batchOf = (key: string) =>
+  Batch.make("chaos", { onFinished: Work.prepare({ ...tickArgs, key: callbackKey(key) }) })
+
+export const callbackKey = (key: string): string => `${key}-callback`
 
 const retry = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("1 second")])
 
@@ -52,6 +77,15 @@ export const layer = (process: string, version: 1 | 2, poison: boolean) => {
   return Layer.mergeAll(
     Work.toLayer(handle, { retry }),
     Hang.toLayer(handle, { retry, concurrency: 2 }),
+    Once.toLayer(handle, { retry }),
+    Tick.toLayer(handle, { retry }),
+    CronJob.make({
+      name: "tick",
+      cron: "* * * * * *",
+      job: Tick,
+      args: tickArgs,
+      catchUp: CronJob.all({ max: 1000, window: "1 hour" })
+    }),
     version === 2 ? Late.toLayer(handle, { retry }) : Layer.empty
   )
 }
