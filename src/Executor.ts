@@ -129,7 +129,9 @@ export const layer: Layer.Layer<
         node: config.nodeName,
         settled: (state, taken) => {
           settling.delete(entry)
-          if (settling.size === settlingSlack) for (const callback of free) callback(claimed.queue)
+          // A limit over all nodes counts the job until it is settled.
+          if (settling.size === settlingSlack || entry.worker.governed?.concurrency !== undefined)
+            for (const callback of free) callback(claimed.queue)
           if (state === "discarded" && taken._tag === "Discarded") {
             fork(entry.worker.discarded(claimed.args, attempt, [...claimed.errors, taken.failure].slice(-20)))
           }

@@ -22,6 +22,7 @@ import { type Codec, makeUnique } from "./internal/uniqueness.ts"
 import { argsProblem, makeWorker, type Options, unreadableArgs } from "./internal/worker.ts"
 import type { BatchId, AttemptFailure } from "./JobRow.ts"
 import { type EnqueueResult, Jobs } from "./Jobs.ts"
+import type { Limit, Options as RateLimitOptions } from "./Limit.ts"
 import type { Any, Middleware, Services } from "./Middleware.ts"
 import { maxConcurrency } from "./ShigotoConfig.ts"
 import {
@@ -124,6 +125,13 @@ export interface WorkerOptions<Args, Error, R, Wrap extends Any = never> {
   readonly retry?: Schedule.Schedule<unknown, Error | AttemptError, unknown> | undefined
   /** How many attempts run at once on one node, at most what the queue allows. Defaults to what the queue allows. */
   readonly concurrency?: number | undefined
+  /** How many attempts run at once on all nodes together; never more. Defaults to no limit. */
+  readonly globalConcurrency?: number | undefined
+  /**
+   * How often attempts start on all nodes together: a rate of this worker's own, or a `Limit.make` that it shares with
+   * others. Defaults to no limit.
+   */
+  readonly rateLimit?: Limit | RateLimitOptions | undefined
   /** What wraps each attempt, outermost first, inside of what `Middleware.layer` gives all workers. Defaults to none. */
   readonly middleware?: ReadonlyArray<Wrap> | undefined
   /**
@@ -373,7 +381,9 @@ const makeErased = (
       return yield* conclusionOf({ name, success, error }, settled) as Effect.Effect<unknown, AwaitError> // as above
     }),
     toLayer: (handler, workerOptions = {}) => {
-      const problem = concurrencyProblem(name, workerOptions.concurrency)
+      const problem =
+        concurrencyProblem(name, "concurrency", workerOptions.concurrency) ??
+        concurrencyProblem(name, "globalConcurrency", workerOptions.globalConcurrency)
       return Layer.effectDiscard(
         Effect.gen(function* () {
           if (problem !== undefined) return yield* Effect.die(problem)
@@ -407,12 +417,16 @@ const timeoutProblem = (timeout: Duration.Input | undefined): InvalidConfig | un
       })
 }
 
-const concurrencyProblem = (name: string, concurrency: number | undefined): InvalidConcurrency | undefined =>
+const concurrencyProblem = (
+  name: string,
+  field: "concurrency" | "globalConcurrency",
+  concurrency: number | undefined
+): InvalidConcurrency | undefined =>
   concurrency === undefined || (Number.isInteger(concurrency) && concurrency >= 1 && concurrency <= maxConcurrency)
     ? undefined
     : new InvalidConcurrency({
         value: shown(concurrency),
         min: 1,
         max: maxConcurrency,
-        message: `The concurrency of the worker "${name}" is an integer from 1 to ${maxConcurrency}, not ${shown(concurrency)}.`
+        message: `The ${field} of the worker "${name}" is an integer from 1 to ${maxConcurrency}, not ${shown(concurrency)}.`
       })

@@ -19,6 +19,7 @@ import * as enqueue from "./internal/sql/enqueue.ts"
 import { type CompositionVerbs, compositionVerbs } from "./internal/store/composition.ts"
 import { type CronVerbs, cronVerbs } from "./internal/store/cron.ts"
 import { type ResultVerbs, resultVerbs } from "./internal/store/results.ts"
+import { type LimitVerbs, limitVerbs } from "./internal/store/limits.ts"
 import { type InsightVerbs, insightVerbs } from "./internal/store/insight.ts"
 import { type SearchVerbs, searchVerbs } from "./internal/store/search.ts"
 import { makeRunner } from "./internal/store/runner.ts"
@@ -69,6 +70,8 @@ export class JobStore extends Context.Service<
     }) => Effect.Effect<promote.Look, StorageFailure>
     /** Takes available jobs for a node with a live lease. */
     readonly claim: (request: claim.ClaimRequest) => Effect.Effect<ReadonlyArray<claim.Claimed>, StorageFailure>
+    /** Claims under limits, and their accounts. */
+    readonly limits: LimitVerbs
     /** Stores how far attempts have come. */
     readonly progress: (
       reports: ReadonlyArray<{ readonly id: JobId; readonly epoch: number; readonly percent: number }>
@@ -196,6 +199,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       notify: (payloads) => background("notify")(inspect.notify(db, payloads)),
       promote: (options) => background("promote")(promote.promote(db, options)),
       claim: (request) => background("claim")(claim.claim(db, request)),
+      limits: limitVerbs(db, runner),
       progress: (reports) => background("progress")(inspect.progress(db, reports)),
       settle: (settlements) => background("settle")(settle.settle(db, settlements)),
       register: (options) => background("register")(node.register(db, options)),

@@ -36,6 +36,7 @@ export const layer: Layer.Layer<never, never, JobStore | ShigotoConfig> = Layer.
       [
         store.cron.pruneTicks,
         store.pruneKeys,
+        store.limits.prune,
         Effect.repeat(store.composition.prune, { while: (more) => more }),
         Effect.repeat(store.results.prune, { while: (more) => more })
       ],

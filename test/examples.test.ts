@@ -45,6 +45,7 @@ const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
     /slow: not waited for, it is executing/,
     /slow: paid later, receipt \d+\/5/
   ],
+  "limits.ts": [/10 renders, at most 2 at once/, /8 calls, 5 in the first second, 3 after the pause/],
   "middleware.ts": [
     /report for acme: 3 rows/,
     /closed: connection of acme/,

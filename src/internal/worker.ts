@@ -12,6 +12,7 @@ import * as SchemaIssue from "effect/SchemaIssue"
 import * as Backoff from "../Backoff.ts"
 import { type Attempt, CurrentJob } from "../CurrentJob.ts"
 import type { AttemptFailure } from "../JobRow.ts"
+import * as Limit from "../Limit.ts"
 import { chain, Global, type Middleware } from "../Middleware.ts"
 import type { Ending } from "../Outcome.ts"
 import { defaults, ShigotoConfig } from "../ShigotoConfig.ts"
@@ -28,6 +29,7 @@ import type { Worker } from "../Workers.ts"
 import { failureOf, maxErrorBytes } from "./failure.ts"
 import { describe, maxDepth, type Problem, sanitize, stringify } from "./json.ts"
 import { shown } from "./names.ts"
+import type { Governed } from "./sql/limit.ts"
 
 /** The part of a definition that a worker needs. */
 export interface Definition {
@@ -42,6 +44,8 @@ export interface Definition {
 export interface Options {
   readonly retry?: Schedule.Schedule<unknown, never, unknown> | undefined
   readonly concurrency?: number | undefined
+  readonly globalConcurrency?: number | undefined
+  readonly rateLimit?: Limit.Limit | Limit.Options | undefined
   readonly middleware?: ReadonlyArray<Middleware<unknown, unknown>> | undefined
   readonly onDiscard?:
     | ((discarded: {
@@ -135,6 +139,7 @@ export const makeWorker = Effect.fnUntraced(function* (
   const worker: Worker = {
     name,
     concurrency: options.concurrency,
+    governed: governedBy(name, options),
     timeoutMillis: Duration.toMillis(Duration.fromInputUnsafe(definition.options.timeout ?? defaultTimeout)),
     run: (args, job) =>
       Effect.matchEffect(Effect.interruptible(decode(args)), {
@@ -245,6 +250,19 @@ export const unreadableArgs = (worker: string, defect: unknown, index: { readonl
       : `reading the value threw: ${sanitize(describe(defect), 500)}`,
     index
   )
+
+/** What limits a worker over all nodes, undefined for nothing; throws where a limit cannot be used. */
+export const governedBy = (
+  worker: string,
+  { globalConcurrency: concurrency, rateLimit }: Options
+): Governed | undefined =>
+  concurrency === undefined && rateLimit === undefined
+    ? undefined
+    : {
+        worker,
+        concurrency,
+        rate: rateLimit === undefined || "rule" in rateLimit ? rateLimit : Limit.make(worker, rateLimit)
+      }
 
 // internal
 
