@@ -24,11 +24,12 @@ import { Heartbeat } from "./Heartbeat.ts"
 import { FlowRegistry } from "./internal/flowRegistry.ts"
 import { Events } from "./internal/events.ts"
 import { forever } from "./internal/loop.ts"
-import { type Dependency, link } from "./internal/newJob.ts"
+import { concerned, type Dependency } from "./internal/newJob.ts"
 import { makeReporter } from "./internal/progress.ts"
 import type { Claimed } from "./internal/sql/claim.ts"
 import type { JobId, JobRow } from "./JobRow.ts"
 import type { JobStore } from "./JobStore.ts"
+import { Notifier } from "./Notifier.ts"
 import { decide, type Ending } from "./Outcome.ts"
 import { Queues } from "./Queues.ts"
 import { Settler } from "./Settler.ts"
@@ -74,7 +75,7 @@ export class Executor extends Context.Service<
 export const layer: Layer.Layer<
   Executor,
   never,
-  Workers | Settler | Heartbeat | Queues | JobStore | ShigotoConfig | Events | FlowRegistry
+  Workers | Settler | Heartbeat | Queues | Notifier | JobStore | ShigotoConfig | Events | FlowRegistry
 > = Layer.effect(
   Executor,
   Effect.gen(function* () {
@@ -83,6 +84,7 @@ export const layer: Layer.Layer<
     const settler = yield* Settler
     const heartbeat = yield* Heartbeat
     const queues = yield* Queues
+    const notifier = yield* Notifier
     const events = yield* Events
     const flows = yield* FlowRegistry
     const clock = yield* Clock.Clock
@@ -127,7 +129,9 @@ export const layer: Layer.Layer<
         node: config.nodeName,
         settled: (state, taken) => {
           settling.delete(entry)
-          if (settling.size === settlingSlack) for (const callback of free) callback(claimed.queue)
+          // A limit over all nodes counts the job until it is settled.
+          if (settling.size === settlingSlack || entry.worker.governed?.concurrency !== undefined)
+            for (const callback of free) callback(claimed.queue)
           if (state === "discarded" && taken._tag === "Discarded") {
             fork(entry.worker.discarded(claimed.args, attempt, [...claimed.errors, taken.failure].slice(-20)))
           }
@@ -290,6 +294,8 @@ export const layer: Layer.Layer<
         )
       )
     workers.onLeave(drain)
+    workers.onRegister(heartbeat.republish)
+    queues.onChange(heartbeat.republish)
     yield* Effect.addFinalizer(() => {
       stopped = true
       return drain(undefined)
@@ -298,7 +304,8 @@ export const layer: Layer.Layer<
     heartbeat.attach({
       describe: () => ({
         workers: [...workers.all()].map((worker) => worker.name),
-        queues: queues.names()
+        queues: queues.states(),
+        listening: notifier.isListening()
       }),
       // A stuck handler's job is settled: it may be anywhere by now, also lost in a claim's reply.
       held: (node) =>
@@ -362,7 +369,7 @@ interface Running {
 }
 
 /** Whether its end concerns other jobs or a batch, as far as its claim could tell. */
-const isMarked = (links: number): boolean => (links & (link.awaited | link.member)) !== 0
+const isMarked = (links: number): boolean => (links & concerned) !== 0
 
 const count = (counts: Map<string, number>, key: string, change: 1 | -1): void => {
   const next = (counts.get(key) ?? 0) + change

@@ -67,6 +67,8 @@ export class Queues extends Context.Service<
     readonly list: Effect.Effect<ReadonlyArray<QueueState>>
     /** The queue of a name, if this node runs it. */
     readonly get: (name: string) => QueueState | undefined
+    /** The queues that this node runs. */
+    readonly states: () => ReadonlyArray<QueueState>
     /** The names of the queues that this node runs. */
     readonly names: () => ReadonlyArray<string>
     /** Takes over what the database says; for the claimer. */
@@ -159,6 +161,7 @@ export const layer: Layer.Layer<Queues, never, JobStore | Notifier | ShigotoConf
         ),
       scale: (name, concurrency, options) => change({ name, node: at(options), concurrency }),
       list: Effect.sync(() => [...states.values()]),
+      states: () => [...states.values()],
       get: (name) => states.get(name),
       names: () => [...states.keys()],
       apply: (rows) => {

@@ -38,6 +38,20 @@ const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
     /each-second: \* \* \* \* \* \* UTC, from code, paused/,
     /Refused: .*"night" cannot be used: hours: "25"/
   ],
+  "execute.ts": [
+    /valid: paid, receipt \d+\/1999/,
+    /expired: declined with card_expired/,
+    /stolen: Job \d+ of "charge" was discarded: Discard: the card was reported/,
+    /slow: not waited for, it is executing/,
+    /slow: paid later, receipt \d+\/5/
+  ],
+  "limits.ts": [/10 renders, at most 2 at once/, /8 calls, 5 in the first second, 3 after the pause/],
+  "middleware.ts": [
+    /report for acme: 3 rows/,
+    /closed: connection of acme/,
+    /cached: 3 rows/,
+    /report for globex waits: snoozed 1 time/
+  ],
   "retries.ts": [
     /good: completed, attempt 3 of 4, 0 snoozes \[1: GatewayDown, 2: GatewayDown\]/,
     /slow: completed, attempt 1 of 4, 2 snoozes \[\]/,

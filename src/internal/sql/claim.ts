@@ -1,9 +1,11 @@
 /** Takes available jobs for this node. */
+import type { Parameter } from "@effect/sql-pg/PgTypes"
 import * as Effect from "effect/Effect"
 import type { BatchId, AttemptFailure, JobId } from "../../JobRow.ts"
 import { type Dependency, link } from "../newJob.ts"
 import { batchId } from "./batch.ts"
 import { array, type Db, oid } from "./db.ts"
+import { type Asker, isLive, isPaused, isRemoved, isWaiting } from "./eligible.ts"
 import { read } from "./depend.ts"
 import { jobId } from "./row.ts"
 
@@ -16,7 +18,12 @@ export interface ClaimRequest {
   /** Where to start in the claim order; from its beginning where undefined. */
   readonly from?: { readonly priority: number; readonly runAt: Date; readonly id: JobId } | undefined
   /** The workers that may be claimed, each with the number of its jobs that this node has room for. */
-  readonly workers: ReadonlyArray<{ readonly name: string; readonly room: number }>
+  readonly workers: ReadonlyArray<{
+    readonly name: string
+    readonly room: number
+    /** Units that workers of one name share, and what one job of this worker takes of them. */
+    readonly share?: { readonly name: string; readonly units: number; readonly cost: number }
+  }>
 }
 
 /** A claimed job, as its attempt needs it. */
@@ -66,45 +73,33 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     oid.text
   )
   const bounded = request.workers.some((worker) => worker.room < request.limit)
+  const shared = request.workers.some((worker) => worker.share !== undefined)
+  const asker: Asker = {
+    node: sql`${request.node}::integer`,
+    nodeName: sql`${request.nodeName}`,
+    queue: sql`${request.queue}`,
+    workers: sql`${names}::text[]`,
+    now
+  }
   const candidate = sql`
     SELECT j.id, j.worker, j.rank, j.run_at
     FROM ${db.jobs} AS j
-    WHERE j.queue = ${request.queue}
-      AND j.state = 'available'
-      AND j.worker = ANY(${names}::text[])
-      AND j.attempt < j.max_attempts
+    WHERE ${isWaiting(db, asker)}
       ${
         from === undefined
           ? sql``
           : sql`AND (j.rank, j.run_at, j.id) >= (${~from.priority}::smallint, ${from.runAt}::timestamptz(3), ${BigInt(from.id)}::bigint)`
       }
-      AND EXISTS (
-        SELECT FROM ${db.nodes} AS n
-        WHERE n.id = ${request.node}::integer
-          AND n.expires_at > ${now}
-      )
-      AND NOT EXISTS (
-        SELECT FROM ${db.queues} AS q
-        WHERE q.name = ${request.queue}
-          AND q.node IN ('', ${request.nodeName})
-          AND q.paused_at IS NOT NULL
-      )
-      AND NOT EXISTS (
-        SELECT FROM ${db.queues} AS q
-        WHERE q.name = ${request.queue}
-          AND q.removed_at IS NOT NULL
-          AND (q.node = ${request.nodeName} OR (q.node = '' AND NOT EXISTS (
-            SELECT FROM ${db.queues} AS own
-            WHERE own.name = q.name
-              AND own.node = ${request.nodeName}
-              AND own.concurrency IS NOT NULL
-          )))
-      )
+      AND ${isLive(db, asker)}
+      AND NOT ${isPaused(db, asker)}
+      AND NOT ${isRemoved(db, asker)}
     ORDER BY j.rank, j.run_at, j.id
     LIMIT ${request.limit}::integer
     FOR UPDATE OF j SKIP LOCKED`
-  const chosen = bounded
-    ? sql`
+  const chosen = shared
+    ? withinShares(db, request, names)
+    : bounded
+      ? sql`
     SELECT ranked.id
     FROM (
       SELECT id, worker, row_number() OVER (PARTITION BY worker ORDER BY rank, run_at, id) AS place
@@ -119,7 +114,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     ) AS worker (name, room)
       ON worker.name = ranked.worker
       AND ranked.place <= worker.room`
-    : sql`SELECT id FROM candidate`
+      : sql`SELECT id FROM candidate`
   const rows = yield* db.statement(sql<{
     readonly id: bigint
     readonly epoch: number
@@ -191,6 +186,41 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
 })
 
 // internal
+
+/**
+ * The candidates within the rooms of their workers and within the units that workers share: in the claim order, so that
+ * a costly job is not overtaken for ever by cheap ones of the same limit.
+ */
+const withinShares = ({ sql }: Db, { limit, workers }: ClaimRequest, names: Parameter) => sql`
+    SELECT ranked.id
+    FROM (
+      SELECT c.id, worker.room, worker.units,
+        row_number() OVER (PARTITION BY c.worker ORDER BY c.rank, c.run_at, c.id) AS place,
+        sum(worker.cost) OVER (PARTITION BY worker.share ORDER BY c.rank, c.run_at, c.id) AS spent
+      FROM candidate AS c
+      JOIN unnest(
+        ${names}::text[],
+        ${array(
+          workers.map((worker) => Math.min(worker.room, limit)),
+          oid.int4
+        )}::integer[],
+        ${array(
+          workers.map((worker) => worker.share?.name ?? null),
+          oid.text
+        )}::text[],
+        ${array(
+          workers.map((worker) => worker.share?.units ?? null),
+          oid.float8
+        )}::float8[],
+        ${array(
+          workers.map((worker) => worker.share?.cost ?? null),
+          oid.float8
+        )}::float8[]
+      ) AS worker (name, room, share, units, cost)
+        ON worker.name = c.worker
+    ) AS ranked
+    WHERE ranked.place <= ranked.room
+      AND (ranked.units IS NULL OR ranked.spent <= ranked.units)`
 
 const readFlows = Effect.fnUntraced(function* (
   db: Db,
