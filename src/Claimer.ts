@@ -273,6 +273,7 @@ export const layer: Layer.Layer<
         case "Cancel":
           return hint.node === heartbeat.current() ? Effect.ignore(cancelRequested) : Effect.void
         case "Cron":
+        case "Settled":
           return Effect.void
         case "Queues":
           return Effect.sync(() => lookIn(0))

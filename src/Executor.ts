@@ -24,7 +24,7 @@ import { Heartbeat } from "./Heartbeat.ts"
 import { FlowRegistry } from "./internal/flowRegistry.ts"
 import { Events } from "./internal/events.ts"
 import { forever } from "./internal/loop.ts"
-import { type Dependency, link } from "./internal/newJob.ts"
+import { concerned, type Dependency } from "./internal/newJob.ts"
 import { makeReporter } from "./internal/progress.ts"
 import type { Claimed } from "./internal/sql/claim.ts"
 import type { JobId, JobRow } from "./JobRow.ts"
@@ -370,7 +370,7 @@ interface Running {
 }
 
 /** Whether its end concerns other jobs or a batch, as far as its claim could tell. */
-const isMarked = (links: number): boolean => (links & (link.awaited | link.member)) !== 0
+const isMarked = (links: number): boolean => (links & concerned) !== 0
 
 const count = (counts: Map<string, number>, key: string, change: 1 | -1): void => {
   const next = (counts.get(key) ?? 0) + change

@@ -16,6 +16,7 @@ import type * as Scope from "effect/Scope"
 import type { Attempt, CurrentJob } from "./CurrentJob.ts"
 import { checkOptions, checkWorker, type DependsOn, prepare, type Refusal } from "./internal/enqueueing.ts"
 import { shown } from "./internal/names.ts"
+import { conclusionOf } from "./internal/settled.ts"
 import type { NewJob } from "./internal/newJob.ts"
 import { type Codec, makeUnique } from "./internal/uniqueness.ts"
 import { argsProblem, makeWorker, type Options, unreadableArgs } from "./internal/worker.ts"
@@ -26,6 +27,7 @@ import type { Any, Middleware, Services } from "./Middleware.ts"
 import { maxConcurrency } from "./ShigotoConfig.ts"
 import {
   type AttemptError,
+  type AwaitError,
   type EnqueueError,
   InvalidConcurrency,
   InvalidConfig,
@@ -77,6 +79,16 @@ export interface EnqueueOptions<Encoded = unknown, Args = unknown> {
   readonly batch?: BatchId | undefined
   /** What makes it the same as another job. Defaults to the definition's, else it is like no other. */
   readonly unique?: UniqueOptions<Encoded, Args> | undefined
+}
+
+/**
+ * What may be said of a job that is waited for.
+ *
+ * @category models
+ */
+export interface ExecuteOptions<Encoded = unknown, Args = unknown> extends EnqueueOptions<Encoded, Args> {
+  /** Whether the job is cancelled when nobody waits for it any more, if this call has put it in. Defaults to false. */
+  readonly cancelOnInterrupt?: boolean | undefined
 }
 
 /**
@@ -192,6 +204,21 @@ export interface Job<
       | ((args: Args["~type.make.in"], index: number) => EnqueueOptions<Args["Encoded"], Args["Type"]>)
   ) => Effect.Effect<ReadonlyArray<EnqueueResult>, EnqueueError, Jobs | Args["EncodingServices"]>
   /**
+   * Puts one job into the database and waits for what its handler returns or last fails with, on whichever node it runs.
+   *
+   * A job that is given up for any other reason fails with `JobDiscarded`, and one that is cancelled with
+   * `JobCancelled`. Who stops waiting, also by a timeout, leaves the job as it is, unless `cancelOnInterrupt` is set.
+   * A unique job that is there already is waited for. Refused inside of a transaction.
+   */
+  readonly execute: (
+    args: Args["~type.make.in"],
+    options?: ExecuteOptions<Args["Encoded"], Args["Type"]>
+  ) => Effect.Effect<
+    Success["Type"],
+    Error["Type"] | AwaitError | EnqueueError,
+    Jobs | Args["EncodingServices"] | Success["DecodingServices"] | Error["DecodingServices"]
+  >
+  /**
    * Checks and encodes one job without storing it, for what stores jobs later: cron entries. It is unique to none.
    */
   readonly prepare: (
@@ -222,6 +249,7 @@ export interface Job<
     | Services<Wrap>
     | Args["DecodingServices"]
     | Success["EncodingServices"]
+    | Error["EncodingServices"]
   >
 }
 
@@ -344,6 +372,14 @@ const makeErased = (
       )
       return yield* jobs.insert(prepared)
     }),
+    execute: Effect.fn(`${name}.execute`)(function* (
+      input: unknown,
+      { cancelOnInterrupt = false, ...given }: ExecuteOptions = {}
+    ) {
+      const jobs = yield* Jobs
+      const settled = yield* jobs.execute(yield* encode(input, given, {}), cancelOnInterrupt)
+      return yield* conclusionOf({ name, success, error }, settled) as Effect.Effect<unknown, AwaitError> // as above
+    }),
     toLayer: (handler, workerOptions = {}) => {
       const problem =
         concurrencyProblem(name, "concurrency", workerOptions.concurrency) ??
@@ -357,7 +393,7 @@ const makeErased = (
             (args: never, job: Attempt) => Effect.Effect<unknown, unknown>,
             Options
           ]
-          yield* workers.register(yield* makeWorker({ name, args, success, options }, ...erased))
+          yield* workers.register(yield* makeWorker({ name, args, success, error, options }, ...erased))
         })
       )
     }

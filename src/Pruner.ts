@@ -37,7 +37,8 @@ export const layer: Layer.Layer<never, never, JobStore | ShigotoConfig> = Layer.
         store.cron.pruneTicks,
         store.pruneKeys,
         store.limits.prune,
-        Effect.repeat(store.composition.prune, { while: (more) => more })
+        Effect.repeat(store.composition.prune, { while: (more) => more }),
+        Effect.repeat(store.results.prune, { while: (more) => more })
       ],
       (upkeep: Effect.Effect<unknown, unknown>) => Effect.ignore(upkeep),
       { discard: true }

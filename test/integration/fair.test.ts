@@ -101,7 +101,11 @@ describe("a fair queue", () => {
       const { claim, keys, settle } = yield* fairStore({ partitionConcurrency: (key) => (key === "a" ? 2 : 3) })
       const first = yield* claim(50)
       assert.deepStrictEqual(first.map((job) => job.partitionKey ?? "none").toSorted(), [
-        ..."aabbb",
+        "a",
+        "a",
+        "b",
+        "b",
+        "b",
         "none",
         "none",
         "none"

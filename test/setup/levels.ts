@@ -42,6 +42,9 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
     files: [
       "src/internal/events.ts",
       "src/internal/aftermath.ts",
+      "src/internal/awaiting.ts",
+      "src/internal/settled.ts",
+      "src/internal/searching.ts",
       "src/internal/flowRegistry.ts",
       "src/internal/progress.ts",
       "src/internal/holds.ts",
