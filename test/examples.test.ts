@@ -38,6 +38,7 @@ const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
     /each-second: \* \* \* \* \* \* UTC, from code, paused/,
     /Refused: .*"night" cannot be used: hours: "25"/
   ],
+  "fair-queue.ts": [/The small tenant's job was number [12] of 1001/],
   "execute.ts": [
     /valid: paid, receipt \d+\/1999/,
     /expired: declined with card_expired/,
