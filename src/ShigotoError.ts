@@ -340,6 +340,7 @@ export type CompositionError = MissingDependencies | BatchClosed | BatchNotFound
 export type EnqueueError =
   | InvalidArgs
   | ArgsTooLarge
+  | DecryptionError
   | InvalidQueueName
   | InvalidPriority
   | InvalidMaxAttempts
@@ -383,6 +384,21 @@ export class ArgsDecodeError extends Schema.TaggedError<ArgsDecodeError>("effect
 ) {}
 
 /**
+ * A stored value cannot be decrypted, or is not encrypted and has to be; the handler was not called.
+ *
+ * @category attempts
+ */
+export class DecryptionError extends Schema.TaggedError<DecryptionError>("effect-shigoto/DecryptionError")(
+  "DecryptionError",
+  {
+    reason: Schema.Literals(["UnknownKey", "Tampered", "Plaintext", "NoCipher"]),
+    /** The key that it names; absent where it is not encrypted. */
+    keyId: Schema.optionalKey(Schema.String),
+    message: Schema.String
+  }
+) {}
+
+/**
  * The handler's result cannot be stored; the job is discarded, since running it again would repeat its effects.
  *
  * @category attempts
@@ -407,7 +423,13 @@ export class InvalidSnooze extends Schema.TaggedError<InvalidSnooze>("effect-shi
  *
  * @category attempts
  */
-export type AttemptError = AttemptTimeout | AttemptDefect | ArgsDecodeError | ResultEncodeError | InvalidSnooze
+export type AttemptError =
+  | AttemptTimeout
+  | AttemptDefect
+  | ArgsDecodeError
+  | DecryptionError
+  | ResultEncodeError
+  | InvalidSnooze
 
 /**
  * The args of a flow's node could not be computed from the results that it waited for.
