@@ -38,7 +38,8 @@ const main = Effect.gen(function* () {
     Effect.flatMap(Jobs, (others) => others.get(id)),
     Layer.fresh(Shigoto.layerProducer)
   )
-  if (blind.args instanceof Cipher.Encrypted) yield* Console.log(`without the cipher it needs the key ${blind.args.keyId}`)
+  if (blind.args instanceof Cipher.Encrypted)
+    yield* Console.log(`without the cipher it needs the key ${blind.args.keyId}`)
 })
 
 const AppLive = ChargeLive.pipe(

@@ -14,9 +14,9 @@ import * as Base64 from "effect/encoding/Base64"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
-import { envelope, keyIdOf, type Place, type Sealer } from "./internal/envelope.ts"
+import { DecryptionError, envelope, keyIdOf, type Place, type Sealer } from "./internal/envelope.ts"
 import { shown } from "./internal/names.ts"
-import { DecryptionError, InvalidConfig } from "./ShigotoError.ts"
+import { InvalidConfig } from "./ShigotoError.ts"
 
 export { Encrypted } from "./internal/envelope.ts"
 

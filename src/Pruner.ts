@@ -33,7 +33,13 @@ export const layer: Layer.Layer<never, never, JobStore | ShigotoConfig> = Layer.
       { discard: true }
     )
     const others = Effect.forEach(
-      [store.cron.pruneTicks, store.pruneKeys, Effect.repeat(store.composition.prune, { while: (more) => more })],
+      [
+        store.cron.pruneTicks,
+        store.pruneKeys,
+        store.limits.prune,
+        Effect.repeat(store.composition.prune, { while: (more) => more }),
+        Effect.repeat(store.results.prune, { while: (more) => more })
+      ],
       (upkeep: Effect.Effect<unknown, unknown>) => Effect.ignore(upkeep),
       { discard: true }
     )

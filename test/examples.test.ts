@@ -44,6 +44,14 @@ const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
     /the database holds \{"\$enc": "1\.2026\./,
     /without the cipher it needs the key 2026/
   ],
+  "execute.ts": [
+    /valid: paid, receipt \d+\/1999/,
+    /expired: declined with card_expired/,
+    /stolen: Job \d+ of "charge" was discarded: Discard: the card was reported/,
+    /slow: not waited for, it is executing/,
+    /slow: paid later, receipt \d+\/5/
+  ],
+  "limits.ts": [/10 renders, at most 2 at once/, /8 calls, 5 in the first second, 3 after the pause/],
   "middleware.ts": [
     /report for acme: 3 rows/,
     /closed: connection of acme/,

@@ -5,7 +5,22 @@
  */
 import * as Data from "effect/Data"
 import type * as Effect from "effect/Effect"
-import type { DecryptionError } from "../ShigotoError.ts"
+import * as Schema from "effect/Schema"
+
+/**
+ * A stored value cannot be decrypted, or is not encrypted and has to be; the handler was not called.
+ *
+ * @category attempts
+ */
+export class DecryptionError extends Schema.TaggedError<DecryptionError>("effect-shigoto/DecryptionError")(
+  "DecryptionError",
+  {
+    reason: Schema.Literals(["UnknownKey", "Tampered", "Plaintext", "NoCipher"]),
+    /** The key that it names; absent where it is not encrypted. */
+    keyId: Schema.optionalKey(Schema.String),
+    message: Schema.String
+  }
+) {}
 
 /** Where a value belongs; it cannot be read anywhere else. */
 export interface Place {

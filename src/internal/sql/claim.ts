@@ -1,4 +1,5 @@
 /** Takes available jobs for this node. */
+import type { Parameter } from "@effect/sql-pg/PgTypes"
 import * as Effect from "effect/Effect"
 import type { BatchId, AttemptFailure, JobId } from "../../JobRow.ts"
 import { type Dependency, link } from "../newJob.ts"
@@ -18,7 +19,12 @@ export interface ClaimRequest {
   /** Where to start in the claim order; from its beginning where undefined. */
   readonly from?: { readonly priority: number; readonly runAt: Date; readonly id: JobId } | undefined
   /** The workers that may be claimed, each with the number of its jobs that this node has room for. */
-  readonly workers: ReadonlyArray<{ readonly name: string; readonly room: number }>
+  readonly workers: ReadonlyArray<{
+    readonly name: string
+    readonly room: number
+    /** Units that workers of one name share, and what one job of this worker takes of them. */
+    readonly share?: { readonly name: string; readonly units: number; readonly cost: number }
+  }>
 }
 
 /** A claimed job, as its attempt needs it. */
@@ -68,6 +74,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     oid.text
   )
   const bounded = request.workers.some((worker) => worker.room < request.limit)
+  const shared = request.workers.some((worker) => worker.share !== undefined)
   const asker: Asker = {
     node: sql`${request.node}::integer`,
     nodeName: sql`${request.nodeName}`,
@@ -90,8 +97,10 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     ORDER BY j.rank, j.run_at, j.id
     LIMIT ${request.limit}::integer
     FOR UPDATE OF j SKIP LOCKED`
-  const chosen = bounded
-    ? sql`
+  const chosen = shared
+    ? withinShares(db, request, names)
+    : bounded
+      ? sql`
     SELECT ranked.id
     FROM (
       SELECT id, worker, row_number() OVER (PARTITION BY worker ORDER BY rank, run_at, id) AS place
@@ -106,7 +115,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     ) AS worker (name, room)
       ON worker.name = ranked.worker
       AND ranked.place <= worker.room`
-    : sql`SELECT id FROM candidate`
+      : sql`SELECT id FROM candidate`
   const rows = yield* db.statement(sql<{
     readonly id: bigint
     readonly epoch: number
@@ -181,6 +190,41 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
 })
 
 // internal
+
+/**
+ * The candidates within the rooms of their workers and within the units that workers share: in the claim order, so that
+ * a costly job is not overtaken for ever by cheap ones of the same limit.
+ */
+const withinShares = ({ sql }: Db, { limit, workers }: ClaimRequest, names: Parameter) => sql`
+    SELECT ranked.id
+    FROM (
+      SELECT c.id, worker.room, worker.units,
+        row_number() OVER (PARTITION BY c.worker ORDER BY c.rank, c.run_at, c.id) AS place,
+        sum(worker.cost) OVER (PARTITION BY worker.share ORDER BY c.rank, c.run_at, c.id) AS spent
+      FROM candidate AS c
+      JOIN unnest(
+        ${names}::text[],
+        ${array(
+          workers.map((worker) => Math.min(worker.room, limit)),
+          oid.int4
+        )}::integer[],
+        ${array(
+          workers.map((worker) => worker.share?.name ?? null),
+          oid.text
+        )}::text[],
+        ${array(
+          workers.map((worker) => worker.share?.units ?? null),
+          oid.float8
+        )}::float8[],
+        ${array(
+          workers.map((worker) => worker.share?.cost ?? null),
+          oid.float8
+        )}::float8[]
+      ) AS worker (name, room, share, units, cost)
+        ON worker.name = c.worker
+    ) AS ranked
+    WHERE ranked.place <= ranked.room
+      AND (ranked.units IS NULL OR ranked.spent <= ranked.units)`
 
 const readFlows = Effect.fnUntraced(function* (
   db: Db,

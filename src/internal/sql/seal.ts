@@ -5,12 +5,19 @@
  * Without a cipher values pass as they are, at the cost of one look at each.
  */
 import * as Effect from "effect/Effect"
-import type { AttemptFailure, JobId, JobRow } from "../../JobRow.ts"
+import type { AttemptFailure, BatchId, JobId, JobRow } from "../../JobRow.ts"
 import type { Outcome } from "../../Outcome.ts"
-import { DecryptionError } from "../../ShigotoError.ts"
-import { Encrypted, envelopeOf, escaped, keyIdOf, looksMarked, type Place, unescaped } from "../envelope.ts"
-import type { NewJob } from "../newJob.ts"
-import type { Claimed } from "./claim.ts"
+import {
+  DecryptionError,
+  Encrypted,
+  envelopeOf,
+  escaped,
+  keyIdOf,
+  looksMarked,
+  type Place,
+  unescaped
+} from "../envelope.ts"
+import type { Dependency, NewJob } from "../newJob.ts"
 import type { Db } from "./db.ts"
 
 /** Jobs with their args as they are stored, under the ids that they will have. */
@@ -104,7 +111,7 @@ export const openRow = (db: Db, row: JobRow): Effect.Effect<JobRow> =>
   })
 
 /** A job as its handler reads it: with a mark for its args where any part of it cannot be read. */
-export const openClaimed = (db: Db, job: Claimed): Effect.Effect<Claimed> =>
+export const openClaimed = <Job extends Readable>(db: Db, job: Job): Effect.Effect<Job> =>
   Effect.gen(function* () {
     const args = yield* open(db, job.args, argsOf(job.id, job.worker), true)
     const dependencies = yield* Effect.forEach(job.dependencies, (dependency) =>
@@ -133,7 +140,7 @@ export const openClaimed = (db: Db, job: Claimed): Effect.Effect<Claimed> =>
   })
 
 /** Whether a claimed job takes no opening. */
-export const isPlain = ({ cipher }: Db, job: Claimed): boolean =>
+export const isPlain = ({ cipher }: Db, job: Readable): boolean =>
   cipher === undefined &&
   [job.args, job.flow?.input, ...job.dependencies.map(({ result }) => result)].every(
     (value) => envelopeOf(value) === undefined && unescaped(value) === value
@@ -155,8 +162,19 @@ export const openFailures = (
 
 // internal
 
+/** The parts of a claimed job that may be encrypted, and what they are bound to. */
+interface Readable {
+  readonly id: JobId
+  readonly worker: string
+  readonly args: unknown
+  readonly errors: ReadonlyArray<AttemptFailure>
+  readonly dependencies: ReadonlyArray<Dependency>
+  readonly flow: { readonly input: unknown } | undefined
+  readonly batch: BatchId | undefined
+}
+
 interface Sealed {
-  /** The envelope of the message and the cause. */
+  /** The envelope of the message, the error and the cause. */
   readonly sealed?: unknown
 }
 
@@ -186,9 +204,9 @@ const sealOutcome = (db: Db, id: JobId, outcome: Outcome): Effect.Effect<Outcome
 const sealFailure = (
   { cipher }: Db,
   id: JobId,
-  { cause, message, ...rest }: AttemptFailure
+  { cause, error, message, ...rest }: AttemptFailure
 ): Effect.Effect<AttemptFailure & Sealed> => {
-  const text = { message, ...(cause !== undefined && { cause }) }
+  const text = { message, ...(error !== undefined && { error }), ...(cause !== undefined && { cause }) }
   return cipher === undefined
     ? Effect.succeed({ ...rest, ...text })
     : Effect.map(cipher.seal(JSON.stringify(text), errorOf(id, rest.attempt)), (sealed) => ({
