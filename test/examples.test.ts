@@ -44,6 +44,7 @@ const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
     /the database holds \{"\$enc": "1\.2026\./,
     /without the cipher it needs the key 2026/
   ],
+  "fair-queue.ts": [/The small tenant's job was number [12] of 1001/],
   "execute.ts": [
     /valid: paid, receipt \d+\/1999/,
     /expired: declined with card_expired/,
