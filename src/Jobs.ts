@@ -203,7 +203,7 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
       yield* store.afterCommit(
         Effect.gen(function* () {
           for (const { _tag, job } of results) {
-            if (_tag !== "Inserted") continue
+            if (_tag !== "Inserted" || !events.isHeard()) continue
             events.publish({ _tag: "Inserted", id: job.id, worker: job.worker, queue: job.queue, state: job.state })
           }
           for (const hint of hintsFor(results, dueHorizonMillis(config))) yield* notifier.send(hint)
@@ -252,7 +252,7 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
             yield* store.afterCommit(
               Effect.suspend(() => {
                 const { aftermath, attempt, queue, worker } = result
-                events.publish({ _tag: "Cancelled", id, worker, queue, attempt, reason: told })
+                events.publish({ _tag: "Cancelled", id, worker, queue, attempt, reason: told, runMillis: undefined })
                 return spread(events, notifier, aftermath)
               })
             )

@@ -22,6 +22,7 @@ import * as Pruner from "./Pruner.ts"
 import * as Queues from "./Queues.ts"
 import * as Settler from "./Settler.ts"
 import type { ShigotoConfig } from "./ShigotoConfig.ts"
+import * as ShigotoMetrics from "./ShigotoMetrics.ts"
 import * as Workers from "./Workers.ts"
 
 /**
@@ -43,6 +44,7 @@ export const layerProducer: Layer.Layer<
 > = Layer.mergeAll(CronJobs.layer, Batches.layer).pipe(
   Layer.provideMerge(Layer.mergeAll(Jobs.layer, Queues.layer)),
   Layer.provide(Notifier.layerSend),
+  Layer.provide(ShigotoMetrics.layer),
   Layer.provide([JobStore.layer, Events.layer]),
   Layer.provide(Migrations.layerConfigured)
 )
@@ -56,11 +58,12 @@ export const layer: Layer.Layer<
   Jobs.Jobs | Queues.Queues | CronJobs.CronJobs | Batches.Batches | Workers.Workers,
   StartError,
   PgClient | ShigotoConfig
-> = Layer.mergeAll(Claimer.layer, CronScheduler.layer, Pruner.layer).pipe(
+> = Layer.mergeAll(Claimer.layer, CronScheduler.layer, Pruner.layer, ShigotoMetrics.layerGauges).pipe(
   Layer.provideMerge(Executor.layer),
   Layer.provideMerge(Layer.mergeAll(CronJobs.layer, Batches.layer)),
   Layer.provideMerge(Layer.mergeAll(Settler.layer, Jobs.layer, Queues.layer)),
   Layer.provideMerge(Layer.mergeAll(Notifier.layer, Heartbeat.layer, Workers.layer)),
+  Layer.provideMerge(ShigotoMetrics.layer),
   Layer.provideMerge(Layer.mergeAll(JobStore.layer, Events.layer, FlowRegistry.layer)),
   Layer.provide(Migrations.layerConfigured)
 )

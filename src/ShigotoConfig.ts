@@ -70,6 +70,10 @@ export class ShigotoConfig extends Context.Service<
     readonly maxArgsBytes: number
     /** The largest encoded result, in bytes. Defaults to 1 MiB, at most 64 MiB. */
     readonly maxResultBytes: number
+    /** Whether this node keeps metrics. Defaults to false. */
+    readonly metrics: boolean
+    /** How often the gauges that ask the database are read, where metrics are kept. Defaults to 15 seconds. */
+    readonly metricsInterval: Duration.Duration
     /** Whether this node listens for notifications. Defaults to true; polling alone is enough for correctness. */
     readonly listen: boolean
     /** Where to listen when the client's own URL leads to a pooler in transaction mode. Defaults to the client's. */
@@ -109,6 +113,8 @@ export interface Options {
   readonly pruneInterval?: Duration.Input | undefined
   readonly maxArgsBytes?: number | undefined
   readonly maxResultBytes?: number | undefined
+  readonly metrics?: boolean | undefined
+  readonly metricsInterval?: Duration.Input | undefined
   readonly listen?: boolean | undefined
   readonly listenUrl?: Redacted.Redacted | undefined
   readonly timeSource?: "database" | "clock" | undefined
@@ -135,6 +141,8 @@ export const defaults = {
   pruneInterval: "10 minutes",
   maxArgsBytes: 1024 * 1024,
   maxResultBytes: 1024 * 1024,
+  metrics: false,
+  metricsInterval: "15 seconds",
   listen: true,
   timeSource: "database"
 } as const satisfies Options
@@ -213,6 +221,8 @@ export const make = Effect.fnUntraced(function* (
     pruneInterval: yield* duration("pruneInterval", options.pruneInterval ?? defaults.pruneInterval, 100, day),
     maxArgsBytes: yield* integer("maxArgsBytes", options.maxArgsBytes ?? defaults.maxArgsBytes, 1, maxBytes),
     maxResultBytes: yield* integer("maxResultBytes", options.maxResultBytes ?? defaults.maxResultBytes, 1, maxBytes),
+    metrics: yield* oneOf("metrics", options.metrics ?? defaults.metrics, [true, false]),
+    metricsInterval: yield* duration("metricsInterval", options.metricsInterval ?? defaults.metricsInterval, 100, day),
     listen: yield* oneOf("listen", options.listen ?? defaults.listen, [true, false]),
     listenUrl: yield* redacted("listenUrl", options.listenUrl),
     timeSource: yield* oneOf<"database" | "clock">("timeSource", options.timeSource ?? defaults.timeSource, [

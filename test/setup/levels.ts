@@ -29,8 +29,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/Unique.ts",
       "src/Filter.ts",
       "src/ShigotoError.ts",
-      "src/ShigotoConfig.ts",
-      "src/ShigotoMetrics.ts"
+      "src/ShigotoConfig.ts"
     ]
   },
   { name: "sql", files: ["src/internal/sql/*", "src/internal/store/*", "migrations/*"] },
@@ -46,6 +45,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/internal/failure.ts",
       "src/internal/worker.ts",
       "src/internal/uniqueness.ts",
+      "src/ShigotoMetrics.ts",
       "src/Nodes.ts",
       "src/Explain.ts",
       "src/Health.ts",

@@ -31,6 +31,7 @@ export interface Claimed {
   readonly priority: number
   readonly args: unknown
   readonly runAt: Date
+  readonly claimedAt: Date
   /** When the job was first due; undefined for one that was due as it was inserted. */
   readonly scheduledFor: Date | undefined
   readonly insertedAt: Date
@@ -117,6 +118,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     readonly args: unknown
     readonly run_at: Date
     readonly inserted_at: Date
+    readonly claimed_at: Date
     readonly errors: ReadonlyArray<AttemptFailure> | null
     readonly meta: Readonly<Record<string, unknown>> | null
     readonly tags: ReadonlyArray<string> | null
@@ -139,7 +141,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     WHERE j.id = ANY(ARRAY(SELECT id FROM chosen))
       AND j.claimed_by IS NULL
     RETURNING j.id, j.epoch, j.worker, j.queue, j.attempt, j.max_attempts, j.priority, j.args, j.run_at,
-      j.inserted_at, j.errors, j.meta, j.tags, j.partition_key, j.snoozes, j.scheduled_for, j.links, j.batch_id, j.step`)
+      j.inserted_at, j.claimed_at, j.errors, j.meta, j.tags, j.partition_key, j.snoozes, j.scheduled_for, j.links, j.batch_id, j.step`)
   const waited = rows.filter((row) => (row.links & link.waits) !== 0)
   const dependencies =
     waited.length === 0
@@ -161,6 +163,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
       priority: row.priority,
       args: row.args,
       runAt: row.run_at,
+      claimedAt: row.claimed_at,
       scheduledFor: row.scheduled_for ?? undefined,
       insertedAt: row.inserted_at,
       errors: row.errors ?? [],
