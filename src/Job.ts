@@ -21,6 +21,7 @@ import { type Codec, makeUnique } from "./internal/uniqueness.ts"
 import { argsProblem, makeWorker, type Options, unreadableArgs } from "./internal/worker.ts"
 import type { BatchId, AttemptFailure } from "./JobRow.ts"
 import { type EnqueueResult, Jobs } from "./Jobs.ts"
+import type { Any, Middleware, Services } from "./Middleware.ts"
 import { maxConcurrency } from "./ShigotoConfig.ts"
 import {
   type AttemptError,
@@ -102,7 +103,7 @@ export interface DefinitionOptions<Encoded = unknown, Args = unknown> {
  *
  * @category models
  */
-export interface WorkerOptions<Args, Error, R> {
+export interface WorkerOptions<Args, Error, R, Wrap extends Any = never> {
   /**
    * How long a failed attempt waits for the next, by any schedule whose input is the error. It is replayed up to the
    * attempt, so it survives restarts; where it ends, the job is discarded. Defaults to `min(attempt^4 + jitter(1..30),
@@ -111,6 +112,8 @@ export interface WorkerOptions<Args, Error, R> {
   readonly retry?: Schedule.Schedule<unknown, Error | AttemptError, unknown> | undefined
   /** How many attempts run at once on one node, at most what the queue allows. Defaults to what the queue allows. */
   readonly concurrency?: number | undefined
+  /** What wraps each attempt, outermost first, inside of what `Middleware.layer` gives all workers. Defaults to none. */
+  readonly middleware?: ReadonlyArray<Wrap> | undefined
   /**
    * Called once on the node that discards a job, after the database has accepted it; not after a crash just then. A
    * job whose last attempt died with its node is discarded by whichever node rescues it, and the hook runs there if
@@ -193,13 +196,24 @@ export interface Job<
    * What the handler needs, the layer needs; a `Scope` lives for one attempt. As the layer closes, running attempts
    * get the node's `shutdownGrace` to end.
    */
-  readonly toLayer: <R, R2 = never>(
+  readonly toLayer: <R, R2 = never, Wrap extends Middleware<Success["Type"], Error["Type"] | Signal, unknown> = never>(
     handler: Handler<Args, Success, Error, R>,
-    options?: WorkerOptions<Args["Type"], Error["Type"], R2>
+    // The second half of the union types the parameters of a function that is written in place.
+    options?: WorkerOptions<
+      Args["Type"],
+      Error["Type"],
+      R2,
+      Wrap | Middleware<Success["Type"], Error["Type"] | Signal, unknown>
+    >
   ) => Layer.Layer<
     never,
     never,
-    Workers | Exclude<R, CurrentJob | Scope.Scope> | R2 | Args["DecodingServices"] | Success["EncodingServices"]
+    | Workers
+    | Exclude<R, CurrentJob | Scope.Scope>
+    | R2
+    | Services<Wrap>
+    | Args["DecodingServices"]
+    | Success["EncodingServices"]
   >
 }
 

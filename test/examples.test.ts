@@ -38,6 +38,12 @@ const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
     /each-second: \* \* \* \* \* \* UTC, from code, paused/,
     /Refused: .*"night" cannot be used: hours: "25"/
   ],
+  "middleware.ts": [
+    /report for acme: 3 rows/,
+    /closed: connection of acme/,
+    /cached: 3 rows/,
+    /report for globex waits: snoozed 1 time/
+  ],
   "retries.ts": [
     /good: completed, attempt 3 of 4, 0 snoozes \[1: GatewayDown, 2: GatewayDown\]/,
     /slow: completed, attempt 1 of 4, 2 snoozes \[\]/,

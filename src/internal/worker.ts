@@ -1,4 +1,4 @@
-/** From a handler to a worker: decode, handle, encode, and read every way in which that may end. */
+/** From a handler to a worker: decode, wrap, handle, encode, and read every way in which that may end. */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -12,6 +12,7 @@ import * as SchemaIssue from "effect/SchemaIssue"
 import * as Backoff from "../Backoff.ts"
 import { type Attempt, CurrentJob } from "../CurrentJob.ts"
 import type { AttemptFailure } from "../JobRow.ts"
+import { chain, Global, type Middleware } from "../Middleware.ts"
 import type { Ending } from "../Outcome.ts"
 import { defaults, ShigotoConfig } from "../ShigotoConfig.ts"
 import {
@@ -40,6 +41,7 @@ export interface Definition {
 export interface Options {
   readonly retry?: Schedule.Schedule<unknown, never, unknown> | undefined
   readonly concurrency?: number | undefined
+  readonly middleware?: ReadonlyArray<Middleware<unknown, unknown>> | undefined
   readonly onDiscard?:
     | ((discarded: {
         readonly args: Option.Option<never>
@@ -67,6 +69,16 @@ export const makeWorker = Effect.fnUntraced(function* (
   const decode = Schema.decodeUnknownEffect(Schema.toCodecJson(definition.args)) as Codec
   const encode = Schema.encodeUnknownEffect(Schema.toCodecJson(definition.success)) as Codec
   const { name } = definition
+  const middlewares = [...(yield* Global), ...(options.middleware ?? [])]
+  const handle =
+    middlewares.length === 0
+      ? handler
+      : (args: never, job: Attempt) =>
+          chain(
+            middlewares,
+            job,
+            Effect.suspend(() => handler(args, job))
+          )
 
   const encodeResult = (value: unknown): Effect.Effect<string | undefined, ResultEncodeError> =>
     value === undefined && definition.success === (Schema.Void as Schema.Top)
@@ -120,8 +132,8 @@ export const makeWorker = Effect.fnUntraced(function* (
               message: `The stored args no longer match the schema of "${name}": ${sanitize(error.message, 2000)}`
             })
           ),
-        // The handler alone can be interrupted: once it has succeeded, a cancel that comes during its finalizers is late.
-        onSuccess: (decoded) => Effect.flatMap(Effect.interruptible(handler(decoded as never, job)), encodeResult)
+        // Only the handler and what wraps it can be interrupted: after their success, during finalizers, a cancel is late.
+        onSuccess: (decoded) => Effect.flatMap(Effect.interruptible(handle(decoded as never, job)), encodeResult)
       }).pipe(Effect.scoped, Effect.provideService(CurrentJob, job), Effect.provideContext(context)),
     ending: Effect.fnUntraced(
       function* (exit, attempt, stopped, node): Effect.fn.Return<Ending> {
