@@ -397,6 +397,7 @@ const attemptOf = (
   snoozes: job.snoozes,
   scheduledFor,
   insertedAt,
+  trace: job.trace,
   batch: job.batch,
   dependencies: new Map(dependencies.map((dependency) => [dependency.id, dependency]))
 })

@@ -19,7 +19,9 @@ import { type Aftermath, isLinked, type NewJob, nothing } from "./internal/newJo
 import type { Inserted as InsertedRow, MergeRefusal } from "./internal/sql/enqueue.ts"
 import type { NewBatch } from "./internal/sql/batch.ts"
 import type { Stored } from "./internal/sql/unique.ts"
+import { traceEnqueue } from "./internal/tracing.ts"
 import type { JobEvent } from "./JobEvent.ts"
+import { type LogLine, type LogOptions, read as readLogs } from "./JobLog.ts"
 import { maxCount } from "./internal/sql/search.ts"
 import type { AttemptFailure, BatchId, JobId, JobRow, JobState } from "./JobRow.ts"
 import { JobStore } from "./JobStore.ts"
@@ -174,6 +176,11 @@ export class Jobs extends Context.Service<
     readonly isReady: Effect.Effect<boolean>
     /** Why a job is not running, in the words of the claim itself. */
     readonly explain: (id: JobId) => Effect.Effect<Explanation, JobNotFound | StorageFailure>
+    /** What the handlers of a job logged, where its worker keeps that; the oldest first. */
+    readonly logs: (
+      id: JobId,
+      options?: LogOptions
+    ) => Effect.Effect<ReadonlyArray<LogLine>, InvalidFilter | JobNotFound | StorageFailure>
     /** The nodes of the fleet, those with a live lease first. */
     readonly nodes: Effect.Effect<ReadonlyArray<NodeRow>, StorageFailure>
     /** What happens on this node from now on; a listener that falls 65,536 events behind loses the oldest. */
@@ -212,13 +219,15 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
       )
       return results
     })
-    const insert = Effect.fnUntraced(function* (jobs: ReadonlyArray<NewJob>) {
+    const insertNow = Effect.fnUntraced(function* (jobs: ReadonlyArray<NewJob>) {
       const { aftermath, stored } = jobs.some(isLinked)
         ? yield* store.composition.insert(jobs)
         : { stored: yield* store.insert(jobs), aftermath: nothing }
       return yield* announce(jobs, stored, aftermath)
     })
-    const insertBatch = Effect.fnUntraced(function* (batch: NewBatch, members: ReadonlyArray<NewJob>) {
+    const insert = (jobs: ReadonlyArray<NewJob>) =>
+      traceEnqueue(jobs, insertNow, (results) => results.map((result) => result.id))
+    const insertBatchNow = Effect.fnUntraced(function* (batch: NewBatch, members: ReadonlyArray<NewJob>) {
       const { aftermath, batch: created, stored } = yield* store.composition.insert(members, batch)
       const id = created as BatchId // one was asked for
       const jobs = yield* announce(
@@ -228,6 +237,12 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
       )
       return { id, jobs }
     })
+    const insertBatch = (batch: NewBatch, members: ReadonlyArray<NewJob>) =>
+      traceEnqueue(
+        members,
+        (traced) => insertBatchNow(batch, traced),
+        ({ jobs }) => jobs.map((job) => job.id)
+      )
     const notFound = (id: JobId): JobNotFound =>
       new JobNotFound({ id: shown(id), message: `There is no job ${shown(id)}, live or archived.` })
     const known = (id: JobId): Effect.Effect<void, JobNotFound> =>
@@ -319,6 +334,10 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
         yield* known(id)
         return explain((yield* store.insight.explain(id)) ?? (yield* notFound(id)))
       }),
+      logs: Effect.fn("Jobs.logs")(function* (id, options = {}) {
+        yield* known(id)
+        return yield* readLogs(store, id, options)
+      }),
       nodes: Effect.map(store.insight.nodes, (rows) => rows.map(fromColumns)),
       cancel,
       retry,
@@ -355,6 +374,7 @@ const inserted = (job: NewJob, row: InsertedRow): EnqueueResult => ({
     partitionKey: job.partitionKey,
     batch: job.batch,
     step: job.step,
+    trace: job.trace,
     progress: undefined,
     snoozes: 0,
     claimedBy: undefined,

@@ -14,6 +14,7 @@ import * as Executor from "./Executor.ts"
 import * as Heartbeat from "./Heartbeat.ts"
 import * as Events from "./internal/events.ts"
 import * as FlowRegistry from "./internal/flowRegistry.ts"
+import * as LogSink from "./internal/logSink.ts"
 import * as Jobs from "./Jobs.ts"
 import * as JobStore from "./JobStore.ts"
 import * as Migrations from "./Migrations.ts"
@@ -63,7 +64,7 @@ export const layer: Layer.Layer<
   Layer.provideMerge(Layer.mergeAll(CronJobs.layer, Batches.layer)),
   Layer.provideMerge(Layer.mergeAll(Settler.layer, Jobs.layer, Queues.layer)),
   Layer.provideMerge(Layer.mergeAll(Notifier.layer, Heartbeat.layer, Workers.layer)),
-  Layer.provideMerge(ShigotoMetrics.layer),
+  Layer.provideMerge(Layer.mergeAll(ShigotoMetrics.layer, LogSink.layer)),
   Layer.provideMerge(Layer.mergeAll(JobStore.layer, Events.layer, FlowRegistry.layer)),
   Layer.provide(Migrations.layerConfigured)
 )

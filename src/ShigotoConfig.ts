@@ -70,6 +70,15 @@ export class ShigotoConfig extends Context.Service<
     readonly maxArgsBytes: number
     /** The largest encoded result, in bytes. Defaults to 1 MiB, at most 64 MiB. */
     readonly maxResultBytes: number
+    /**
+     * How an attempt's span hangs on the span that enqueued its job: linked to it, in a trace of its own, or as its
+     * child. Defaults to `link`.
+     */
+    readonly tracing: "link" | "child"
+    /** Whether what handlers log is kept with their jobs. Defaults to false; a worker may say otherwise. */
+    readonly captureLogs: boolean
+    /** How long captured logs are kept. Defaults to 7 days. */
+    readonly logRetention: Duration.Duration
     /** Whether this node keeps metrics. Defaults to false. */
     readonly metrics: boolean
     /** How often the gauges that ask the database are read, where metrics are kept. Defaults to 15 seconds. */
@@ -113,6 +122,9 @@ export interface Options {
   readonly pruneInterval?: Duration.Input | undefined
   readonly maxArgsBytes?: number | undefined
   readonly maxResultBytes?: number | undefined
+  readonly tracing?: "link" | "child" | undefined
+  readonly captureLogs?: boolean | undefined
+  readonly logRetention?: Duration.Input | undefined
   readonly metrics?: boolean | undefined
   readonly metricsInterval?: Duration.Input | undefined
   readonly listen?: boolean | undefined
@@ -141,6 +153,9 @@ export const defaults = {
   pruneInterval: "10 minutes",
   maxArgsBytes: 1024 * 1024,
   maxResultBytes: 1024 * 1024,
+  tracing: "link",
+  captureLogs: false,
+  logRetention: "7 days",
   metrics: false,
   metricsInterval: "15 seconds",
   listen: true,
@@ -221,6 +236,9 @@ export const make = Effect.fnUntraced(function* (
     pruneInterval: yield* duration("pruneInterval", options.pruneInterval ?? defaults.pruneInterval, 100, day),
     maxArgsBytes: yield* integer("maxArgsBytes", options.maxArgsBytes ?? defaults.maxArgsBytes, 1, maxBytes),
     maxResultBytes: yield* integer("maxResultBytes", options.maxResultBytes ?? defaults.maxResultBytes, 1, maxBytes),
+    tracing: yield* oneOf<"link" | "child">("tracing", options.tracing ?? defaults.tracing, ["link", "child"]),
+    captureLogs: yield* oneOf("captureLogs", options.captureLogs ?? defaults.captureLogs, [true, false]),
+    logRetention: yield* duration("logRetention", options.logRetention ?? defaults.logRetention, 0, century),
     metrics: yield* oneOf("metrics", options.metrics ?? defaults.metrics, [true, false]),
     metricsInterval: yield* duration("metricsInterval", options.metricsInterval ?? defaults.metricsInterval, 100, day),
     listen: yield* oneOf("listen", options.listen ?? defaults.listen, [true, false]),
