@@ -24,7 +24,7 @@ import { Heartbeat } from "./Heartbeat.ts"
 import { FlowRegistry } from "./internal/flowRegistry.ts"
 import { Events } from "./internal/events.ts"
 import { forever } from "./internal/loop.ts"
-import { type Dependency, link } from "./internal/newJob.ts"
+import { concerned, type Dependency } from "./internal/newJob.ts"
 import { makeReporter } from "./internal/progress.ts"
 import type { Claimed } from "./internal/sql/claim.ts"
 import type { JobId, JobRow } from "./JobRow.ts"
@@ -107,6 +107,8 @@ export const layer: Layer.Layer<
     const matching = (name: string | undefined): ReadonlyArray<Running> =>
       [...running].filter((entry) => name === undefined || entry.worker.name === name)
 
+    const isCounted = ({ claimed, worker }: Running): boolean =>
+      worker.governed?.concurrency !== undefined || config.partitions.get(claimed.queue)?.isLimited === true
     const finish = (entry: Running, ending: Ending): void => {
       if (entry.concluded) return
       entry.concluded = true
@@ -130,7 +132,8 @@ export const layer: Layer.Layer<
         node: config.nodeName,
         settled: (state, taken) => {
           settling.delete(entry)
-          if (settling.size === settlingSlack) for (const callback of free) callback(claimed.queue)
+          // A limit over all nodes counts the job until it is settled.
+          if (settling.size === settlingSlack || isCounted(entry)) for (const callback of free) callback(claimed.queue)
           if (state === "discarded" && taken._tag === "Discarded") {
             fork(entry.worker.discarded(claimed.args, attempt, [...claimed.errors, taken.failure].slice(-20)))
           }
@@ -369,7 +372,7 @@ interface Running {
 }
 
 /** Whether its end concerns other jobs or a batch, as far as its claim could tell. */
-const isMarked = (links: number): boolean => (links & (link.awaited | link.member)) !== 0
+const isMarked = (links: number): boolean => (links & concerned) !== 0
 
 const count = (counts: Map<string, number>, key: string, change: 1 | -1): void => {
   const next = (counts.get(key) ?? 0) + change

@@ -16,16 +16,19 @@ import type * as Scope from "effect/Scope"
 import type { Attempt, CurrentJob } from "./CurrentJob.ts"
 import { checkOptions, checkWorker, type DependsOn, prepare, type Refusal } from "./internal/enqueueing.ts"
 import { shown } from "./internal/names.ts"
+import { conclusionOf } from "./internal/settled.ts"
 import type { NewJob } from "./internal/newJob.ts"
 import { type Codec, makeUnique } from "./internal/uniqueness.ts"
 import { argsProblem, makeWorker, type Options, unreadableArgs } from "./internal/worker.ts"
 import type { BatchId, AttemptFailure } from "./JobRow.ts"
 import { type EnqueueResult, Jobs } from "./Jobs.ts"
+import type { Limit, Options as RateLimitOptions } from "./Limit.ts"
 import type { Any, Middleware, Services } from "./Middleware.ts"
 import type { LogLimits } from "./internal/logSink.ts"
 import { maxConcurrency } from "./ShigotoConfig.ts"
 import {
   type AttemptError,
+  type AwaitError,
   type EnqueueError,
   InvalidConcurrency,
   InvalidConfig,
@@ -80,6 +83,16 @@ export interface EnqueueOptions<Encoded = unknown, Args = unknown> {
 }
 
 /**
+ * What may be said of a job that is waited for.
+ *
+ * @category models
+ */
+export interface ExecuteOptions<Encoded = unknown, Args = unknown> extends EnqueueOptions<Encoded, Args> {
+  /** Whether the job is cancelled when nobody waits for it any more, if this call has put it in. Defaults to false. */
+  readonly cancelOnInterrupt?: boolean | undefined
+}
+
+/**
  * What a definition says beside its schemas.
  *
  * @category models
@@ -117,6 +130,13 @@ export interface WorkerOptions<Args, Error, R, Wrap extends Any = never> {
    * Whether what the handler logs is kept with the job, and how much of it. Defaults to `ShigotoConfig.captureLogs`.
    */
   readonly captureLogs?: boolean | LogLimits | undefined
+  /** How many attempts run at once on all nodes together; never more. Defaults to no limit. */
+  readonly globalConcurrency?: number | undefined
+  /**
+   * How often attempts start on all nodes together: a rate of this worker's own, or a `Limit.make` that it shares with
+   * others. Defaults to no limit.
+   */
+  readonly rateLimit?: Limit | RateLimitOptions | undefined
   /** What wraps each attempt, outermost first, inside of what `Middleware.layer` gives all workers. Defaults to none. */
   readonly middleware?: ReadonlyArray<Wrap> | undefined
   /**
@@ -189,6 +209,21 @@ export interface Job<
       | ((args: Args["~type.make.in"], index: number) => EnqueueOptions<Args["Encoded"], Args["Type"]>)
   ) => Effect.Effect<ReadonlyArray<EnqueueResult>, EnqueueError, Jobs | Args["EncodingServices"]>
   /**
+   * Puts one job into the database and waits for what its handler returns or last fails with, on whichever node it runs.
+   *
+   * A job that is given up for any other reason fails with `JobDiscarded`, and one that is cancelled with
+   * `JobCancelled`. Who stops waiting, also by a timeout, leaves the job as it is, unless `cancelOnInterrupt` is set.
+   * A unique job that is there already is waited for. Refused inside of a transaction.
+   */
+  readonly execute: (
+    args: Args["~type.make.in"],
+    options?: ExecuteOptions<Args["Encoded"], Args["Type"]>
+  ) => Effect.Effect<
+    Success["Type"],
+    Error["Type"] | AwaitError | EnqueueError,
+    Jobs | Args["EncodingServices"] | Success["DecodingServices"] | Error["DecodingServices"]
+  >
+  /**
    * Checks and encodes one job without storing it, for what stores jobs later: cron entries. It is unique to none.
    */
   readonly prepare: (
@@ -219,6 +254,7 @@ export interface Job<
     | Services<Wrap>
     | Args["DecodingServices"]
     | Success["EncodingServices"]
+    | Error["EncodingServices"]
   >
 }
 
@@ -341,9 +377,19 @@ const makeErased = (
       )
       return yield* jobs.insert(prepared)
     }),
+    execute: Effect.fn(`${name}.execute`)(function* (
+      input: unknown,
+      { cancelOnInterrupt = false, ...given }: ExecuteOptions = {}
+    ) {
+      const jobs = yield* Jobs
+      const settled = yield* jobs.execute(yield* encode(input, given, {}), cancelOnInterrupt)
+      return yield* conclusionOf({ name, success, error }, settled) as Effect.Effect<unknown, AwaitError> // as above
+    }),
     toLayer: (handler, workerOptions = {}) => {
       const problem =
-        concurrencyProblem(name, workerOptions.concurrency) ?? captureProblem(name, workerOptions.captureLogs)
+        concurrencyProblem(name, "concurrency", workerOptions.concurrency) ??
+        concurrencyProblem(name, "globalConcurrency", workerOptions.globalConcurrency) ??
+        captureProblem(name, workerOptions.captureLogs)
       return Layer.effectDiscard(
         Effect.gen(function* () {
           if (problem !== undefined) return yield* Effect.die(problem)
@@ -353,7 +399,7 @@ const makeErased = (
             (args: never, job: Attempt) => Effect.Effect<unknown, unknown>,
             Options
           ]
-          yield* workers.register(yield* makeWorker({ name, args, success, options }, ...erased))
+          yield* workers.register(yield* makeWorker({ name, args, success, error, options }, ...erased))
         })
       )
     }
@@ -389,12 +435,16 @@ const captureProblem = (name: string, capture: boolean | LogLimits | undefined):
       })
 }
 
-const concurrencyProblem = (name: string, concurrency: number | undefined): InvalidConcurrency | undefined =>
+const concurrencyProblem = (
+  name: string,
+  field: "concurrency" | "globalConcurrency",
+  concurrency: number | undefined
+): InvalidConcurrency | undefined =>
   concurrency === undefined || (Number.isInteger(concurrency) && concurrency >= 1 && concurrency <= maxConcurrency)
     ? undefined
     : new InvalidConcurrency({
         value: shown(concurrency),
         min: 1,
         max: maxConcurrency,
-        message: `The concurrency of the worker "${name}" is an integer from 1 to ${maxConcurrency}, not ${shown(concurrency)}.`
+        message: `The ${field} of the worker "${name}" is an integer from 1 to ${maxConcurrency}, not ${shown(concurrency)}.`
       })

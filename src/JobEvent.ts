@@ -87,6 +87,16 @@ export type JobEvent =
   | { readonly _tag: "SettleRetried"; readonly jobs: number; readonly failures: number }
   /** A test holds back the claims of this node until it says when. */
   | { readonly _tag: "TestModeArmed" }
+  /** A rate limit keeps a worker's jobs from this node, for the time told; not repeated while it lasts. */
+  | {
+      readonly _tag: "RateLimited"
+      readonly worker: string
+      readonly queue: string
+      readonly limit: string
+      readonly freesInMillis: number
+    }
+  /** As many of a worker's jobs run, on all nodes together, as may; not repeated while it lasts. */
+  | { readonly _tag: "ConcurrencyLimited"; readonly worker: string; readonly queue: string }
   | { readonly _tag: "NodeStarted"; readonly node: number; readonly name: string }
   | { readonly _tag: "NodeLeaseLost"; readonly node: number; readonly name: string }
 

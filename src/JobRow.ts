@@ -75,6 +75,8 @@ export interface AttemptFailure {
   readonly message: string
   /** A short hash of the worker, the tag and the message without its numbers, ids and quotes: failures alike share it. */
   readonly fingerprint?: string
+  /** The error as its schema encodes it, where the handler failed with it and it fits into 8 KiB. */
+  readonly error?: unknown
   /** The pretty-printed cause with stack traces; absent where there is nothing more to say than the message. */
   readonly cause?: string
 }

@@ -18,6 +18,8 @@ import * as database from "./internal/sql/db.ts"
 import * as enqueue from "./internal/sql/enqueue.ts"
 import { type CompositionVerbs, compositionVerbs } from "./internal/store/composition.ts"
 import { type CronVerbs, cronVerbs } from "./internal/store/cron.ts"
+import { type ResultVerbs, resultVerbs } from "./internal/store/results.ts"
+import { type LimitVerbs, limitVerbs } from "./internal/store/limits.ts"
 import { type InsightVerbs, insightVerbs } from "./internal/store/insight.ts"
 import { type SearchVerbs, searchVerbs } from "./internal/store/search.ts"
 import { makeRunner } from "./internal/store/runner.ts"
@@ -68,6 +70,8 @@ export class JobStore extends Context.Service<
     }) => Effect.Effect<promote.Look, StorageFailure>
     /** Takes available jobs for a node with a live lease. */
     readonly claim: (request: claim.ClaimRequest) => Effect.Effect<ReadonlyArray<claim.Claimed>, StorageFailure>
+    /** Claims under limits, and their accounts. */
+    readonly limits: LimitVerbs
     /** Stores how far attempts have come. */
     readonly progress: (
       reports: ReadonlyArray<{ readonly id: JobId; readonly epoch: number; readonly percent: number }>
@@ -129,6 +133,8 @@ export class JobStore extends Context.Service<
     readonly changeQueue: (change: queue.QueueChange) => Effect.Effect<void, StorageFailure>
     /** How many jobs of a queue are executing on nodes of one name, or anywhere. */
     readonly executing: (queue: string, node: string) => Effect.Effect<number, StorageFailure>
+    /** Ends that somebody waits for. */
+    readonly results: ResultVerbs
     /** Cron entries and their ticks. */
     readonly cron: CronVerbs
     /** What people and probes ask about the whole: nodes, health, why a job does not run. */
@@ -193,6 +199,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       notify: (payloads) => background("notify")(inspect.notify(db, payloads)),
       promote: (options) => background("promote")(promote.promote(db, options)),
       claim: (request) => background("claim")(claim.claim(db, request)),
+      limits: limitVerbs(db, runner),
       progress: (reports) => background("progress")(inspect.progress(db, reports)),
       settle: (settlements) => background("settle")(settle.settle(db, settlements)),
       register: (options) => background("register")(node.register(db, options)),
@@ -210,6 +217,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       counts: called("counts")(inspect.counts(db)),
       changeQueue: (change) => called("queue")(queue.change(db, change)),
       executing: (name, on) => called("executing")(queue.executing(db, name, on)),
+      results: resultVerbs(db, runner),
       cron: cronVerbs(db, runner),
       insight: insightVerbs(db, runner),
       pruneKeys: background("prune")(reservation.pruneKeys(db)),

@@ -17,6 +17,7 @@ import * as FlowRegistry from "./internal/flowRegistry.ts"
 import * as LogSink from "./internal/logSink.ts"
 import * as Jobs from "./Jobs.ts"
 import * as JobStore from "./JobStore.ts"
+import * as Limits from "./Limits.ts"
 import * as Migrations from "./Migrations.ts"
 import * as Notifier from "./Notifier.ts"
 import * as Pruner from "./Pruner.ts"
@@ -56,12 +57,12 @@ export const layerProducer: Layer.Layer<
  * @category layers
  */
 export const layer: Layer.Layer<
-  Jobs.Jobs | Queues.Queues | CronJobs.CronJobs | Batches.Batches | Workers.Workers,
+  Jobs.Jobs | Queues.Queues | CronJobs.CronJobs | Batches.Batches | Limits.Limits | Workers.Workers,
   StartError,
   PgClient | ShigotoConfig
 > = Layer.mergeAll(Claimer.layer, CronScheduler.layer, Pruner.layer, ShigotoMetrics.layerGauges).pipe(
   Layer.provideMerge(Executor.layer),
-  Layer.provideMerge(Layer.mergeAll(CronJobs.layer, Batches.layer)),
+  Layer.provideMerge(Layer.mergeAll(CronJobs.layer, Batches.layer, Limits.layer)),
   Layer.provideMerge(Layer.mergeAll(Settler.layer, Jobs.layer, Queues.layer)),
   Layer.provideMerge(Layer.mergeAll(Notifier.layer, Heartbeat.layer, Workers.layer)),
   Layer.provideMerge(Layer.mergeAll(ShigotoMetrics.layer, LogSink.layer)),

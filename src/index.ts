@@ -40,6 +40,10 @@ export type { NodeRow } from "./Nodes.ts"
 export * as Filter from "./Filter.ts"
 /** Control over queues. */
 export { Queues } from "./Queues.ts"
+/** How often jobs may start. */
+export * as Limit from "./Limit.ts"
+/** What handlers tell a limit. */
+export { Limits } from "./Limits.ts"
 /** What makes two jobs the same. */
 export * as Unique from "./Unique.ts"
 /** A job as stored. */

@@ -46,6 +46,15 @@ const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
     /each-second: \* \* \* \* \* \* UTC, from code, paused/,
     /Refused: .*"night" cannot be used: hours: "25"/
   ],
+  "fair-queue.ts": [/The small tenant's job was number [12] of 1001/],
+  "execute.ts": [
+    /valid: paid, receipt \d+\/1999/,
+    /expired: declined with card_expired/,
+    /stolen: Job \d+ of "charge" was discarded: Discard: the card was reported/,
+    /slow: not waited for, it is executing/,
+    /slow: paid later, receipt \d+\/5/
+  ],
+  "limits.ts": [/10 renders, at most 2 at once/, /8 calls, 5 in the first second, 3 after the pause/],
   "middleware.ts": [
     /report for acme: 3 rows/,
     /closed: connection of acme/,

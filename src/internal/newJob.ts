@@ -46,6 +46,8 @@ export interface NewJob {
   readonly trace?: string | undefined
   /** Its flow computes its args from the results that it waits for. */
   readonly computed?: boolean | undefined
+  /** Somebody waits for its result. */
+  readonly watched?: boolean | undefined
 }
 
 /** What makes a new job unique. */
@@ -61,7 +63,10 @@ export interface UniqueRequest {
 export type MergeRefusal = InvalidArgs | ArgsTooLarge
 
 /** The bits of a job's `links`. */
-export const link = { awaited: 1, member: 2, waits: 4, cascaded: 8, computed: 16 } as const
+export const link = { awaited: 1, member: 2, waits: 4, cascaded: 8, computed: 16, watched: 32 } as const
+
+/** The bits of a job whose end concerns anybody else. */
+export const concerned = link.awaited | link.member | link.watched
 
 /** Says whether inserting a job concerns anything but its own row. */
 export const isLinked = (job: NewJob): boolean =>
@@ -118,15 +123,18 @@ export interface Aftermath {
   readonly inserted: ReadonlyArray<{ readonly id: JobId; readonly worker: string; readonly queue: string }>
   /** Batches that have finished. */
   readonly finished: ReadonlyArray<BatchSummary>
+  /** Jobs that have ended and whose result somebody waits for. */
+  readonly watched: ReadonlyArray<JobId>
 }
 
 /** An end that concerned nobody else. */
-export const nothing: Aftermath = { freed: [], cancelled: [], inserted: [], finished: [] }
+export const nothing: Aftermath = { freed: [], cancelled: [], inserted: [], finished: [], watched: [] }
 
 /** Two of them together. */
 export const merge = (a: Aftermath, b: Aftermath): Aftermath => ({
   freed: [...a.freed, ...b.freed],
   cancelled: [...a.cancelled, ...b.cancelled],
   inserted: [...a.inserted, ...b.inserted],
-  finished: [...a.finished, ...b.finished]
+  finished: [...a.finished, ...b.finished],
+  watched: [...a.watched, ...b.watched]
 })

@@ -14,6 +14,7 @@ import * as SchemaIssue from "effect/SchemaIssue"
 import * as Backoff from "../Backoff.ts"
 import { type Attempt, CurrentJob } from "../CurrentJob.ts"
 import type { AttemptFailure } from "../JobRow.ts"
+import * as Limit from "../Limit.ts"
 import { chain, Global, type Middleware } from "../Middleware.ts"
 import type { Ending } from "../Outcome.ts"
 import { defaults, ShigotoConfig } from "../ShigotoConfig.ts"
@@ -27,17 +28,19 @@ import {
 } from "../ShigotoError.ts"
 import { Cancel, Discard, Fork, Snooze } from "../Signal.ts"
 import type { Worker } from "../Workers.ts"
-import { failureOf } from "./failure.ts"
+import { failureOf, maxErrorBytes } from "./failure.ts"
 import { describe, maxDepth, type Problem, sanitize, stringify } from "./json.ts"
 import { type LogLimits, LogSink } from "./logSink.ts"
 import { shown } from "./names.ts"
 import { isTraced, traceAttempt } from "./tracing.ts"
+import type { Governed } from "./sql/limit.ts"
 
 /** The part of a definition that a worker needs. */
 export interface Definition {
   readonly name: string
   readonly args: Schema.Top
   readonly success: Schema.Top
+  readonly error: Schema.Top
   readonly options: { readonly timeout?: Duration.Input | undefined }
 }
 
@@ -45,6 +48,8 @@ export interface Definition {
 export interface Options {
   readonly retry?: Schedule.Schedule<unknown, never, unknown> | undefined
   readonly concurrency?: number | undefined
+  readonly globalConcurrency?: number | undefined
+  readonly rateLimit?: Limit.Limit | Limit.Options | undefined
   readonly middleware?: ReadonlyArray<Middleware<unknown, unknown>> | undefined
   readonly captureLogs?: boolean | LogLimits | undefined
   readonly onDiscard?:
@@ -73,6 +78,7 @@ export const makeWorker = Effect.fnUntraced(function* (
   })
   const decode = Schema.decodeUnknownEffect(Schema.toCodecJson(definition.args)) as Codec
   const encode = Schema.encodeUnknownEffect(Schema.toCodecJson(definition.success)) as Codec
+  const encodeError = Schema.encodeUnknownEffect(Schema.toCodecJson(definition.error)) as Codec
   const { name } = definition
   const middlewares = [...(yield* Global), ...(options.middleware ?? [])]
   const handle =
@@ -99,6 +105,17 @@ export const makeWorker = Effect.fnUntraced(function* (
                 : Effect.succeed(text.success.text)
           }
         })
+  /** What is kept of a typed error, for who waits for it; a failure that cannot be kept whole is told all the same. */
+  const keptError = (error: unknown): Effect.Effect<string | undefined> =>
+    definition.error === (Schema.Never as Schema.Top) || error instanceof ArgsDecodeError
+      ? Effect.undefined
+      : Effect.match(Effect.provideContext(encodeError(error), context), {
+          onFailure: () => undefined,
+          onSuccess: (encoded) => {
+            const text = stringify(encoded, maxErrorBytes)
+            return Result.isSuccess(text) && text.success._tag === "Text" ? text.success.text : undefined
+          }
+        }).pipe(Effect.catchDefect(() => Effect.undefined))
   const delayFor = (attempt: Attempt, error: unknown): Effect.Effect<number | undefined> => {
     const usual = Backoff.defaultDelayMillis(attempt.id, attempt.attempt)
     if (options.retry === undefined) return Effect.succeed(usual)
@@ -139,6 +156,7 @@ export const makeWorker = Effect.fnUntraced(function* (
   const worker: Worker = {
     name,
     concurrency: options.concurrency,
+    governed: governedBy(name, options),
     timeoutMillis: Duration.toMillis(Duration.fromInputUnsafe(definition.options.timeout ?? defaultTimeout)),
     run: (args, job) =>
       wrap(
@@ -159,12 +177,17 @@ export const makeWorker = Effect.fnUntraced(function* (
       function* (exit, attempt, stopped, node): Effect.fn.Return<Ending> {
         if (Exit.isSuccess(exit)) return { _tag: "Succeeded", result: exit.value }
         const at = new Date(yield* Clock.currentTimeMillis)
-        const told = (error: unknown, cause?: Cause.Cause<unknown>) =>
-          failureOf(error, cause, { attempt: attempt.attempt, at, node, worker: name })
-        const failed = Effect.fnUntraced(function* (error: unknown, shownError: unknown, cause?: Cause.Cause<unknown>) {
+        const told = (error: unknown, cause?: Cause.Cause<unknown>, encoded?: string) =>
+          failureOf(error, cause, { attempt: attempt.attempt, at, node, worker: name }, encoded)
+        const failed = Effect.fnUntraced(function* (
+          error: unknown,
+          shownError: unknown,
+          cause?: Cause.Cause<unknown>,
+          encoded?: string
+        ) {
           return {
             _tag: "Failed",
-            failure: told(shownError, cause),
+            failure: told(shownError, cause, encoded),
             delayMillis: yield* delayFor(attempt, error)
           } satisfies Ending
         })
@@ -200,7 +223,7 @@ export const makeWorker = Effect.fnUntraced(function* (
           }
         }
         if (signal instanceof ResultEncodeError) return { _tag: "DiscardAsked", failure: told(signal) }
-        return yield* failed(signal, signal, cause)
+        return yield* failed(signal, signal, cause, yield* keptError(signal))
       },
       (ending, _exit, attempt, _stopped, node) =>
         Effect.catchDefect(ending, (defect) => unreadable(defect, attempt, node))
@@ -247,6 +270,19 @@ export const unreadableArgs = (worker: string, defect: unknown, index: { readonl
       : `reading the value threw: ${sanitize(describe(defect), 500)}`,
     index
   )
+
+/** What limits a worker over all nodes, undefined for nothing; throws where a limit cannot be used. */
+export const governedBy = (
+  worker: string,
+  { globalConcurrency: concurrency, rateLimit }: Options
+): Governed | undefined =>
+  concurrency === undefined && rateLimit === undefined
+    ? undefined
+    : {
+        worker,
+        concurrency,
+        rate: rateLimit === undefined || "rule" in rateLimit ? rateLimit : Limit.make(worker, rateLimit)
+      }
 
 // internal
 

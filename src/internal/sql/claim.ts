@@ -1,4 +1,5 @@
 /** Takes available jobs for this node. */
+import type { Parameter } from "@effect/sql-pg/PgTypes"
 import * as Effect from "effect/Effect"
 import type { BatchId, AttemptFailure, JobId } from "../../JobRow.ts"
 import { type Dependency, link } from "../newJob.ts"
@@ -17,7 +18,14 @@ export interface ClaimRequest {
   /** Where to start in the claim order; from its beginning where undefined. */
   readonly from?: { readonly priority: number; readonly runAt: Date; readonly id: JobId } | undefined
   /** The workers that may be claimed, each with the number of its jobs that this node has room for. */
-  readonly workers: ReadonlyArray<{ readonly name: string; readonly room: number }>
+  readonly workers: ReadonlyArray<{
+    readonly name: string
+    readonly room: number
+    /** Units that workers of one name share, and what one job of this worker takes of them. */
+    readonly share?: { readonly name: string; readonly units: number; readonly cost: number }
+  }>
+  /** How many jobs to take from which partitions, and none from others; the empty key is that of jobs without one. */
+  readonly partitions?: ReadonlyArray<{ readonly key: string; readonly room: number }>
 }
 
 /** A claimed job, as its attempt needs it. */
@@ -69,6 +77,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     oid.text
   )
   const bounded = request.workers.some((worker) => worker.room < request.limit)
+  const shared = request.workers.some((worker) => worker.share !== undefined)
   const asker: Asker = {
     node: sql`${request.node}::integer`,
     nodeName: sql`${request.nodeName}`,
@@ -76,7 +85,9 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     workers: sql`${names}::text[]`,
     now
   }
-  const candidate = sql`
+  const candidate =
+    request.partitions === undefined
+      ? sql`
     SELECT j.id, j.worker, j.rank, j.run_at
     FROM ${db.jobs} AS j
     WHERE ${isWaiting(db, asker)}
@@ -91,8 +102,11 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     ORDER BY j.rank, j.run_at, j.id
     LIMIT ${request.limit}::integer
     FOR UPDATE OF j SKIP LOCKED`
-  const chosen = bounded
-    ? sql`
+      : ofPartitions(db, asker, request.partitions)
+  const chosen = shared
+    ? withinShares(db, request, names)
+    : bounded
+      ? sql`
     SELECT ranked.id
     FROM (
       SELECT id, worker, row_number() OVER (PARTITION BY worker ORDER BY rank, run_at, id) AS place
@@ -107,7 +121,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     ) AS worker (name, room)
       ON worker.name = ranked.worker
       AND ranked.place <= worker.room`
-    : sql`SELECT id FROM candidate`
+      : sql`SELECT id FROM candidate`
   const rows = yield* db.statement(sql<{
     readonly id: bigint
     readonly epoch: number
@@ -184,6 +198,85 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
 })
 
 // internal
+
+/** The first candidates of each partition, read from the index of partitions whatever the statistics say. */
+const ofPartitions = (db: Db, asker: Asker, partitions: NonNullable<ClaimRequest["partitions"]>) => {
+  const { sql } = db
+  const keyed = partitions.filter(({ key }) => key !== "")
+  const keyless = partitions.find(({ key }) => key === "")?.room ?? 0
+  const allowed = sql`${isWaiting(db, asker)}
+        AND ${isLive(db, asker)}
+        AND NOT ${isPaused(db, asker)}
+        AND NOT ${isRemoved(db, asker)}`
+  return sql`
+    SELECT j.id, j.worker, j.rank, j.run_at
+    FROM unnest(
+      ${array(
+        keyed.map(({ key }) => key),
+        oid.text
+      )}::text[],
+      ${array(
+        keyed.map(({ room }) => room),
+        oid.int4
+      )}::integer[]
+    ) AS part (key, room)
+    CROSS JOIN LATERAL (
+      SELECT j.id, j.worker, j.rank, j.run_at
+      FROM ${db.jobs} AS j
+      WHERE ${allowed}
+        AND j.partition_key >= part.key
+        AND j.partition_key <= part.key
+      ORDER BY j.partition_key, j.rank, j.run_at, j.id
+      LIMIT part.room
+      FOR UPDATE OF j SKIP LOCKED
+    ) AS j
+    UNION ALL
+    SELECT j.id, j.worker, j.rank, j.run_at
+    FROM (
+      SELECT j.id, j.worker, j.rank, j.run_at
+      FROM ${db.jobs} AS j
+      WHERE ${allowed}
+        AND j.partition_key IS NULL
+      ORDER BY j.rank, j.run_at, j.id
+      LIMIT ${keyless}::integer
+      FOR UPDATE OF j SKIP LOCKED
+    ) AS j`
+}
+
+/**
+ * The candidates within the rooms of their workers and within the units that workers share: in the claim order, so that
+ * a costly job is not overtaken for ever by cheap ones of the same limit.
+ */
+const withinShares = ({ sql }: Db, { limit, workers }: ClaimRequest, names: Parameter) => sql`
+    SELECT ranked.id
+    FROM (
+      SELECT c.id, worker.room, worker.units,
+        row_number() OVER (PARTITION BY c.worker ORDER BY c.rank, c.run_at, c.id) AS place,
+        sum(worker.cost) OVER (PARTITION BY worker.share ORDER BY c.rank, c.run_at, c.id) AS spent
+      FROM candidate AS c
+      JOIN unnest(
+        ${names}::text[],
+        ${array(
+          workers.map((worker) => Math.min(worker.room, limit)),
+          oid.int4
+        )}::integer[],
+        ${array(
+          workers.map((worker) => worker.share?.name ?? null),
+          oid.text
+        )}::text[],
+        ${array(
+          workers.map((worker) => worker.share?.units ?? null),
+          oid.float8
+        )}::float8[],
+        ${array(
+          workers.map((worker) => worker.share?.cost ?? null),
+          oid.float8
+        )}::float8[]
+      ) AS worker (name, room, share, units, cost)
+        ON worker.name = c.worker
+    ) AS ranked
+    WHERE ranked.place <= ranked.room
+      AND (ranked.units IS NULL OR ranked.spent <= ranked.units)`
 
 const readFlows = Effect.fnUntraced(function* (
   db: Db,

@@ -70,7 +70,7 @@ export const insert = Effect.fnUntraced(function* (
         }
   // What ties jobs to others travels only with those that are tied.
   const tied =
-    awaited === undefined && !jobs.some((job) => isLinked(job) || job.step !== undefined)
+    awaited === undefined && !jobs.some((job) => isLinked(job) || job.watched === true || job.step !== undefined)
       ? { names: sql``, target: sql``, values: sql``, arrays: sql``, state: sql`` }
       : {
           names: sql`, links, batch_id, step`,
@@ -149,4 +149,5 @@ const linksOf = (job: NewJob, awaited: boolean): number =>
   (awaited ? link.awaited : 0) |
   (job.batch === undefined ? 0 : link.member) |
   (job.dependsOn === undefined || job.dependsOn.length === 0 ? 0 : link.waits) |
-  (job.computed === true ? link.computed : 0)
+  (job.computed === true ? link.computed : 0) |
+  (job.watched === true ? link.watched : 0)
