@@ -7,7 +7,7 @@ export const statements = (schema: string): ReadonlyArray<string> => {
   const s = `"${schema}"`
   return [
     `COMMENT ON COLUMN ${s}.jobs.links IS
-  'Bits: 1 jobs wait for it, 2 it is in a batch, 4 it waits for jobs, 8 a dependency cancelled it, 16 its args come from its dependencies.'`,
+  'Bits: 1 jobs wait for it, 2 it is in a batch, 4 it waits for jobs, 8 a dependency cancelled it, 16 its args come from its dependencies, 32 somebody waits for its result.'`,
     `CREATE INDEX jobs_blocked ON ${s}.jobs (id) WHERE state = 'blocked'`,
     `CREATE INDEX jobs_batch ON ${s}.jobs (batch_id, id) WHERE batch_id IS NOT NULL`,
     `CREATE INDEX jobs_archive_batch ON ${s}.jobs_archive (batch_id, id) WHERE batch_id IS NOT NULL`,

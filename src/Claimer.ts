@@ -28,9 +28,11 @@ import { Executor } from "./Executor.ts"
 import { Heartbeat } from "./Heartbeat.ts"
 import { spread } from "./internal/aftermath.ts"
 import { Events } from "./internal/events.ts"
+import { makeHolds } from "./internal/holds.ts"
 import { forever, pause } from "./internal/loop.ts"
 import { merge } from "./internal/newJob.ts"
 import type { ClaimRequest } from "./internal/sql/claim.ts"
+import type { LimitedClaim } from "./internal/sql/limit.ts"
 import { promoteLimit } from "./internal/sql/promote.ts"
 import { JobStore } from "./JobStore.ts"
 import { dueHorizonMillis, type Hint, Notifier } from "./Notifier.ts"
@@ -82,10 +84,12 @@ export const layer: Layer.Layer<
     const loops = yield* FiberMap.make<string>()
     const appetites = new Map<string, Appetite>()
     const look = Latch.makeUnsafe(true)
+    const holds = makeHolds(events.publish)
     const patience = Duration.toMillis(config.queryTimeout)
     let lookAt = 0
     let sweepAt = 0
     let sweepFrom = 0
+    let armed = false
 
     const monotonic = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
     const wake = (queue: string): void => {
@@ -116,18 +120,32 @@ export const layer: Layer.Layer<
     const claimOnce = Effect.fnUntraced(function* (queue: string, appetite: Appetite) {
       const node = heartbeat.current()
       const state = queues.get(queue)
-      if (node === undefined || state === undefined || state.paused || !executor.isAccepting() || !gate.isOpen())
+      if (!gate.isOpen()) {
+        if (!armed) events.publish({ _tag: "TestModeArmed" })
+        armed = true
         return false
+      }
+      if (node === undefined || state === undefined || state.paused || !executor.isAccepting()) return false
       const limit = Math.min(state.concurrency - executor.running(queue), claimLimit)
       const candidates = [...workers.all()].map((worker) => ({ name: worker.name, room: executor.room(worker) }))
-      const able = candidates.filter((worker) => worker.room > 0)
-      appetite.full = limit <= 0 || able.length < candidates.length
+      const roomy = candidates.filter((worker) => worker.room > 0)
+      appetite.full = limit <= 0 || roomy.length < candidates.length
+      const able = roomy.filter((worker) => {
+        const left = holds.left(worker.name, monotonic())
+        if (left > 0) lookIn(left)
+        return left === 0
+      })
       if (limit <= 0 || able.length === 0) return false
       rewind(appetite)
       const { from } = appetite
       const sent = monotonic()
+      const request: ClaimRequest = { node, nodeName: config.nodeName, queue, limit, workers: able, from }
+      const governed = able.flatMap((worker) => workers.get(worker.name)?.governed ?? [])
+      const partitions = config.partitions.get(queue)
       const exit = yield* Effect.exit(
-        store.claim({ node, nodeName: config.nodeName, queue, limit, workers: able, from })
+        governed.length === 0 && partitions === undefined
+          ? Effect.map(store.claim(request), (jobs): LimitedClaim => ({ jobs, held: [], saturated: false }))
+          : store.limits.claim(request, governed, partitions)
       )
       if (exit._tag === "Failure") {
         heartbeat.claimLost()
@@ -139,10 +157,27 @@ export const layer: Layer.Layer<
         heartbeat.claimLost()
         return true
       }
-      const claimed = exit.value
+      const { held, jobs: claimed, saturated } = exit.value
+      if (events.isHeard()) events.publish({ _tag: "QueuePolled", queue, asked: limit, claimed: claimed.length })
       executor.start(claimed, node)
       // A request to cancel one of them is found by then, should its notification be lost.
       if (claimed.length > 0) lookIn(Duration.toMillis(config.pollInterval))
+      if (governed.length > 0 || partitions !== undefined) {
+        holds.learn(
+          queue,
+          able.map((worker) => worker.name),
+          held,
+          monotonic()
+        )
+        // Whoever holds a place wakes itself as it settles; should it die, a look comes upon it.
+        if (saturated || held.some(({ freesInMillis }) => freesInMillis === undefined)) {
+          appetite.full = true
+          lookIn(Duration.toMillis(config.pollInterval))
+        }
+        for (const { freesInMillis = Infinity } of held) lookIn(freesInMillis)
+        appetite.from = undefined
+        return claimed.length > 0 && held.length < able.length
+      }
       const bounded = able.some((worker) => worker.room < limit)
       if (claimed.length === limit && !bounded && config.timeSource === "database") {
         appetite.from = claimed.at(-1)
@@ -231,6 +266,7 @@ export const layer: Layer.Layer<
     workers.onRegister(wakeAll)
     queues.onChange(wakeAll)
     gate.onOpen(() => {
+      armed = false
       wakeAll()
       lookIn(0)
     })
@@ -244,6 +280,7 @@ export const layer: Layer.Layer<
         case "Cancel":
           return hint.node === heartbeat.current() ? Effect.ignore(cancelRequested) : Effect.void
         case "Cron":
+        case "Settled":
           return Effect.void
         case "Queues":
           return Effect.sync(() => lookIn(0))

@@ -23,12 +23,14 @@ import type { Attempt } from "./CurrentJob.ts"
 import { Heartbeat } from "./Heartbeat.ts"
 import { FlowRegistry } from "./internal/flowRegistry.ts"
 import { Events } from "./internal/events.ts"
+import { Encrypted } from "./internal/envelope.ts"
 import { forever } from "./internal/loop.ts"
-import { type Dependency, link } from "./internal/newJob.ts"
+import { concerned, type Dependency } from "./internal/newJob.ts"
 import { makeReporter } from "./internal/progress.ts"
 import type { Claimed } from "./internal/sql/claim.ts"
 import type { JobId, JobRow } from "./JobRow.ts"
 import type { JobStore } from "./JobStore.ts"
+import { Notifier } from "./Notifier.ts"
 import { decide, type Ending } from "./Outcome.ts"
 import { Queues } from "./Queues.ts"
 import { Settler } from "./Settler.ts"
@@ -74,7 +76,7 @@ export class Executor extends Context.Service<
 export const layer: Layer.Layer<
   Executor,
   never,
-  Workers | Settler | Heartbeat | Queues | JobStore | ShigotoConfig | Events | FlowRegistry
+  Workers | Settler | Heartbeat | Queues | Notifier | JobStore | ShigotoConfig | Events | FlowRegistry
 > = Layer.effect(
   Executor,
   Effect.gen(function* () {
@@ -83,6 +85,7 @@ export const layer: Layer.Layer<
     const settler = yield* Settler
     const heartbeat = yield* Heartbeat
     const queues = yield* Queues
+    const notifier = yield* Notifier
     const events = yield* Events
     const flows = yield* FlowRegistry
     const clock = yield* Clock.Clock
@@ -105,6 +108,8 @@ export const layer: Layer.Layer<
     const matching = (name: string | undefined): ReadonlyArray<Running> =>
       [...running].filter((entry) => name === undefined || entry.worker.name === name)
 
+    const isCounted = ({ claimed, worker }: Running): boolean =>
+      worker.governed?.concurrency !== undefined || config.partitions.get(claimed.queue)?.isLimited === true
     const finish = (entry: Running, ending: Ending): void => {
       if (entry.concluded) return
       entry.concluded = true
@@ -124,10 +129,12 @@ export const layer: Layer.Layer<
         attempt: claimed.attempt,
         outcome,
         endedAt: iso(),
+        runMillis: events.isHeard() ? monotonic() - entry.startedAt : undefined,
         node: config.nodeName,
         settled: (state, taken) => {
           settling.delete(entry)
-          if (settling.size === settlingSlack) for (const callback of free) callback(claimed.queue)
+          // A limit over all nodes counts the job until it is settled.
+          if (settling.size === settlingSlack || isCounted(entry)) for (const callback of free) callback(claimed.queue)
           if (state === "discarded" && taken._tag === "Discarded") {
             fork(entry.worker.discarded(claimed.args, attempt, [...claimed.errors, taken.failure].slice(-20)))
           }
@@ -170,24 +177,27 @@ export const layer: Layer.Layer<
           linked: isMarked(claimed.links),
           outcome: { _tag: "Released" },
           endedAt: iso(),
+          runMillis: undefined,
           node: config.nodeName,
           settled: () => {}
         })
         return
       }
-      const deadline = monotonic() + worker.timeoutMillis
-      const entry: Running = { claimed, node, worker, attempt, deadline, concluded: false }
+      const startedAt = monotonic()
+      const deadline = startedAt + worker.timeoutMillis
+      const entry: Running = { claimed, node, worker, attempt, startedAt, deadline, concluded: false }
       running.add(entry)
       count(byQueue, claimed.queue, 1)
       count(byWorker, worker.name, 1)
-      events.publish({
-        _tag: "Started",
-        id: claimed.id,
-        worker: claimed.worker,
-        queue: claimed.queue,
-        attempt: claimed.attempt
-      })
-      const args = claimed.flow === undefined ? Effect.succeed(claimed.args) : flows.argsOf(claimed.flow, attempt)
+      if (events.isHeard()) {
+        const { attempt: number, claimedAt, id, queue, runAt } = claimed
+        const waitMillis = Math.max(claimedAt.getTime() - runAt.getTime(), 0)
+        events.publish({ _tag: "Started", id, worker: worker.name, queue, attempt: number, waitMillis })
+      }
+      const args =
+        claimed.flow === undefined || claimed.args instanceof Encrypted
+          ? Effect.succeed(claimed.args)
+          : flows.argsOf(claimed.flow, attempt)
       const reporting = { ...attempt, progress: (percent: number) => report(attempt, percent) }
       entry.fiber = fork(
         Effect.flatMap(args, (given) => worker.run(given, reporting)),
@@ -290,6 +300,8 @@ export const layer: Layer.Layer<
         )
       )
     workers.onLeave(drain)
+    workers.onRegister(heartbeat.republish)
+    queues.onChange(heartbeat.republish)
     yield* Effect.addFinalizer(() => {
       stopped = true
       return drain(undefined)
@@ -298,7 +310,8 @@ export const layer: Layer.Layer<
     heartbeat.attach({
       describe: () => ({
         workers: [...workers.all()].map((worker) => worker.name),
-        queues: queues.names()
+        queues: queues.states(),
+        listening: notifier.isListening()
       }),
       // A stuck handler's job is settled: it may be anywhere by now, also lost in a claim's reply.
       held: (node) =>
@@ -352,7 +365,8 @@ interface Running {
   readonly node: number
   readonly worker: Worker
   readonly attempt: Attempt
-  /** By the monotonic clock, in milliseconds. */
+  /** By the monotonic clock, in milliseconds, as is the deadline. */
+  readonly startedAt: number
   deadline: number
   /** Its outcome has been handed to the settler. */
   concluded: boolean
@@ -362,7 +376,7 @@ interface Running {
 }
 
 /** Whether its end concerns other jobs or a batch, as far as its claim could tell. */
-const isMarked = (links: number): boolean => (links & (link.awaited | link.member)) !== 0
+const isMarked = (links: number): boolean => (links & concerned) !== 0
 
 const count = (counts: Map<string, number>, key: string, change: 1 | -1): void => {
   const next = (counts.get(key) ?? 0) + change
@@ -390,6 +404,7 @@ const attemptOf = (
   snoozes: job.snoozes,
   scheduledFor,
   insertedAt,
+  trace: job.trace,
   batch: job.batch,
   dependencies: new Map(dependencies.map((dependency) => [dependency.id, dependency]))
 })

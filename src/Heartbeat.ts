@@ -14,10 +14,12 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import { Events } from "./internal/events.ts"
 import { forever, pause } from "./internal/loop.ts"
 import { type Aftermath, merge, nothing } from "./internal/newJob.ts"
+import type { Published } from "./internal/sql/node.ts"
 import type { Rescued } from "./internal/sql/rescue.ts"
 import { rescueLimit } from "./internal/sql/rescue.ts"
 import type { AttemptFailure } from "./JobRow.ts"
@@ -31,8 +33,8 @@ import type { StorageFailure } from "./ShigotoError.ts"
  * @category models
  */
 export interface Body {
-  /** The worker names and queues to publish with the lease. */
-  readonly describe: () => { readonly workers: ReadonlyArray<string>; readonly queues: ReadonlyArray<string> }
+  /** What to publish with the lease. */
+  readonly describe: () => Omit<Published, "lagMillis">
   /** The ids of the jobs that this node knows it holds under an incarnation. */
   readonly held: (node: number) => ReadonlyArray<number>
   /** Stops everything that runs under an incarnation; its lease is gone. */
@@ -53,6 +55,8 @@ export class Heartbeat extends Context.Service<
     readonly current: () => number | undefined
     /** Says that a claim's reply was lost, so that jobs may be held that the node does not know. */
     readonly claimLost: () => void
+    /** Says that what is published with the lease has changed. */
+    readonly republish: () => void
     /** Connects the running part of the node. */
     readonly attach: (body: Body) => void
     /** Takes the jobs of dead nodes, on any node's word. */
@@ -84,6 +88,9 @@ export const layer: Layer.Layer<Heartbeat, StorageFailure, JobStore | ShigotoCon
     let node: { readonly id: number; trustedUntil: number; trusted: boolean } | undefined
     /** How many more beats look for jobs that the node does not know it holds. */
     let uncertainBeats = 0
+    /** The longest that the event loop was late since the last renewal, in milliseconds. */
+    let lag = 0
+    const changed = Latch.makeUnsafe(false)
 
     const monotonic = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
     const suspend = (id: number): void => {
@@ -102,9 +109,10 @@ export const layer: Layer.Layer<Heartbeat, StorageFailure, JobStore | ShigotoCon
     const renew = Effect.fnUntraced(function* (id: number) {
       const sent = yield* monotonic
       const live = yield* store
-        .renew({ id, ...(body?.describe() ?? { workers: [], queues: [] }) })
+        .renew({ id, lagMillis: Math.round(lag), ...(body?.describe() ?? nobody) })
         .pipe(Effect.timeoutOrElse({ duration: ttl / 3, orElse: () => Effect.succeed(undefined) }))
       if (node?.id !== id || live === undefined) return
+      lag = 0
       if (live) {
         node.trustedUntil = sent + trust
         if (!node.trusted) {
@@ -130,11 +138,17 @@ export const layer: Layer.Layer<Heartbeat, StorageFailure, JobStore | ShigotoCon
         body?.revived()
       }
     })
+    /** Sleeps and says how late it woke up. */
+    const sleep = Effect.fnUntraced(function* (millis: number) {
+      const before = yield* monotonic
+      yield* Effect.sleep(millis)
+      const late = (yield* monotonic) - before - millis
+      lag = Math.max(lag, late)
+      return late
+    })
     /** Warns where the event loop was late by a quarter of the lease: the lease is in danger, by the node's own fault. */
     const rest = Effect.gen(function* () {
-      const before = yield* monotonic
-      yield* Effect.sleep(beat)
-      const late = (yield* monotonic) - before - beat
+      const late = yield* sleep(beat)
       if (late > ttl / 4) {
         yield* Effect.logWarning(
           `Shigoto's event loop was blocked for ${Math.round(late)} ms; at ${ttl} ms the node loses its lease. Move CPU-bound work to a worker thread or split it.`
@@ -151,7 +165,8 @@ export const layer: Layer.Layer<Heartbeat, StorageFailure, JobStore | ShigotoCon
     yield* forever(
       "lease renewal",
       Effect.gen(function* () {
-        yield* rest
+        yield* Effect.raceFirst(rest, changed.await)
+        changed.closeUnsafe()
         let failures = 0
         while (true) {
           const id = node?.id
@@ -177,10 +192,15 @@ export const layer: Layer.Layer<Heartbeat, StorageFailure, JobStore | ShigotoCon
         yield* Effect.sleep(Math.max(left, beat / 4))
       })
     )
+    // Virtual time has no event loop that could be late.
+    if (config.timeSource === "database") yield* forever("lag", Effect.asVoid(sleep(lagMillis)))
     return Heartbeat.of({
       current: () => (node?.trusted === true ? node.id : undefined),
       claimLost: () => {
         uncertainBeats = Math.ceil(reconcileGrace / beat) + 2
+      },
+      republish: () => {
+        changed.openUnsafe()
       },
       attach: (attached) => {
         body = attached
@@ -204,12 +224,22 @@ export const layer: Layer.Layer<Heartbeat, StorageFailure, JobStore | ShigotoCon
 
 // internal
 
+/** How often it is looked whether the event loop is late. */
+const lagMillis = 500
+
+const nobody: Omit<Published, "lagMillis"> = { workers: [], queues: [], listening: false }
+
 const announce = (events: Events["Service"], job: Rescued): void => {
   const ref = { id: job.id, worker: job.worker, queue: job.queue, attempt: job.attempt }
   events.publish({ _tag: "Rescued", ...ref, state: job.state, node: job.node })
   if (job.state === "discarded") {
-    events.publish({ _tag: "Discarded", ...ref, failure: JSON.parse(job.failure) as AttemptFailure })
+    events.publish({
+      _tag: "Discarded",
+      ...ref,
+      failure: JSON.parse(job.failure) as AttemptFailure,
+      runMillis: undefined
+    })
   } else if (job.state === "cancelled") {
-    events.publish({ _tag: "Cancelled", ...ref, reason: undefined })
+    events.publish({ _tag: "Cancelled", ...ref, reason: undefined, runMillis: undefined })
   }
 }

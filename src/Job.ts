@@ -16,14 +16,19 @@ import type * as Scope from "effect/Scope"
 import type { Attempt, CurrentJob } from "./CurrentJob.ts"
 import { checkOptions, checkWorker, type DependsOn, prepare, type Refusal } from "./internal/enqueueing.ts"
 import { shown } from "./internal/names.ts"
+import { conclusionOf } from "./internal/settled.ts"
 import type { NewJob } from "./internal/newJob.ts"
 import { type Codec, makeUnique } from "./internal/uniqueness.ts"
 import { argsProblem, makeWorker, type Options, unreadableArgs } from "./internal/worker.ts"
 import type { BatchId, AttemptFailure } from "./JobRow.ts"
 import { type EnqueueResult, Jobs } from "./Jobs.ts"
+import type { Limit, Options as RateLimitOptions } from "./Limit.ts"
+import type { Any, Middleware, Services } from "./Middleware.ts"
+import type { LogLimits } from "./internal/logSink.ts"
 import { maxConcurrency } from "./ShigotoConfig.ts"
 import {
   type AttemptError,
+  type AwaitError,
   type EnqueueError,
   InvalidConcurrency,
   InvalidConfig,
@@ -78,6 +83,16 @@ export interface EnqueueOptions<Encoded = unknown, Args = unknown> {
 }
 
 /**
+ * What may be said of a job that is waited for.
+ *
+ * @category models
+ */
+export interface ExecuteOptions<Encoded = unknown, Args = unknown> extends EnqueueOptions<Encoded, Args> {
+  /** Whether the job is cancelled when nobody waits for it any more, if this call has put it in. Defaults to false. */
+  readonly cancelOnInterrupt?: boolean | undefined
+}
+
+/**
  * What a definition says beside its schemas.
  *
  * @category models
@@ -102,7 +117,7 @@ export interface DefinitionOptions<Encoded = unknown, Args = unknown> {
  *
  * @category models
  */
-export interface WorkerOptions<Args, Error, R> {
+export interface WorkerOptions<Args, Error, R, Wrap extends Any = never> {
   /**
    * How long a failed attempt waits for the next, by any schedule whose input is the error. It is replayed up to the
    * attempt, so it survives restarts; where it ends, the job is discarded. Defaults to `min(attempt^4 + jitter(1..30),
@@ -111,6 +126,19 @@ export interface WorkerOptions<Args, Error, R> {
   readonly retry?: Schedule.Schedule<unknown, Error | AttemptError, unknown> | undefined
   /** How many attempts run at once on one node, at most what the queue allows. Defaults to what the queue allows. */
   readonly concurrency?: number | undefined
+  /**
+   * Whether what the handler logs is kept with the job, and how much of it. Defaults to `ShigotoConfig.captureLogs`.
+   */
+  readonly captureLogs?: boolean | LogLimits | undefined
+  /** How many attempts run at once on all nodes together; never more. Defaults to no limit. */
+  readonly globalConcurrency?: number | undefined
+  /**
+   * How often attempts start on all nodes together: a rate of this worker's own, or a `Limit.make` that it shares with
+   * others. Defaults to no limit.
+   */
+  readonly rateLimit?: Limit | RateLimitOptions | undefined
+  /** What wraps each attempt, outermost first, inside of what `Middleware.layer` gives all workers. Defaults to none. */
+  readonly middleware?: ReadonlyArray<Wrap> | undefined
   /**
    * Called once on the node that discards a job, after the database has accepted it; not after a crash just then. A
    * job whose last attempt died with its node is discarded by whichever node rescues it, and the hook runs there if
@@ -181,6 +209,21 @@ export interface Job<
       | ((args: Args["~type.make.in"], index: number) => EnqueueOptions<Args["Encoded"], Args["Type"]>)
   ) => Effect.Effect<ReadonlyArray<EnqueueResult>, EnqueueError, Jobs | Args["EncodingServices"]>
   /**
+   * Puts one job into the database and waits for what its handler returns or last fails with, on whichever node it runs.
+   *
+   * A job that is given up for any other reason fails with `JobDiscarded`, and one that is cancelled with
+   * `JobCancelled`. Who stops waiting, also by a timeout, leaves the job as it is, unless `cancelOnInterrupt` is set.
+   * A unique job that is there already is waited for. Refused inside of a transaction.
+   */
+  readonly execute: (
+    args: Args["~type.make.in"],
+    options?: ExecuteOptions<Args["Encoded"], Args["Type"]>
+  ) => Effect.Effect<
+    Success["Type"],
+    Error["Type"] | AwaitError | EnqueueError,
+    Jobs | Args["EncodingServices"] | Success["DecodingServices"] | Error["DecodingServices"]
+  >
+  /**
    * Checks and encodes one job without storing it, for what stores jobs later: cron entries. It is unique to none.
    */
   readonly prepare: (
@@ -193,13 +236,25 @@ export interface Job<
    * What the handler needs, the layer needs; a `Scope` lives for one attempt. As the layer closes, running attempts
    * get the node's `shutdownGrace` to end.
    */
-  readonly toLayer: <R, R2 = never>(
+  readonly toLayer: <R, R2 = never, Wrap extends Middleware<Success["Type"], Error["Type"] | Signal, unknown> = never>(
     handler: Handler<Args, Success, Error, R>,
-    options?: WorkerOptions<Args["Type"], Error["Type"], R2>
+    // The second half of the union types the parameters of a function that is written in place.
+    options?: WorkerOptions<
+      Args["Type"],
+      Error["Type"],
+      R2,
+      Wrap | Middleware<Success["Type"], Error["Type"] | Signal, unknown>
+    >
   ) => Layer.Layer<
     never,
     never,
-    Workers | Exclude<R, CurrentJob | Scope.Scope> | R2 | Args["DecodingServices"] | Success["EncodingServices"]
+    | Workers
+    | Exclude<R, CurrentJob | Scope.Scope>
+    | R2
+    | Services<Wrap>
+    | Args["DecodingServices"]
+    | Success["EncodingServices"]
+    | Error["EncodingServices"]
   >
 }
 
@@ -307,12 +362,12 @@ const makeErased = (
     options,
     prepare: (input: unknown, given: EnqueueOptions = {}) =>
       Effect.map(encode(input, given, {}), (job) => ({ ...job, unique: undefined })),
-    enqueue: Effect.fn(`${name}.enqueue`)(function* (input: unknown, given: EnqueueOptions = {}) {
+    enqueue: Effect.fnUntraced(function* (input: unknown, given: EnqueueOptions = {}) {
       const jobs = yield* Jobs
       const [result] = yield* jobs.insert([yield* encode(input, given, {})])
       return result as EnqueueResult // one job in, one result out
     }),
-    enqueueAll: Effect.fn(`${name}.enqueueAll`)(function* (
+    enqueueAll: Effect.fnUntraced(function* (
       inputs: Iterable<unknown>,
       given: EnqueueOptions | ((args: unknown, index: number) => EnqueueOptions) = {}
     ) {
@@ -322,8 +377,19 @@ const makeErased = (
       )
       return yield* jobs.insert(prepared)
     }),
+    execute: Effect.fn(`${name}.execute`)(function* (
+      input: unknown,
+      { cancelOnInterrupt = false, ...given }: ExecuteOptions = {}
+    ) {
+      const jobs = yield* Jobs
+      const settled = yield* jobs.execute(yield* encode(input, given, {}), cancelOnInterrupt)
+      return yield* conclusionOf({ name, success, error }, settled) as Effect.Effect<unknown, AwaitError> // as above
+    }),
     toLayer: (handler, workerOptions = {}) => {
-      const problem = concurrencyProblem(name, workerOptions.concurrency)
+      const problem =
+        concurrencyProblem(name, "concurrency", workerOptions.concurrency) ??
+        concurrencyProblem(name, "globalConcurrency", workerOptions.globalConcurrency) ??
+        captureProblem(name, workerOptions.captureLogs)
       return Layer.effectDiscard(
         Effect.gen(function* () {
           if (problem !== undefined) return yield* Effect.die(problem)
@@ -333,7 +399,7 @@ const makeErased = (
             (args: never, job: Attempt) => Effect.Effect<unknown, unknown>,
             Options
           ]
-          yield* workers.register(yield* makeWorker({ name, args, success, options }, ...erased))
+          yield* workers.register(yield* makeWorker({ name, args, success, error, options }, ...erased))
         })
       )
     }
@@ -357,12 +423,28 @@ const timeoutProblem = (timeout: Duration.Input | undefined): InvalidConfig | un
       })
 }
 
-const concurrencyProblem = (name: string, concurrency: number | undefined): InvalidConcurrency | undefined =>
+const captureProblem = (name: string, capture: boolean | LogLimits | undefined): InvalidConfig | undefined => {
+  const { maxBytes = 1, maxLines = 1 } = typeof capture === "object" ? capture : {}
+  const isLimit = (value: unknown): boolean => typeof value === "number" && Number.isInteger(value) && value >= 1
+  return isLimit(maxBytes) && isLimit(maxLines)
+    ? undefined
+    : new InvalidConfig({
+        field: "captureLogs",
+        value: shown(capture),
+        message: `captureLogs of the worker "${name}" cannot be ${shown(capture)}: maxLines and maxBytes are positive integers.`
+      })
+}
+
+const concurrencyProblem = (
+  name: string,
+  field: "concurrency" | "globalConcurrency",
+  concurrency: number | undefined
+): InvalidConcurrency | undefined =>
   concurrency === undefined || (Number.isInteger(concurrency) && concurrency >= 1 && concurrency <= maxConcurrency)
     ? undefined
     : new InvalidConcurrency({
         value: shown(concurrency),
         min: 1,
         max: maxConcurrency,
-        message: `The concurrency of the worker "${name}" is an integer from 1 to ${maxConcurrency}, not ${shown(concurrency)}.`
+        message: `The ${field} of the worker "${name}" is an integer from 1 to ${maxConcurrency}, not ${shown(concurrency)}.`
       })

@@ -2,7 +2,7 @@
  * A job as the database holds it.
  *
  * Args, result and errors are the encoded JSON values: what a schema makes of them is known only to the code that
- * defines the job.
+ * defines the job. What is encrypted and cannot be read here is a `Cipher.Encrypted` in their place.
  */
 import type * as Brand from "effect/Brand"
 import type * as DateTime from "effect/DateTime"
@@ -75,6 +75,8 @@ export interface AttemptFailure {
   readonly message: string
   /** A short hash of the worker, the tag and the message without its numbers, ids and quotes: failures alike share it. */
   readonly fingerprint?: string
+  /** The error as its schema encodes it, where the handler failed with it and it fits into 8 KiB. */
+  readonly error?: unknown
   /** The pretty-printed cause with stack traces; absent where there is nothing more to say than the message. */
   readonly cause?: string
 }
@@ -111,6 +113,8 @@ export interface JobRow {
   readonly batch: BatchId | undefined
   /** The name of its node in a flow. */
   readonly step: string | undefined
+  /** The W3C `traceparent` of the span that enqueued it, where a tracer listened. */
+  readonly trace: string | undefined
   /** From 0 to 100, as last said by the handler. */
   readonly progress: number | undefined
   /** How often it snoozed. */

@@ -10,6 +10,8 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import { Cipher } from "./Cipher.ts"
 import { makeCoalescer } from "./internal/coalesce.ts"
 import type { Aftermath } from "./internal/newJob.ts"
 import * as cancel from "./internal/sql/cancel.ts"
@@ -18,6 +20,9 @@ import * as database from "./internal/sql/db.ts"
 import * as enqueue from "./internal/sql/enqueue.ts"
 import { type CompositionVerbs, compositionVerbs } from "./internal/store/composition.ts"
 import { type CronVerbs, cronVerbs } from "./internal/store/cron.ts"
+import { type ResultVerbs, resultVerbs } from "./internal/store/results.ts"
+import { type LimitVerbs, limitVerbs } from "./internal/store/limits.ts"
+import { type InsightVerbs, insightVerbs } from "./internal/store/insight.ts"
 import { type SearchVerbs, searchVerbs } from "./internal/store/search.ts"
 import { makeRunner } from "./internal/store/runner.ts"
 import * as inspect from "./internal/sql/inspect.ts"
@@ -67,6 +72,8 @@ export class JobStore extends Context.Service<
     }) => Effect.Effect<promote.Look, StorageFailure>
     /** Takes available jobs for a node with a live lease. */
     readonly claim: (request: claim.ClaimRequest) => Effect.Effect<ReadonlyArray<claim.Claimed>, StorageFailure>
+    /** Claims under limits, and their accounts. */
+    readonly limits: LimitVerbs
     /** Stores how far attempts have come. */
     readonly progress: (
       reports: ReadonlyArray<{ readonly id: JobId; readonly epoch: number; readonly percent: number }>
@@ -86,11 +93,7 @@ export class JobStore extends Context.Service<
       readonly ttlMillis: number
     }) => Effect.Effect<number, StorageFailure>
     /** Renews a lease; false where it has run out. */
-    readonly renew: (node: {
-      readonly id: number
-      readonly workers: ReadonlyArray<string>
-      readonly queues: ReadonlyArray<string>
-    }) => Effect.Effect<boolean, StorageFailure>
+    readonly renew: (node: { readonly id: number } & node.Published) => Effect.Effect<boolean, StorageFailure>
     /** Gives back the jobs of a node that it does not know. */
     readonly reconcile: (node: {
       readonly id: number
@@ -132,8 +135,12 @@ export class JobStore extends Context.Service<
     readonly changeQueue: (change: queue.QueueChange) => Effect.Effect<void, StorageFailure>
     /** How many jobs of a queue are executing on nodes of one name, or anywhere. */
     readonly executing: (queue: string, node: string) => Effect.Effect<number, StorageFailure>
+    /** Ends that somebody waits for. */
+    readonly results: ResultVerbs
     /** Cron entries and their ticks. */
     readonly cron: CronVerbs
+    /** What people and probes ask about the whole: nodes, health, why a job does not run. */
+    readonly insight: InsightVerbs
     /** Forgets keys of unique jobs whose time is over. */
     readonly pruneKeys: Effect.Effect<void, StorageFailure>
     /** Makes and drops partitions of the archive of one state. */
@@ -150,7 +157,8 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
   function* () {
     const config = yield* ShigotoConfig
     const client = yield* PgClient
-    const db = yield* Effect.mapError(
+    const cipher = Option.getOrUndefined(yield* Effect.serviceOption(Cipher))
+    const base = yield* Effect.mapError(
       database.make(client, config, {
         completed: Duration.toMillis(config.retention.completed),
         discarded: Duration.toMillis(config.retention.discarded),
@@ -158,6 +166,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       }),
       (error) => classify("connect", error)
     )
+    const db = { ...base, cipher }
     const runner = makeRunner(client, config)
     const { background, called, limited, told } = runner
     const insertChunk = (jobs: ReadonlyArray<enqueue.NewJob>) =>
@@ -194,6 +203,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       notify: (payloads) => background("notify")(inspect.notify(db, payloads)),
       promote: (options) => background("promote")(promote.promote(db, options)),
       claim: (request) => background("claim")(claim.claim(db, request)),
+      limits: limitVerbs(db, runner),
       progress: (reports) => background("progress")(inspect.progress(db, reports)),
       settle: (settlements) => background("settle")(settle.settle(db, settlements)),
       register: (options) => background("register")(node.register(db, options)),
@@ -211,7 +221,9 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       counts: called("counts")(inspect.counts(db)),
       changeQueue: (change) => called("queue")(queue.change(db, change)),
       executing: (name, on) => called("executing")(queue.executing(db, name, on)),
+      results: resultVerbs(db, runner),
       cron: cronVerbs(db, runner),
+      insight: insightVerbs(db, runner),
       pruneKeys: background("prune")(reservation.pruneKeys(db)),
       // A lock that is taken is not tried for again: settles wait behind each try.
       prune: (state) => limited("prune")(told("prune")(prune.prune(db, state)))

@@ -7,23 +7,42 @@ import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
+import { type Explanation, explain } from "./Explain.ts"
+import { type Health, isReady, make as makeHealth } from "./Health.ts"
 import { spread } from "./internal/aftermath.ts"
+import { makeAwaiting, makeExecute } from "./internal/awaiting.ts"
 import { Events } from "./internal/events.ts"
 import { sanitize } from "./internal/json.ts"
-import { check, type Filter } from "./Filter.ts"
+import type { Filter } from "./Filter.ts"
+import { type FailureGroup, type JobCount, type ListOptions, makeSearch } from "./internal/searching.ts"
 import { shown } from "./internal/names.ts"
 import { type Aftermath, isLinked, type NewJob, nothing } from "./internal/newJob.ts"
 import type { Inserted as InsertedRow, MergeRefusal } from "./internal/sql/enqueue.ts"
 import type { NewBatch } from "./internal/sql/batch.ts"
+import type { Settled } from "./internal/sql/result.ts"
+import { type JobResult, type Readable, standingOf } from "./internal/settled.ts"
 import type { Stored } from "./internal/sql/unique.ts"
+import { traceEnqueue } from "./internal/tracing.ts"
 import type { JobEvent } from "./JobEvent.ts"
-import { maxCount } from "./internal/sql/search.ts"
-import type { AttemptFailure, BatchId, JobId, JobRow, JobState } from "./JobRow.ts"
+import { type LogLine, type LogOptions, read as readLogs } from "./JobLog.ts"
+import type { BatchId, JobId, JobRow, JobState } from "./JobRow.ts"
 import { JobStore } from "./JobStore.ts"
+import { fromColumns, type NodeRow } from "./Nodes.ts"
 import { dueHorizonMillis, type Hint, Notifier } from "./Notifier.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
-import { type CompositionError, InvalidFilter, JobNotFound, type StorageFailure } from "./ShigotoError.ts"
+import {
+  type AwaitInTransaction,
+  type CompositionError,
+  type InvalidFilter,
+  JobNotFound,
+  type ResultDecodeError,
+  type StorageFailure
+} from "./ShigotoError.ts"
+
+export type { FailureGroup, JobCount, ListOptions } from "./internal/searching.ts"
+export type { JobResult } from "./internal/settled.ts"
 
 /**
  * What an enqueue did, and the job that it was about.
@@ -69,54 +88,6 @@ export type RetryResult =
   | { readonly _tag: "UniqueConflict"; readonly holder: JobId }
 
 /**
- * Which jobs to list, in which order, and from where on.
- *
- * @category models
- */
-export interface ListOptions extends Filter {
-  /**
-   * `newest` by falling id; `due` by when they may run, of jobs that have not finished; `finished` by when they ended,
-   * latest first. Defaults to `newest`.
-   */
-  readonly order?: "newest" | "due" | "finished" | undefined
-  /** The last job of the page before. */
-  readonly after?: Pick<JobRow, "id" | "runAt" | "finishedAt"> | undefined
-  /** From 1 to 1,000. Defaults to 100. */
-  readonly limit?: number | undefined
-}
-
-/**
- * How many jobs match: exactly, or at least so many where counting on would take too long.
- *
- * @category models
- */
-export interface JobCount {
-  readonly count: number
-  readonly isExact: boolean
-}
-
-/**
- * Jobs that failed in the same way and have not succeeded since.
- *
- * @category models
- */
-export interface FailureGroup extends JobCount {
-  /** Finds them all: `{ fingerprint }` is a filter. */
-  readonly fingerprint: string
-  readonly worker: string
-  /** The queue of the newest. */
-  readonly queue: string
-  /** The newest. */
-  readonly sample: JobId
-  /** Its last failure. */
-  readonly failure: AttemptFailure
-  /** When one of its hundred oldest jobs failed first, by the clocks of the nodes. */
-  readonly firstSeen: DateTime.Utc
-  /** When one of its hundred newest jobs failed last. */
-  readonly lastSeen: DateTime.Utc
-}
-
-/**
  * The jobs in the database.
  *
  * @category services
@@ -135,6 +106,23 @@ export class Jobs extends Context.Service<
     ) => Effect.Effect<
       { readonly id: BatchId; readonly jobs: ReadonlyArray<EnqueueResult> },
       CompositionError | StorageFailure | MergeRefusal
+    >
+    /** Stores a prepared job and waits for its end; `Job.execute` is the door to this. */
+    readonly execute: (
+      job: NewJob,
+      cancelOnInterrupt: boolean
+    ) => Effect.Effect<Settled, AwaitInTransaction | CompositionError | StorageFailure | MergeRefusal>
+    /**
+     * How a job stands, by its definition: still on its way, or its typed result or error. Of a job whose history is
+     * not kept this is known for five minutes, if it was waited for.
+     */
+    readonly result: <Success extends Schema.Top, Error extends Schema.Top>(
+      definition: Readable<Success, Error>,
+      id: JobId
+    ) => Effect.Effect<
+      JobResult<Success["Type"], Error["Type"]>,
+      JobNotFound | ResultDecodeError | StorageFailure,
+      Success["DecodingServices"] | Error["DecodingServices"]
     >
     /** The largest encoded args, in bytes. */
     readonly maxArgsBytes: number
@@ -165,6 +153,19 @@ export class Jobs extends Context.Service<
      * held, whatever became of what it waited for. Jobs cancelled on its account wait for it again.
      */
     readonly retry: (id: JobId) => Effect.Effect<RetryResult, JobNotFound | StorageFailure>
+    /** Whether jobs flow, and if not, why; never fails, and costs the same at any number of jobs. */
+    readonly health: Effect.Effect<Health>
+    /** Whether the database answers and has tables that this code can use: one small read. */
+    readonly isReady: Effect.Effect<boolean>
+    /** Why a job is not running, in the words of the claim itself. */
+    readonly explain: (id: JobId) => Effect.Effect<Explanation, JobNotFound | StorageFailure>
+    /** What the handlers of a job logged, where its worker keeps that; the oldest first. */
+    readonly logs: (
+      id: JobId,
+      options?: LogOptions
+    ) => Effect.Effect<ReadonlyArray<LogLine>, InvalidFilter | JobNotFound | StorageFailure>
+    /** The nodes of the fleet, those with a live lease first. */
+    readonly nodes: Effect.Effect<ReadonlyArray<NodeRow>, StorageFailure>
     /** What happens on this node from now on; a listener that falls 65,536 events behind loses the oldest. */
     readonly events: Stream.Stream<JobEvent>
   }
@@ -192,7 +193,7 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
       yield* store.afterCommit(
         Effect.gen(function* () {
           for (const { _tag, job } of results) {
-            if (_tag !== "Inserted") continue
+            if (_tag !== "Inserted" || !events.isHeard()) continue
             events.publish({ _tag: "Inserted", id: job.id, worker: job.worker, queue: job.queue, state: job.state })
           }
           for (const hint of hintsFor(results, dueHorizonMillis(config))) yield* notifier.send(hint)
@@ -201,13 +202,15 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
       )
       return results
     })
-    const insert = Effect.fnUntraced(function* (jobs: ReadonlyArray<NewJob>) {
+    const insertNow = Effect.fnUntraced(function* (jobs: ReadonlyArray<NewJob>) {
       const { aftermath, stored } = jobs.some(isLinked)
         ? yield* store.composition.insert(jobs)
         : { stored: yield* store.insert(jobs), aftermath: nothing }
       return yield* announce(jobs, stored, aftermath)
     })
-    const insertBatch = Effect.fnUntraced(function* (batch: NewBatch, members: ReadonlyArray<NewJob>) {
+    const insert = (jobs: ReadonlyArray<NewJob>) =>
+      traceEnqueue(jobs, insertNow, (results) => results.map((result) => result.id))
+    const insertBatchNow = Effect.fnUntraced(function* (batch: NewBatch, members: ReadonlyArray<NewJob>) {
       const { aftermath, batch: created, stored } = yield* store.composition.insert(members, batch)
       const id = created as BatchId // one was asked for
       const jobs = yield* announce(
@@ -217,6 +220,12 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
       )
       return { id, jobs }
     })
+    const insertBatch = (batch: NewBatch, members: ReadonlyArray<NewJob>) =>
+      traceEnqueue(
+        members,
+        (traced) => insertBatchNow(batch, traced),
+        ({ jobs }) => jobs.map((job) => job.id)
+      )
     const notFound = (id: JobId): JobNotFound =>
       new JobNotFound({ id: shown(id), message: `There is no job ${shown(id)}, live or archived.` })
     const known = (id: JobId): Effect.Effect<void, JobNotFound> =>
@@ -241,7 +250,7 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
             yield* store.afterCommit(
               Effect.suspend(() => {
                 const { aftermath, attempt, queue, worker } = result
-                events.publish({ _tag: "Cancelled", id, worker, queue, attempt, reason: told })
+                events.publish({ _tag: "Cancelled", id, worker, queue, attempt, reason: told, runMillis: undefined })
                 return spread(events, notifier, aftermath)
               })
             )
@@ -269,39 +278,27 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
     return Jobs.of({
       insert,
       insertBatch,
+      execute: makeExecute(store, { insert, cancel, waitFor: yield* makeAwaiting }),
+      result: (definition, id) => Effect.andThen(known(id), standingOf(store, definition, id)),
+      ...makeSearch(store),
       maxArgsBytes: config.maxArgsBytes,
       maxResultBytes: config.maxResultBytes,
       get: Effect.fn("Jobs.get")(function* (id) {
         yield* known(id)
         return (yield* store.get(id)) ?? (yield* notFound(id))
       }),
-      list: Effect.fn("Jobs.list")(function* (options = {}) {
-        const { after, limit = 100, order = "newest", ...filter } = options
-        const problem = limitProblem(limit) ?? pageProblem(order, after)
-        if (problem !== undefined) return yield* problem
-        const at = order === "due" ? after?.runAt : after?.finishedAt
-        return yield* store.search.list({
-          filter: yield* Effect.fromResult(check(filter)),
-          order,
-          after: after === undefined ? undefined : { id: after.id, at: at && DateTime.toDateUtc(at) },
-          limit
-        })
-      }),
-      count: Effect.fn("Jobs.count")(function* (filter = {}) {
-        return capped(yield* store.search.count(yield* Effect.fromResult(check(filter))))
-      }),
-      failures: Effect.fn("Jobs.failures")(function* ({ limit = 100 } = {}) {
-        const problem = limitProblem(limit)
-        if (problem !== undefined) return yield* problem
-        const groups = yield* store.search.failures(limit)
-        return groups.map((group) => ({
-          ...group,
-          ...capped(group.count),
-          firstSeen: DateTime.makeUnsafe(group.firstSeen),
-          lastSeen: DateTime.makeUnsafe(group.lastSeen)
-        }))
-      }),
       counts: store.counts,
+      health: makeHealth(store, notifier),
+      isReady: isReady(store),
+      explain: Effect.fn("Jobs.explain")(function* (id) {
+        yield* known(id)
+        return explain((yield* store.insight.explain(id)) ?? (yield* notFound(id)))
+      }),
+      logs: Effect.fn("Jobs.logs")(function* (id, options = {}) {
+        yield* known(id)
+        return yield* readLogs(store, id, options)
+      }),
+      nodes: Effect.map(store.insight.nodes, (rows) => rows.map(fromColumns)),
       cancel,
       retry,
       events: events.stream
@@ -337,6 +334,7 @@ const inserted = (job: NewJob, row: InsertedRow): EnqueueResult => ({
     partitionKey: job.partitionKey,
     batch: job.batch,
     step: job.step,
+    trace: job.trace,
     progress: undefined,
     snoozes: 0,
     claimedBy: undefined,
@@ -367,29 +365,3 @@ const hintsFor = (results: ReadonlyArray<EnqueueResult>, horizon: number): Reado
   if (soonest <= horizon) hints.push({ _tag: "Due", inMillis: soonest })
   return hints
 }
-
-const capped = (count: number): JobCount => ({ count: Math.min(count, maxCount), isExact: count <= maxCount })
-
-const limitProblem = (limit: number): InvalidFilter | undefined =>
-  Number.isInteger(limit) && limit >= 1 && limit <= 1000
-    ? undefined
-    : unfit("limit", limit, "it is an integer from 1 to 1000")
-
-const pageProblem = (order: unknown, after: ListOptions["after"]): InvalidFilter | undefined => {
-  if (order !== "newest" && order !== "due" && order !== "finished") {
-    return unfit("order", order, "the orders are newest, due and finished")
-  }
-  if (after === undefined) return undefined
-  if (!Number.isSafeInteger(after.id)) return unfit("after", after.id, "it has no job id")
-  const at = order === "due" ? after.runAt : order === "finished" ? after.finishedAt : undefined
-  return order === "newest" || DateTime.isDateTime(at)
-    ? undefined
-    : unfit(
-        "after",
-        at,
-        `the order "${order}" goes on after a job with its ${order === "due" ? "runAt" : "finishedAt"}`
-      )
-}
-
-const unfit = (field: string, value: unknown, why: string): InvalidFilter =>
-  new InvalidFilter({ field, value: shown(value), message: `${field} cannot be ${shown(value)}: ${why}.` })

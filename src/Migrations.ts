@@ -14,6 +14,8 @@ import * as cron from "../migrations/0002_cron.ts"
 import * as unique from "../migrations/0003_unique.ts"
 import * as composition from "../migrations/0004_composition.ts"
 import * as results from "../migrations/0005_results.ts"
+import * as limits from "../migrations/0006_limits.ts"
+import * as logs from "../migrations/0007_logs.ts"
 import { schemaProblem, shown } from "./internal/names.ts"
 import * as migrate from "./internal/sql/migrate.ts"
 import { autonomous, classify } from "./internal/sql/statement.ts"
@@ -41,7 +43,9 @@ export const migrations: ReadonlyArray<Migration> = [
   { version: 2, name: "cron", statements: cron.statements },
   { version: 3, name: "unique", statements: unique.statements },
   { version: 4, name: "composition", statements: composition.statements },
-  { version: 5, name: "results", statements: results.statements }
+  { version: 5, name: "results", statements: results.statements },
+  { version: 6, name: "limits", statements: limits.statements },
+  { version: 7, name: "logs", statements: logs.statements }
 ]
 
 /**

@@ -20,6 +20,7 @@ import * as EffectQueue from "effect/Queue"
 import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
 import { pause } from "./internal/loop.ts"
+import type { JobId } from "./JobRow.ts"
 import { JobStore } from "./JobStore.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
 
@@ -34,6 +35,8 @@ export type Hint =
   | { readonly _tag: "Cancel"; readonly node: number }
   | { readonly _tag: "Queues" }
   | { readonly _tag: "Cron" }
+  /** Jobs have ended whose results somebody waits for. */
+  | { readonly _tag: "Settled"; readonly ids: ReadonlyArray<JobId> }
   /** Hints may have been missed: look at everything. */
   | { readonly _tag: "CatchUp" }
 
@@ -207,7 +210,7 @@ function makeBus() {
           Effect.suspend(() => {
             wake(hint)
             if (alone) return Effect.void
-            pending.add(encode(origin, hint))
+            for (const payload of encode(origin, hint)) pending.add(payload)
             if (sending) return Effect.void
             sending = true
             return Effect.asVoid(Effect.forkIn(flush, scope))
@@ -221,7 +224,19 @@ function makeBus() {
   })
 }
 
-const encode = (origin: string, hint: Hint): string => {
+/** As many ids as fit into the 7,999 bytes of a payload. */
+const idsInPayload = 400
+
+const encode = (origin: string, hint: Hint): ReadonlyArray<string> => {
+  if (hint._tag !== "Settled") return [encodeOne(origin, hint)]
+  const payloads: Array<string> = []
+  for (let i = 0; i < hint.ids.length; i += idsInPayload) {
+    payloads.push(`settled ${origin} ${hint.ids.slice(i, i + idsInPayload).join(",")}`)
+  }
+  return payloads
+}
+
+const encodeOne = (origin: string, hint: Exclude<Hint, { readonly _tag: "Settled" }>): string => {
   switch (hint._tag) {
     case "Available":
       return `available ${origin} ${hint.queue}`
@@ -251,6 +266,10 @@ const decode = (kind: string, rest: string): Hint | undefined => {
       return { _tag: "Queues" }
     case "cron":
       return { _tag: "Cron" }
+    case "settled":
+      return /^\d{1,16}(,\d{1,16})*$/.test(rest)
+        ? { _tag: "Settled", ids: rest.split(",").map((id) => Number(id) as JobId) }
+        : undefined
     case "all":
       return { _tag: "CatchUp" }
     default:

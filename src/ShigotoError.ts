@@ -5,6 +5,9 @@
  * {@link StorageUnavailable} (may pass by itself) or {@link StorageError} (will not).
  */
 import * as Schema from "effect/Schema"
+import type { DecryptionError } from "./internal/envelope.ts"
+
+export { DecryptionError } from "./internal/envelope.ts"
 
 const bulkIndex = {
   /** Position of the offending element in a bulk call; absent in single calls. */
@@ -340,6 +343,7 @@ export type CompositionError = MissingDependencies | BatchClosed | BatchNotFound
 export type EnqueueError =
   | InvalidArgs
   | ArgsTooLarge
+  | DecryptionError
   | InvalidQueueName
   | InvalidPriority
   | InvalidMaxAttempts
@@ -351,6 +355,66 @@ export type EnqueueError =
   | CompositionError
   | InvalidUnique
   | StorageFailure
+
+/**
+ * A job whose result somebody waits for was given up: its attempts are used up, or its handler said so.
+ *
+ * @category results
+ */
+export class JobDiscarded extends Schema.TaggedError<JobDiscarded>("effect-shigoto/JobDiscarded")("JobDiscarded", {
+  id: Schema.Int,
+  worker: Schema.String,
+  /** Its last failure. */
+  failure: Schema.optionalKey(
+    Schema.Struct({
+      attempt: Schema.Int,
+      node: Schema.String,
+      tag: Schema.String,
+      message: Schema.String,
+      cause: Schema.optionalKey(Schema.String)
+    })
+  ),
+  message: Schema.String
+}) {}
+
+/**
+ * A job whose result somebody waits for was cancelled.
+ *
+ * @category results
+ */
+export class JobCancelled extends Schema.TaggedError<JobCancelled>("effect-shigoto/JobCancelled")("JobCancelled", {
+  id: Schema.Int,
+  worker: Schema.String,
+  reason: Schema.optionalKey(Schema.String),
+  message: Schema.String
+}) {}
+
+/**
+ * A stored result does not match the `success` schema of the definition that reads it.
+ *
+ * @category results
+ */
+export class ResultDecodeError extends Schema.TaggedError<ResultDecodeError>("effect-shigoto/ResultDecodeError")(
+  "ResultDecodeError",
+  { id: Schema.Int, worker: Schema.String, message: Schema.String }
+) {}
+
+/**
+ * `execute` was called inside of a transaction: nobody sees its job before that commits, so it would wait for ever.
+ *
+ * @category results
+ */
+export class AwaitInTransaction extends Schema.TaggedError<AwaitInTransaction>("effect-shigoto/AwaitInTransaction")(
+  "AwaitInTransaction",
+  { worker: Schema.String, message: Schema.String }
+) {}
+
+/**
+ * What waiting for a job may end with, beside its own error.
+ *
+ * @category results
+ */
+export type AwaitError = JobDiscarded | JobCancelled | JobNotFound | ResultDecodeError | AwaitInTransaction
 
 /**
  * The attempt ran longer than the job's `timeout` and was interrupted.
@@ -407,7 +471,13 @@ export class InvalidSnooze extends Schema.TaggedError<InvalidSnooze>("effect-shi
  *
  * @category attempts
  */
-export type AttemptError = AttemptTimeout | AttemptDefect | ArgsDecodeError | ResultEncodeError | InvalidSnooze
+export type AttemptError =
+  | AttemptTimeout
+  | AttemptDefect
+  | ArgsDecodeError
+  | DecryptionError
+  | ResultEncodeError
+  | InvalidSnooze
 
 /**
  * The args of a flow's node could not be computed from the results that it waited for.

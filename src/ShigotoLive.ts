@@ -6,6 +6,7 @@ import type * as Layer from "effect/Layer"
 import type { Batches } from "./Batches.ts"
 import type { CronJobs } from "./CronJobs.ts"
 import type { Jobs } from "./Jobs.ts"
+import type { Limits } from "./Limits.ts"
 import type { Queues } from "./Queues.ts"
 import * as Shigoto from "./Shigoto.ts"
 import type { ShigotoConfig } from "./ShigotoConfig.ts"
@@ -22,7 +23,7 @@ import type { Workers } from "./Workers.ts"
  * @category layers
  */
 export const ShigotoLive: Layer.Layer<
-  Jobs | Queues | CronJobs | Batches | Workers,
+  Jobs | Queues | CronJobs | Batches | Limits | Workers,
   Shigoto.StartError,
   PgClient | ShigotoConfig
 > = Shigoto.layer

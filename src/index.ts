@@ -14,6 +14,10 @@ export { Batches } from "./Batches.ts"
 export * as CronJob from "./CronJob.ts"
 /** Control over schedules. */
 export { CronJobs } from "./CronJobs.ts"
+/** Encryption at rest. */
+export * as Cipher from "./Cipher.ts"
+/** What wraps attempts. */
+export * as Middleware from "./Middleware.ts"
 /** What a handler knows of its job. */
 export { CurrentJob } from "./CurrentJob.ts"
 /** The layer with everything. */
@@ -26,10 +30,22 @@ export * as ShigotoConfig from "./ShigotoConfig.ts"
 export * as Migrations from "./Migrations.ts"
 /** The jobs in the database. */
 export { Jobs } from "./Jobs.ts"
+/** Whether jobs flow, and why not. */
+export * as Health from "./Health.ts"
+/** The same over HTTP, for probes. */
+export * as HealthHttp from "./HealthHttp.ts"
+/** Why a job is not running. */
+export * as Explain from "./Explain.ts"
+/** The processes that run jobs. */
+export type { NodeRow } from "./Nodes.ts"
 /** Which jobs: for lists, counts and bulk operations. */
 export * as Filter from "./Filter.ts"
 /** Control over queues. */
 export { Queues } from "./Queues.ts"
+/** How often jobs may start. */
+export * as Limit from "./Limit.ts"
+/** What handlers tell a limit. */
+export { Limits } from "./Limits.ts"
 /** What makes two jobs the same. */
 export * as Unique from "./Unique.ts"
 /** A job as stored. */

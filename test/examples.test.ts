@@ -30,6 +30,14 @@ const run = (name: string, url: string): Effect.Effect<Ran> =>
 const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
   "quickstart.ts": [/Attempt 1: "Hi" goes to ada@example\.com/, /Job \d+ is completed: \{ messageId: 'message-\d+' \}/],
   "transactional-enqueue.ts": [/Committed: job \d+ is available/, /Rolled back by OutOfStock: 1 order, 1 job/],
+  "prometheus.ts": [/shigoto_attempts_total\{.*outcome="completed".*\} 3/, /\/health\/ready: \{"status":"ready"\}/],
+  "tracing.ts": [
+    /"?to ada@example\.com/,
+    /enqueue emails \(producer\): under POST \/signup/,
+    /POST \/signup \(internal\)/,
+    /smtp \(internal\): under process emails/,
+    /process emails \(consumer\): under a trace of its own, linked to 1 span/
+  ],
   "cron.ts": [
     /Report of Tokyo for .*:\d\d\.000Z/,
     /Berlin's next tick: .*T0[01]:30:00\.000Z/,
@@ -37,6 +45,27 @@ const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
     /berlin-mornings: 30 2 \* \* \* Europe\/Berlin, from database/,
     /each-second: \* \* \* \* \* \* UTC, from code, paused/,
     /Refused: .*"night" cannot be used: hours: "25"/
+  ],
+  "encryption.ts": [
+    /the handler gets 4242 4242 4242 4242/,
+    /the result is "charged 4242"/,
+    /the database holds \{"\$enc": "1\.2026\./,
+    /without the cipher it needs the key 2026/
+  ],
+  "fair-queue.ts": [/The small tenant's job was number [12] of 1001/],
+  "execute.ts": [
+    /valid: paid, receipt \d+\/1999/,
+    /expired: declined with card_expired/,
+    /stolen: Job \d+ of "charge" was discarded: Discard: the card was reported/,
+    /slow: not waited for, it is executing/,
+    /slow: paid later, receipt \d+\/5/
+  ],
+  "limits.ts": [/10 renders, at most 2 at once/, /8 calls, 5 in the first second, 3 after the pause/],
+  "middleware.ts": [
+    /report for acme: 3 rows/,
+    /closed: connection of acme/,
+    /cached: 3 rows/,
+    /report for globex waits: snoozed 1 time/
   ],
   "retries.ts": [
     /good: completed, attempt 3 of 4, 0 snoozes \[1: GatewayDown, 2: GatewayDown\]/,

@@ -8,9 +8,9 @@ import type { Aftermath } from "./newJob.ts"
 export const spread = (
   events: Events["Service"],
   notifier: Notifier["Service"],
-  { cancelled, finished, freed, inserted }: Aftermath
+  { cancelled, finished, freed, inserted, watched }: Aftermath
 ): Effect.Effect<void> => {
-  if (freed.length + cancelled.length + inserted.length + finished.length === 0) return Effect.void
+  if (freed.length + cancelled.length + inserted.length + finished.length + watched.length === 0) return Effect.void
   const queues = new Set<string>()
   let soonest = Infinity
   for (const { dueMillis, ...job } of freed) {
@@ -19,7 +19,7 @@ export const spread = (
     else soonest = Math.min(soonest, dueMillis)
   }
   for (const job of cancelled) {
-    events.publish({ _tag: "Cancelled", ...refOf(job), attempt: job.attempt, reason: job.reason })
+    events.publish({ _tag: "Cancelled", ...refOf(job), attempt: job.attempt, reason: job.reason, runMillis: undefined })
   }
   for (const job of inserted) {
     events.publish({ _tag: "Inserted", ...refOf(job), state: "available" })
@@ -28,7 +28,10 @@ export const spread = (
   for (const batch of finished) events.publish({ _tag: "BatchFinished", batch })
   return Effect.andThen(
     Effect.forEach(queues, (queue) => notifier.send({ _tag: "Available", queue }), { discard: true }),
-    soonest === Infinity ? Effect.void : Effect.sync(() => notifier.wake({ _tag: "Due", inMillis: soonest }))
+    Effect.andThen(
+      watched.length === 0 ? Effect.void : notifier.send({ _tag: "Settled", ids: watched }),
+      soonest === Infinity ? Effect.void : Effect.sync(() => notifier.wake({ _tag: "Due", inMillis: soonest }))
+    )
   )
 }
 

@@ -7,11 +7,15 @@ import { describe, sanitize, utf8Length } from "./json.ts"
 /** The largest record, in bytes; the cause is cut first. */
 export const maxFailureBytes = 16 * 1024
 
-/** Records a failed attempt; never throws, whatever was thrown. */
+/** The largest encoded error that is kept, in bytes. */
+export const maxErrorBytes = 8 * 1024
+
+/** Records a failed attempt; never throws, whatever was thrown. `encoded` is the error by its schema, as JSON text. */
 export const failureOf = (
   error: unknown,
   cause: Cause.Cause<unknown> | undefined,
-  attempt: { readonly attempt: number; readonly at: Date; readonly node: string; readonly worker: string }
+  attempt: { readonly attempt: number; readonly at: Date; readonly node: string; readonly worker: string },
+  encoded?: string
 ): AttemptFailure => {
   const tag = fit(tagOf(error), 128)
   const message = fit(messageOf(error), 4096)
@@ -21,9 +25,10 @@ export const failureOf = (
     node: attempt.node,
     tag,
     message,
-    fingerprint: fingerprintOf(attempt.worker, tag, message)
+    fingerprint: fingerprintOf(attempt.worker, tag, message),
+    ...(encoded === undefined ? {} : { error: JSON.parse(encoded) as unknown })
   }
-  const pretty = cause === undefined ? "" : fit(prettyOf(cause), maxFailureBytes - 5120)
+  const pretty = cause === undefined ? "" : fit(prettyOf(cause), maxFailureBytes - 5120 - utf8Length(encoded ?? ""))
   return pretty === "" ? base : { ...base, cause: pretty }
 }
 

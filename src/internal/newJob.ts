@@ -1,7 +1,7 @@
 /** A job on its way into the database, and what ties it to others. */
 import type * as Effect from "effect/Effect"
 import type { BatchId, JobId } from "../JobRow.ts"
-import type { ArgsTooLarge, InvalidArgs } from "../ShigotoError.ts"
+import type { ArgsTooLarge, DecryptionError, InvalidArgs } from "../ShigotoError.ts"
 import type { UniqueRule } from "../Unique.ts"
 
 /** What a job does when one that it waits for fails: is cancelled too, runs all the same, or stays where it is. */
@@ -24,6 +24,8 @@ export interface NewJob {
   readonly queue: string
   /** JSON text. */
   readonly args: string
+  /** The args are an envelope that could not be read: they are stored as they are, and fail the attempt. */
+  readonly sealed?: boolean | undefined
   readonly priority: number
   readonly maxAttempts: number
   /** An absolute instant, or a delay from the database's now. */
@@ -42,8 +44,12 @@ export interface NewJob {
   readonly batch?: BatchId | undefined
   /** Its name in a flow. */
   readonly step?: string | undefined
+  /** The W3C `traceparent` of the span that enqueues it. */
+  readonly trace?: string | undefined
   /** Its flow computes its args from the results that it waits for. */
   readonly computed?: boolean | undefined
+  /** Somebody waits for its result. */
+  readonly watched?: boolean | undefined
 }
 
 /** What makes a new job unique. */
@@ -56,10 +62,13 @@ export interface UniqueRequest {
 }
 
 /** Why two args make no third. */
-export type MergeRefusal = InvalidArgs | ArgsTooLarge
+export type MergeRefusal = InvalidArgs | ArgsTooLarge | DecryptionError
 
 /** The bits of a job's `links`. */
-export const link = { awaited: 1, member: 2, waits: 4, cascaded: 8, computed: 16 } as const
+export const link = { awaited: 1, member: 2, waits: 4, cascaded: 8, computed: 16, watched: 32 } as const
+
+/** The bits of a job whose end concerns anybody else. */
+export const concerned = link.awaited | link.member | link.watched
 
 /** Says whether inserting a job concerns anything but its own row. */
 export const isLinked = (job: NewJob): boolean =>
@@ -116,15 +125,18 @@ export interface Aftermath {
   readonly inserted: ReadonlyArray<{ readonly id: JobId; readonly worker: string; readonly queue: string }>
   /** Batches that have finished. */
   readonly finished: ReadonlyArray<BatchSummary>
+  /** Jobs that have ended and whose result somebody waits for. */
+  readonly watched: ReadonlyArray<JobId>
 }
 
 /** An end that concerned nobody else. */
-export const nothing: Aftermath = { freed: [], cancelled: [], inserted: [], finished: [] }
+export const nothing: Aftermath = { freed: [], cancelled: [], inserted: [], finished: [], watched: [] }
 
 /** Two of them together. */
 export const merge = (a: Aftermath, b: Aftermath): Aftermath => ({
   freed: [...a.freed, ...b.freed],
   cancelled: [...a.cancelled, ...b.cancelled],
   inserted: [...a.inserted, ...b.inserted],
-  finished: [...a.finished, ...b.finished]
+  finished: [...a.finished, ...b.finished],
+  watched: [...a.watched, ...b.watched]
 })

@@ -1,10 +1,12 @@
-/** From a handler to a worker: decode, handle, encode, and read every way in which that may end. */
+/** From a handler to a worker: decode, wrap, handle, encode, and read every way in which that may end. */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
+import * as References from "effect/References"
 import * as Result from "effect/Result"
 import type * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
@@ -12,27 +14,35 @@ import * as SchemaIssue from "effect/SchemaIssue"
 import * as Backoff from "../Backoff.ts"
 import { type Attempt, CurrentJob } from "../CurrentJob.ts"
 import type { AttemptFailure } from "../JobRow.ts"
+import * as Limit from "../Limit.ts"
+import { chain, Global, type Middleware } from "../Middleware.ts"
 import type { Ending } from "../Outcome.ts"
 import { defaults, ShigotoConfig } from "../ShigotoConfig.ts"
 import {
   ArgsDecodeError,
   AttemptDefect,
   AttemptTimeout,
+  DecryptionError,
   InvalidArgs,
   InvalidSnooze,
   ResultEncodeError
 } from "../ShigotoError.ts"
 import { Cancel, Discard, Fork, Snooze } from "../Signal.ts"
 import type { Worker } from "../Workers.ts"
-import { failureOf } from "./failure.ts"
+import { Encrypted } from "./envelope.ts"
+import { failureOf, maxErrorBytes } from "./failure.ts"
 import { describe, maxDepth, type Problem, sanitize, stringify } from "./json.ts"
+import { type LogLimits, LogSink } from "./logSink.ts"
 import { shown } from "./names.ts"
+import { isTraced, traceAttempt } from "./tracing.ts"
+import type { Governed } from "./sql/limit.ts"
 
 /** The part of a definition that a worker needs. */
 export interface Definition {
   readonly name: string
   readonly args: Schema.Top
   readonly success: Schema.Top
+  readonly error: Schema.Top
   readonly options: { readonly timeout?: Duration.Input | undefined }
 }
 
@@ -40,6 +50,10 @@ export interface Definition {
 export interface Options {
   readonly retry?: Schedule.Schedule<unknown, never, unknown> | undefined
   readonly concurrency?: number | undefined
+  readonly globalConcurrency?: number | undefined
+  readonly rateLimit?: Limit.Limit | Limit.Options | undefined
+  readonly middleware?: ReadonlyArray<Middleware<unknown, unknown>> | undefined
+  readonly captureLogs?: boolean | LogLimits | undefined
   readonly onDiscard?:
     | ((discarded: {
         readonly args: Option.Option<never>
@@ -66,7 +80,20 @@ export const makeWorker = Effect.fnUntraced(function* (
   })
   const decode = Schema.decodeUnknownEffect(Schema.toCodecJson(definition.args)) as Codec
   const encode = Schema.encodeUnknownEffect(Schema.toCodecJson(definition.success)) as Codec
+  const read = (args: unknown): Effect.Effect<unknown, Schema.SchemaError | DecryptionError> =>
+    args instanceof Encrypted ? Effect.fail(args.problem) : decode(args)
+  const encodeError = Schema.encodeUnknownEffect(Schema.toCodecJson(definition.error)) as Codec
   const { name } = definition
+  const middlewares = [...(yield* Global), ...(options.middleware ?? [])]
+  const handle =
+    middlewares.length === 0
+      ? handler
+      : (args: never, job: Attempt) =>
+          chain(
+            middlewares,
+            job,
+            Effect.suspend(() => handler(args, job))
+          )
 
   const encodeResult = (value: unknown): Effect.Effect<string | undefined, ResultEncodeError> =>
     value === undefined && definition.success === (Schema.Void as Schema.Top)
@@ -82,6 +109,17 @@ export const makeWorker = Effect.fnUntraced(function* (
                 : Effect.succeed(text.success.text)
           }
         })
+  /** What is kept of a typed error, for who waits for it; a failure that cannot be kept whole is told all the same. */
+  const keptError = (error: unknown): Effect.Effect<string | undefined> =>
+    definition.error === (Schema.Never as Schema.Top) || error instanceof ArgsDecodeError
+      ? Effect.undefined
+      : Effect.match(Effect.provideContext(encodeError(error), context), {
+          onFailure: () => undefined,
+          onSuccess: (encoded) => {
+            const text = stringify(encoded, maxErrorBytes)
+            return Result.isSuccess(text) && text.success._tag === "Text" ? text.success.text : undefined
+          }
+        }).pipe(Effect.catchDefect(() => Effect.undefined))
   const delayFor = (attempt: Attempt, error: unknown): Effect.Effect<number | undefined> => {
     const usual = Backoff.defaultDelayMillis(attempt.id, attempt.attempt)
     if (options.retry === undefined) return Effect.succeed(usual)
@@ -107,32 +145,55 @@ export const makeWorker = Effect.fnUntraced(function* (
     )
   }
 
+  const settings = Option.getOrElse(config, () => defaults)
+  const capture = options.captureLogs ?? settings.captureLogs
+  const sink = yield* Effect.serviceOption(LogSink)
+  // What nobody asked for is not in the way.
+  const around: Array<Middleware<string | undefined, unknown>> = []
+  if (isTraced(context)) around.push(traceAttempt(settings.tracing))
+  if (capture !== false && sink._tag === "Some") {
+    const limits = capture === true ? {} : capture
+    around.push((job, next) => sink.value.capture(job, limits, next))
+  }
+  const wrap = (job: Attempt, run: Effect.Effect<string | undefined, unknown>) => chain(around, job, run)
+
   const worker: Worker = {
     name,
     concurrency: options.concurrency,
+    governed: governedBy(name, options),
     timeoutMillis: Duration.toMillis(Duration.fromInputUnsafe(definition.options.timeout ?? defaultTimeout)),
     run: (args, job) =>
-      Effect.matchEffect(Effect.interruptible(decode(args)), {
-        onFailure: (error) =>
-          Effect.fail(
-            new ArgsDecodeError({
-              worker: name,
-              message: `The stored args no longer match the schema of "${name}": ${sanitize(error.message, 2000)}`
-            })
-          ),
-        // The handler alone can be interrupted: once it has succeeded, a cancel that comes during its finalizers is late.
-        onSuccess: (decoded) => Effect.flatMap(Effect.interruptible(handler(decoded as never, job)), encodeResult)
-      }).pipe(Effect.scoped, Effect.provideService(CurrentJob, job), Effect.provideContext(context)),
+      wrap(
+        job,
+        Effect.matchEffect(Effect.interruptible(read(args)), {
+          onFailure: (error) =>
+            Effect.fail(
+              error instanceof DecryptionError
+                ? error
+                : new ArgsDecodeError({
+                    worker: name,
+                    message: `The stored args no longer match the schema of "${name}": ${sanitize(error.message, 2000)}`
+                  })
+            ),
+          // Only the handler and what wraps it can be interrupted: after their success, during finalizers, a cancel is late.
+          onSuccess: (decoded) => Effect.flatMap(Effect.interruptible(handle(decoded as never, job)), encodeResult)
+        }).pipe(Effect.scoped)
+      ).pipe(Effect.provideContext(inside(context, job))),
     ending: Effect.fnUntraced(
       function* (exit, attempt, stopped, node): Effect.fn.Return<Ending> {
         if (Exit.isSuccess(exit)) return { _tag: "Succeeded", result: exit.value }
         const at = new Date(yield* Clock.currentTimeMillis)
-        const told = (error: unknown, cause?: Cause.Cause<unknown>) =>
-          failureOf(error, cause, { attempt: attempt.attempt, at, node, worker: name })
-        const failed = Effect.fnUntraced(function* (error: unknown, shownError: unknown, cause?: Cause.Cause<unknown>) {
+        const told = (error: unknown, cause?: Cause.Cause<unknown>, encoded?: string) =>
+          failureOf(error, cause, { attempt: attempt.attempt, at, node, worker: name }, encoded)
+        const failed = Effect.fnUntraced(function* (
+          error: unknown,
+          shownError: unknown,
+          cause?: Cause.Cause<unknown>,
+          encoded?: string
+        ) {
           return {
             _tag: "Failed",
-            failure: told(shownError, cause),
+            failure: told(shownError, cause, encoded),
             delayMillis: yield* delayFor(attempt, error)
           } satisfies Ending
         })
@@ -168,7 +229,7 @@ export const makeWorker = Effect.fnUntraced(function* (
           }
         }
         if (signal instanceof ResultEncodeError) return { _tag: "DiscardAsked", failure: told(signal) }
-        return yield* failed(signal, signal, cause)
+        return yield* failed(signal, signal, cause, yield* keptError(signal))
       },
       (ending, _exit, attempt, _stopped, node) =>
         Effect.catchDefect(ending, (defect) => unreadable(defect, attempt, node))
@@ -176,7 +237,7 @@ export const makeWorker = Effect.fnUntraced(function* (
     discarded: (args, job, errors) => {
       const { onDiscard } = options
       if (onDiscard === undefined) return Effect.void
-      return Effect.option(decode(args)).pipe(
+      return Effect.option(read(args)).pipe(
         Effect.flatMap((decoded) => onDiscard({ args: decoded as Option.Option<never>, job, errors })),
         Effect.catchCause((cause) => Effect.logError(`The onDiscard of ${name} failed for job ${job.id}`, cause)),
         Effect.provideContext(context)
@@ -216,7 +277,27 @@ export const unreadableArgs = (worker: string, defect: unknown, index: { readonl
     index
   )
 
+/** What limits a worker over all nodes, undefined for nothing; throws where a limit cannot be used. */
+export const governedBy = (
+  worker: string,
+  { globalConcurrency: concurrency, rateLimit }: Options
+): Governed | undefined =>
+  concurrency === undefined && rateLimit === undefined
+    ? undefined
+    : {
+        worker,
+        concurrency,
+        rate: rateLimit === undefined || "rule" in rateLimit ? rateLimit : Limit.make(worker, rateLimit)
+      }
+
 // internal
+
+/** The context of an attempt: what it logs says which one it is. */
+const inside = (context: Context.Context<never>, job: CurrentJob["Service"]): Context.Context<never> => {
+  const { attempt, id, queue, worker } = job
+  const annotations = { ...Context.get(context, References.CurrentLogAnnotations), jobId: id, worker, queue, attempt }
+  return Context.add(Context.add(context, References.CurrentLogAnnotations, annotations), CurrentJob, job)
+}
 
 const invalidArgs = (worker: string, path: string, reason: string, index: { readonly index?: number }): InvalidArgs =>
   new InvalidArgs({

@@ -348,6 +348,8 @@ describe("retry, snooze and operators", () => {
       assert.strictEqual((yield* node.jobs.get(id)).state, "executing")
       yield* Deferred.succeed(release, undefined)
       yield* reaches(node, id, "cancelled")
+      // The row is seen before the reply that publishes the event.
+      yield* node.event("Cancelled", id)
       assert.strictEqual(node.events.filter((event) => event._tag === "Cancelled").length, 1)
     })
   )

@@ -12,9 +12,12 @@ import * as Stream from "effect/Stream"
 import { type ChildProcess, spawn } from "node:child_process"
 import { fileURLToPath } from "node:url"
 import type { Batches } from "../../src/Batches.ts"
+import type { CronJobs } from "../../src/CronJobs.ts"
 import type { JobEvent } from "../../src/JobEvent.ts"
 import type { JobId, JobRow } from "../../src/JobRow.ts"
 import { Jobs } from "../../src/Jobs.ts"
+import type * as Limit from "../../src/Limit.ts"
+import type { Limits } from "../../src/Limits.ts"
 import { Queues } from "../../src/Queues.ts"
 import * as ShigotoConfig from "../../src/ShigotoConfig.ts"
 import { ShigotoLive } from "../../src/ShigotoLive.ts"
@@ -50,7 +53,9 @@ export interface Node {
   readonly jobs: Jobs["Service"]
   readonly queues: Queues["Service"]
   /** Runs an effect with this node's services, such as an enqueue. */
-  readonly run: <A, E>(effect: Effect.Effect<A, E, Jobs | Queues | Batches | Workers>) => Effect.Effect<A, E>
+  readonly run: <A, E>(
+    effect: Effect.Effect<A, E, Jobs | Queues | Batches | CronJobs | Limits | Workers>
+  ) => Effect.Effect<A, E>
   /** What this node published so far. */
   readonly events: ReadonlyArray<JobEvent>
   /** Waits for an event of a kind, about one job or any. */
@@ -67,7 +72,7 @@ export interface Node {
 /** Starts a node in this process, with a pool of its own; it stops with the scope. */
 export const startNode = Effect.fnUntraced(function* (
   options: {
-    readonly workers?: Layer.Layer<never, never, Workers>
+    readonly workers?: Layer.Layer<never, never, Workers | Limits>
     readonly config?: ShigotoConfig.Options
     /** Defaults to a direct connection. */
     readonly client?: Layer.Layer<PgClient.PgClient | SqlClient.SqlClient, unknown>
@@ -124,6 +129,8 @@ export interface WorkerSettings {
   readonly url: string
   readonly config?: ShigotoConfig.Options
   readonly prepare?: boolean
+  /** What limits the worker over all nodes. */
+  readonly limits?: { readonly globalConcurrency?: number; readonly rateLimit?: Limit.Options }
 }
 
 export interface WorkerProcess {

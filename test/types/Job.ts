@@ -13,9 +13,16 @@ import * as CronJob from "../../src/CronJob.ts"
 import type { CronError, CronJobs } from "../../src/CronJobs.ts"
 import type { Attempt } from "../../src/CurrentJob.ts"
 import * as Job from "../../src/Job.ts"
-import type { AttemptFailure } from "../../src/JobRow.ts"
-import type { EnqueueResult, Jobs } from "../../src/Jobs.ts"
-import type { AttemptError, EnqueueError } from "../../src/ShigotoError.ts"
+import type { AttemptFailure, JobId } from "../../src/JobRow.ts"
+import type { EnqueueResult, JobResult, Jobs } from "../../src/Jobs.ts"
+import type {
+  AttemptError,
+  AwaitError,
+  EnqueueError,
+  JobNotFound,
+  ResultDecodeError,
+  StorageFailure
+} from "../../src/ShigotoError.ts"
 import type { Workers } from "../../src/Workers.ts"
 
 class Bounced extends Schema.TaggedError<Bounced>()("Bounced", { code: Schema.Int }) {}
@@ -74,6 +81,27 @@ export const producers = (at: DateTime.Utc) => {
       }
     }
   )
+}
+
+export const results = (jobs: Jobs["Service"], id: JobId) => {
+  expectTypeOf(Send.execute({ to: "ada" }, { priority: 1, cancelOnInterrupt: true })).toEqualTypeOf<
+    Effect.Effect<{ readonly messageId: string }, Bounced | AwaitError | EnqueueError, Jobs>
+  >()
+  // What the schema of the result needs to decode, the waiter needs.
+  const Coded = Job.make("coded", {
+    success: Schema.String.pipe(
+      Schema.decodeTo(Schema.String, {
+        decode: SchemaGetter.transformEffect((text: string) => Effect.as(Codebook, text)),
+        encode: SchemaGetter.transformEffect((text: string) => Effect.as(Audit, text))
+      })
+    )
+  })
+  expectTypeOf(Coded.execute({})).toEqualTypeOf<Effect.Effect<string, AwaitError | EnqueueError, Jobs | Codebook>>()
+  expectTypeOf(jobs.result(Send, id)).toEqualTypeOf<
+    Effect.Effect<JobResult<{ readonly messageId: string }, Bounced>, JobNotFound | ResultDecodeError | StorageFailure>
+  >()
+  // @ts-expect-error: no such option
+  void Send.execute({ to: "ada" }, { timeout: "1 minute" })
 }
 
 class Order extends Schema.Class<Order>("Order")({ id: Schema.Int, note: Schema.optional(Schema.String) }) {}

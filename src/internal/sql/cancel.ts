@@ -100,6 +100,6 @@ const cancelling = Effect.fnUntraced(function* (
   if (met === undefined) return yield* whereabouts(db, id)
   if (met.claimed_by !== null) return { _tag: "Requested", node: met.claimed_by }
   const batch = met.batch_id === null ? undefined : batchId(met.batch_id)
-  const aftermath = yield* conclude(db, [{ id, state: "cancelled", links: met.links, batch }])
+  const aftermath = yield* conclude(db, [{ id, state: "cancelled", links: met.links, batch, reason }])
   return { _tag: "Cancelled", worker: met.worker, queue: met.queue, attempt: met.attempt, aftermath }
 })

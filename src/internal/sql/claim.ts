@@ -1,11 +1,14 @@
 /** Takes available jobs for this node. */
+import type { Parameter } from "@effect/sql-pg/PgTypes"
 import * as Effect from "effect/Effect"
 import type { BatchId, AttemptFailure, JobId } from "../../JobRow.ts"
 import { type Dependency, link } from "../newJob.ts"
 import { batchId } from "./batch.ts"
 import { array, type Db, oid } from "./db.ts"
+import { type Asker, isLive, isPaused, isRemoved, isWaiting } from "./eligible.ts"
 import { read } from "./depend.ts"
 import { jobId } from "./row.ts"
+import { isPlain, openClaimed } from "./seal.ts"
 
 /** What a claim asks for. */
 export interface ClaimRequest {
@@ -16,7 +19,14 @@ export interface ClaimRequest {
   /** Where to start in the claim order; from its beginning where undefined. */
   readonly from?: { readonly priority: number; readonly runAt: Date; readonly id: JobId } | undefined
   /** The workers that may be claimed, each with the number of its jobs that this node has room for. */
-  readonly workers: ReadonlyArray<{ readonly name: string; readonly room: number }>
+  readonly workers: ReadonlyArray<{
+    readonly name: string
+    readonly room: number
+    /** Units that workers of one name share, and what one job of this worker takes of them. */
+    readonly share?: { readonly name: string; readonly units: number; readonly cost: number }
+  }>
+  /** How many jobs to take from which partitions, and none from others; the empty key is that of jobs without one. */
+  readonly partitions?: ReadonlyArray<{ readonly key: string; readonly room: number }>
 }
 
 /** A claimed job, as its attempt needs it. */
@@ -30,6 +40,7 @@ export interface Claimed {
   readonly priority: number
   readonly args: unknown
   readonly runAt: Date
+  readonly claimedAt: Date
   /** When the job was first due; undefined for one that was due as it was inserted. */
   readonly scheduledFor: Date | undefined
   readonly insertedAt: Date
@@ -39,6 +50,7 @@ export interface Claimed {
   readonly partitionKey: string | undefined
   readonly snoozes: number
   readonly links: number
+  readonly trace: string | undefined
   readonly batch: BatchId | undefined
   readonly dependencies: ReadonlyArray<Dependency>
   /** What its args are to be computed from, for a node of a flow. */
@@ -66,45 +78,36 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     oid.text
   )
   const bounded = request.workers.some((worker) => worker.room < request.limit)
-  const candidate = sql`
+  const shared = request.workers.some((worker) => worker.share !== undefined)
+  const asker: Asker = {
+    node: sql`${request.node}::integer`,
+    nodeName: sql`${request.nodeName}`,
+    queue: sql`${request.queue}`,
+    workers: sql`${names}::text[]`,
+    now
+  }
+  const candidate =
+    request.partitions === undefined
+      ? sql`
     SELECT j.id, j.worker, j.rank, j.run_at
     FROM ${db.jobs} AS j
-    WHERE j.queue = ${request.queue}
-      AND j.state = 'available'
-      AND j.worker = ANY(${names}::text[])
-      AND j.attempt < j.max_attempts
+    WHERE ${isWaiting(db, asker)}
       ${
         from === undefined
           ? sql``
           : sql`AND (j.rank, j.run_at, j.id) >= (${~from.priority}::smallint, ${from.runAt}::timestamptz(3), ${BigInt(from.id)}::bigint)`
       }
-      AND EXISTS (
-        SELECT FROM ${db.nodes} AS n
-        WHERE n.id = ${request.node}::integer
-          AND n.expires_at > ${now}
-      )
-      AND NOT EXISTS (
-        SELECT FROM ${db.queues} AS q
-        WHERE q.name = ${request.queue}
-          AND q.node IN ('', ${request.nodeName})
-          AND q.paused_at IS NOT NULL
-      )
-      AND NOT EXISTS (
-        SELECT FROM ${db.queues} AS q
-        WHERE q.name = ${request.queue}
-          AND q.removed_at IS NOT NULL
-          AND (q.node = ${request.nodeName} OR (q.node = '' AND NOT EXISTS (
-            SELECT FROM ${db.queues} AS own
-            WHERE own.name = q.name
-              AND own.node = ${request.nodeName}
-              AND own.concurrency IS NOT NULL
-          )))
-      )
+      AND ${isLive(db, asker)}
+      AND NOT ${isPaused(db, asker)}
+      AND NOT ${isRemoved(db, asker)}
     ORDER BY j.rank, j.run_at, j.id
     LIMIT ${request.limit}::integer
     FOR UPDATE OF j SKIP LOCKED`
-  const chosen = bounded
-    ? sql`
+      : ofPartitions(db, asker, request.partitions)
+  const chosen = shared
+    ? withinShares(db, request, names)
+    : bounded
+      ? sql`
     SELECT ranked.id
     FROM (
       SELECT id, worker, row_number() OVER (PARTITION BY worker ORDER BY rank, run_at, id) AS place
@@ -119,7 +122,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     ) AS worker (name, room)
       ON worker.name = ranked.worker
       AND ranked.place <= worker.room`
-    : sql`SELECT id FROM candidate`
+      : sql`SELECT id FROM candidate`
   const rows = yield* db.statement(sql<{
     readonly id: bigint
     readonly epoch: number
@@ -131,6 +134,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     readonly args: unknown
     readonly run_at: Date
     readonly inserted_at: Date
+    readonly claimed_at: Date
     readonly errors: ReadonlyArray<AttemptFailure> | null
     readonly meta: Readonly<Record<string, unknown>> | null
     readonly tags: ReadonlyArray<string> | null
@@ -140,6 +144,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     readonly links: number
     readonly batch_id: bigint | null
     readonly step: string | null
+    readonly trace: string | null
   }>`
     WITH candidate AS MATERIALIZED (${candidate}),
     chosen AS MATERIALIZED (${chosen})
@@ -153,7 +158,8 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     WHERE j.id = ANY(ARRAY(SELECT id FROM chosen))
       AND j.claimed_by IS NULL
     RETURNING j.id, j.epoch, j.worker, j.queue, j.attempt, j.max_attempts, j.priority, j.args, j.run_at,
-      j.inserted_at, j.errors, j.meta, j.tags, j.partition_key, j.snoozes, j.scheduled_for, j.links, j.batch_id, j.step`)
+      j.inserted_at, j.claimed_at, j.errors, j.meta, j.tags, j.partition_key, j.snoozes, j.scheduled_for, j.links, j.batch_id, j.step,
+      j.trace`)
   const waited = rows.filter((row) => (row.links & link.waits) !== 0)
   const dependencies =
     waited.length === 0
@@ -164,7 +170,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
         )
   const computed = rows.filter((row) => (row.links & link.computed) !== 0)
   const flows = computed.length === 0 ? undefined : yield* readFlows(db, computed)
-  return rows
+  const claimed = rows
     .map((row): Claimed => ({
       id: jobId(row.id),
       epoch: row.epoch,
@@ -175,6 +181,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
       priority: row.priority,
       args: row.args,
       runAt: row.run_at,
+      claimedAt: row.claimed_at,
       scheduledFor: row.scheduled_for ?? undefined,
       insertedAt: row.inserted_at,
       errors: row.errors ?? [],
@@ -183,14 +190,97 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
       partitionKey: row.partition_key ?? undefined,
       snoozes: row.snoozes ?? 0,
       links: row.links,
+      trace: row.trace ?? undefined,
       batch: row.batch_id === null ? undefined : batchId(row.batch_id),
       dependencies: dependencies?.get(jobId(row.id)) ?? [],
       flow: flows?.get(row.id)
     }))
     .toSorted((a, b) => b.priority - a.priority || a.runAt.getTime() - b.runAt.getTime() || a.id - b.id)
+  return claimed.every((job) => isPlain(db, job))
+    ? claimed
+    : yield* Effect.forEach(claimed, (job) => openClaimed(db, job))
 })
 
 // internal
+
+/** The first candidates of each partition, read from the index of partitions whatever the statistics say. */
+const ofPartitions = (db: Db, asker: Asker, partitions: NonNullable<ClaimRequest["partitions"]>) => {
+  const { sql } = db
+  const keyed = partitions.filter(({ key }) => key !== "")
+  const keyless = partitions.find(({ key }) => key === "")?.room ?? 0
+  const allowed = sql`${isWaiting(db, asker)}
+        AND ${isLive(db, asker)}
+        AND NOT ${isPaused(db, asker)}
+        AND NOT ${isRemoved(db, asker)}`
+  return sql`
+    SELECT j.id, j.worker, j.rank, j.run_at
+    FROM unnest(
+      ${array(
+        keyed.map(({ key }) => key),
+        oid.text
+      )}::text[],
+      ${array(
+        keyed.map(({ room }) => room),
+        oid.int4
+      )}::integer[]
+    ) AS part (key, room)
+    CROSS JOIN LATERAL (
+      SELECT j.id, j.worker, j.rank, j.run_at
+      FROM ${db.jobs} AS j
+      WHERE ${allowed}
+        AND j.partition_key >= part.key
+        AND j.partition_key <= part.key
+      ORDER BY j.partition_key, j.rank, j.run_at, j.id
+      LIMIT part.room
+      FOR UPDATE OF j SKIP LOCKED
+    ) AS j
+    UNION ALL
+    SELECT j.id, j.worker, j.rank, j.run_at
+    FROM (
+      SELECT j.id, j.worker, j.rank, j.run_at
+      FROM ${db.jobs} AS j
+      WHERE ${allowed}
+        AND j.partition_key IS NULL
+      ORDER BY j.rank, j.run_at, j.id
+      LIMIT ${keyless}::integer
+      FOR UPDATE OF j SKIP LOCKED
+    ) AS j`
+}
+
+/**
+ * The candidates within the rooms of their workers and within the units that workers share: in the claim order, so that
+ * a costly job is not overtaken for ever by cheap ones of the same limit.
+ */
+const withinShares = ({ sql }: Db, { limit, workers }: ClaimRequest, names: Parameter) => sql`
+    SELECT ranked.id
+    FROM (
+      SELECT c.id, worker.room, worker.units,
+        row_number() OVER (PARTITION BY c.worker ORDER BY c.rank, c.run_at, c.id) AS place,
+        sum(worker.cost) OVER (PARTITION BY worker.share ORDER BY c.rank, c.run_at, c.id) AS spent
+      FROM candidate AS c
+      JOIN unnest(
+        ${names}::text[],
+        ${array(
+          workers.map((worker) => Math.min(worker.room, limit)),
+          oid.int4
+        )}::integer[],
+        ${array(
+          workers.map((worker) => worker.share?.name ?? null),
+          oid.text
+        )}::text[],
+        ${array(
+          workers.map((worker) => worker.share?.units ?? null),
+          oid.float8
+        )}::float8[],
+        ${array(
+          workers.map((worker) => worker.share?.cost ?? null),
+          oid.float8
+        )}::float8[]
+      ) AS worker (name, room, share, units, cost)
+        ON worker.name = c.worker
+    ) AS ranked
+    WHERE ranked.place <= ranked.room
+      AND (ranked.units IS NULL OR ranked.spent <= ranked.units)`
 
 const readFlows = Effect.fnUntraced(function* (
   db: Db,

@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import type { BatchId, JobId } from "../../JobRow.ts"
 import { type CompositionError, MissingDependencies } from "../../ShigotoError.ts"
-import { type Aftermath, merge, type NewJob } from "../newJob.ts"
+import { type Aftermath, merge, type NewJob, nothing } from "../newJob.ts"
 import { create, type Deltas, deltaOf, type NewBatch, tally } from "./batch.ts"
 import { release } from "./conclude.ts"
 import type { Db } from "./db.ts"
@@ -60,7 +60,7 @@ export const compose = (
       const seal = new Set(created !== undefined && batch?.sealed === true ? [created] : [])
       const tallied = yield* tally(db, deltas, seal)
       const aftermath = merge(
-        { freed: [], cancelled: [], ...tallied },
+        { ...nothing, ...tallied },
         yield* release(
           db,
           [...decided].toSorted((a, b) => a - b),
@@ -81,7 +81,7 @@ export const seal = (db: Db, id: BatchId): Effect.Effect<Aftermath, CompositionE
         deltaOf(deltas, id)
         return tally(db, deltas, new Set([id]))
       }),
-      (tallied): Aftermath => ({ freed: [], cancelled: [], ...tallied })
+      (tallied): Aftermath => ({ ...nothing, ...tallied })
     )
   )
 

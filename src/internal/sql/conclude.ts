@@ -7,6 +7,7 @@ import { type Deltas, deltaOf, tally } from "./batch.ts"
 import type { Db } from "./db.ts"
 import { type EndedJob, findStuck, heal, insertEdges, markEnded, resolve } from "./depend.ts"
 import { insert } from "./enqueue.ts"
+import { keep } from "./result.ts"
 import { autonomous } from "./statement.ts"
 
 /** A job that has ended its attempt to wait for new ones. */
@@ -23,7 +24,7 @@ const maxWaves = 500
 
 /**
  * Lets go of the jobs that waited for those that ended, and of those that waited for the ones that this cancels, and
- * counts them all in their batches. To be called in a statement after the one that took their rows away.
+ * counts them all in their batches; keeps the results that somebody waits for. To be called in a statement after the one that took their rows away.
  */
 export const conclude = Effect.fnUntraced(function* (
   db: Db,
@@ -32,9 +33,13 @@ export const conclude = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Aftermath, SqlError> {
   const freed: Array<Aftermath["freed"][number]> = []
   const cancelled: Array<Aftermath["cancelled"][number]> = []
+  const watched: Array<JobId> = []
   let wave = ended
   for (let waves = 0; wave.length > 0; waves++) {
     for (const { batch, state } of wave) if (batch !== undefined) deltaOf(deltas, batch)[state]++
+    const seen = wave.filter((job) => (job.links & link.watched) !== 0)
+    if (seen.length > 0) yield* keep(db, seen)
+    for (const job of seen) watched.push(job.id)
     const awaited = wave.filter((job) => (job.links & link.awaited) !== 0)
     if (awaited.length === 0 || waves === maxWaves) break
     const children = yield* markEnded(db, awaited)
@@ -51,7 +56,7 @@ export const conclude = Effect.fnUntraced(function* (
   }
   // Nothing joins here that a batch could refuse.
   const tallied = yield* Effect.catchTags(tally(db, deltas), { BatchClosed: Effect.die, BatchNotFound: Effect.die })
-  return { freed, cancelled, ...tallied }
+  return { freed, cancelled, ...tallied, watched }
 })
 
 /** Inserts the children of forks, and the edges on which their parents wait. */

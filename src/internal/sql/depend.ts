@@ -22,6 +22,10 @@ export interface EndedJob {
   readonly batch: BatchId | undefined
   /** JSON text, for states of which no row is kept. */
   readonly result?: string | undefined
+  /** JSON text of its last failure, where it failed. */
+  readonly failure?: string | undefined
+  /** Why it was cancelled. */
+  readonly reason?: string | undefined
 }
 
 /** A job that waits no longer. */

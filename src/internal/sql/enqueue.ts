@@ -4,14 +4,15 @@ import type { JobId, JobState } from "../../JobRow.ts"
 import { isLinked, link, type NewJob } from "../newJob.ts"
 import { array, type Db, oid } from "./db.ts"
 import { jobId } from "./row.ts"
+import { sealJobs } from "./seal.ts"
 
 export type { MergeRefusal, NewJob, UniqueRequest } from "../newJob.ts"
 
-/** A key that was won, as a job's row carries it. */
+/** An id, and the key that was won with it, as a job's row carries them. */
 export interface Reservation {
   readonly id: JobId
-  readonly key: string
-  readonly states: number
+  readonly key?: string | undefined
+  readonly states?: number | undefined
 }
 
 /** What the database decided about an inserted job. */
@@ -30,7 +31,7 @@ export interface Inserted {
  */
 export const insert = Effect.fnUntraced(function* (
   db: Db,
-  jobs: ReadonlyArray<NewJob>,
+  given: ReadonlyArray<NewJob>,
   options: {
     readonly reservation?: (position: number) => Reservation | undefined
     /** The positions of those that others will wait for. */
@@ -39,11 +40,18 @@ export const insert = Effect.fnUntraced(function* (
 ) {
   const { sql } = db
   const now = yield* db.now
-  const column = (read: (job: NewJob) => unknown, type: number) => array(jobs.map(read), type)
-  if (jobs.length === 0) return []
+  if (given.length === 0) return []
   const { awaited, reservation } = options
   // An id that was reserved together with a key; the others draw theirs here.
-  const reserved = reservation === undefined ? undefined : jobs.map((_, position) => reservation(position))
+  const won = reservation === undefined ? undefined : given.map((_, position) => reservation(position))
+  // What is encrypted is bound to its row, so that its id has to be known before.
+  const reserved = db.cipher === undefined ? won : yield* drawIds(db, won ?? given.map(() => undefined))
+  const jobs = yield* sealJobs(
+    db,
+    given,
+    reserved?.flatMap((one) => (one === undefined ? [] : [one.id]))
+  )
+  const column = (read: (job: NewJob) => unknown, type: number) => array(jobs.map(read), type)
   const extra =
     reserved === undefined
       ? { names: sql``, target: sql``, values: sql``, arrays: sql`` }
@@ -70,7 +78,7 @@ export const insert = Effect.fnUntraced(function* (
         }
   // What ties jobs to others travels only with those that are tied.
   const tied =
-    awaited === undefined && !jobs.some((job) => isLinked(job) || job.step !== undefined)
+    awaited === undefined && !jobs.some((job) => isLinked(job) || job.watched === true || job.step !== undefined)
       ? { names: sql``, target: sql``, values: sql``, arrays: sql``, state: sql`` }
       : {
           names: sql`, links, batch_id, step`,
@@ -85,6 +93,14 @@ export const insert = Effect.fnUntraced(function* (
       ${column((job) => job.step ?? null, oid.text)}::text[]`,
           state: sql`WHEN job.links & ${sql.literal(String(link.waits))} <> 0 THEN 'blocked' `
         }
+  // Nor does a trace, where no tracer listens.
+  const traced = !jobs.some((job) => job.trace !== undefined)
+    ? { name: sql``, value: sql``, array: sql`` }
+    : {
+        name: sql`, trace`,
+        value: sql`, job.trace`,
+        array: sql`, ${column((job) => job.trace ?? null, oid.text)}::text[]`
+      }
   const rows = yield* sql<{
     readonly id: bigint
     readonly state: JobState
@@ -93,7 +109,7 @@ export const insert = Effect.fnUntraced(function* (
   }>`
     INSERT INTO ${db.jobs}
       (${extra.target} state, worker, queue, args, priority, max_attempts, run_at, inserted_at, tags, meta, partition_key,
-        scheduled_for${tied.target})
+        scheduled_for${tied.target}${traced.name})
     ${reserved === undefined ? sql`` : sql`OVERRIDING SYSTEM VALUE`}
     SELECT ${extra.values}
       -- run_at is rounded to a millisecond: against the exact instant, half of all immediate jobs would be scheduled.
@@ -101,7 +117,7 @@ export const insert = Effect.fnUntraced(function* (
       job.worker, job.queue, job.args, job.priority, job.max_attempts, due.at, ${now},
       CASE WHEN job.tags IS NULL THEN NULL ELSE ARRAY(SELECT jsonb_array_elements_text(job.tags)) END,
       job.meta, job.partition_key,
-      coalesce(job.scheduled_for, CASE WHEN due.at > ${now} THEN due.at END)${tied.values}
+      coalesce(job.scheduled_for, CASE WHEN due.at > ${now} THEN due.at END)${tied.values}${traced.value}
     FROM unnest(
       ${column((job) => job.worker, oid.text)}::text[],
       ${column((job) => job.queue, oid.text)}::text[],
@@ -113,9 +129,9 @@ export const insert = Effect.fnUntraced(function* (
       ${column((job) => (job.tags === undefined ? null : JSON.stringify(job.tags)), oid.text)}::text[]::jsonb[],
       ${column((job) => job.meta ?? null, oid.text)}::text[]::jsonb[],
       ${column((job) => job.partitionKey ?? null, oid.text)}::text[],
-      ${column((job) => job.scheduledFor ?? null, oid.timestamptz)}::timestamptz[]${extra.arrays}${tied.arrays}
+      ${column((job) => job.scheduledFor ?? null, oid.timestamptz)}::timestamptz[]${extra.arrays}${tied.arrays}${traced.array}
     ) WITH ORDINALITY AS job
-      (worker, queue, args, priority, max_attempts, run_at, delay_millis, tags, meta, partition_key, scheduled_for${extra.names}${tied.names},
+      (worker, queue, args, priority, max_attempts, run_at, delay_millis, tags, meta, partition_key, scheduled_for${extra.names}${tied.names}${traced.name},
         position)
     CROSS JOIN LATERAL (
       SELECT greatest(
@@ -137,8 +153,21 @@ export const insert = Effect.fnUntraced(function* (
 
 // internal
 
+/** Gives an id to each job that has none yet, in their order. */
+const drawIds = Effect.fnUntraced(function* (db: Db, won: ReadonlyArray<Reservation | undefined>) {
+  const rows = yield* db.sql<{ readonly id: bigint }>`
+    SELECT nextval(${`"${db.schema}".jobs_id_seq`}::text::regclass) AS id
+    FROM generate_series(1, ${won.filter((one) => one === undefined).length}::integer)`
+  const drawn = rows
+    .map((row) => jobId(row.id))
+    .toSorted((a, b) => a - b)
+    .values()
+  return won.map((one): Reservation => one ?? { id: drawn.next().value as JobId }) // one for each
+})
+
 const linksOf = (job: NewJob, awaited: boolean): number =>
   (awaited ? link.awaited : 0) |
   (job.batch === undefined ? 0 : link.member) |
   (job.dependsOn === undefined || job.dependsOn.length === 0 ? 0 : link.waits) |
-  (job.computed === true ? link.computed : 0)
+  (job.computed === true ? link.computed : 0) |
+  (job.watched === true ? link.watched : 0)

@@ -3,6 +3,16 @@ import * as Effect from "effect/Effect"
 import { array, type Db, ids, oid } from "./db.ts"
 import { jobId } from "./row.ts"
 
+/** What a node tells of itself with each renewal. */
+export interface Published {
+  readonly workers: ReadonlyArray<string>
+  readonly queues: ReadonlyArray<{ readonly name: string; readonly concurrency: number }>
+  /** The longest that its event loop was late since the renewal before, in whole milliseconds. */
+  readonly lagMillis: number
+  /** Whether it hears notifications. */
+  readonly listening: boolean
+}
+
 /** Makes a row for a new incarnation and returns its number. */
 export const register = Effect.fnUntraced(function* (
   db: Db,
@@ -21,17 +31,23 @@ export const register = Effect.fnUntraced(function* (
 })
 
 /** Renews a live lease; false where it has run out, and with it the incarnation. */
-export const renew = Effect.fnUntraced(function* (
-  db: Db,
-  node: { readonly id: number; readonly workers: ReadonlyArray<string>; readonly queues: ReadonlyArray<string> }
-) {
+export const renew = Effect.fnUntraced(function* (db: Db, node: { readonly id: number } & Published) {
   const now = yield* db.now
   const rows = yield* db.statement(db.sql`
     UPDATE ${db.nodes}
     SET beat_at = ${now},
       expires_at = ${now} + ttl_millis * interval '1 millisecond',
+      lag_millis = ${node.lagMillis}::integer,
+      listening = ${node.listening}::boolean,
       workers = ${array(node.workers, oid.text)}::text[],
-      queues = ${array(node.queues, oid.text)}::text[]
+      queues = ${array(
+        node.queues.map((queue) => queue.name),
+        oid.text
+      )}::text[],
+      slots = ${array(
+        node.queues.map((queue) => queue.concurrency),
+        oid.int4
+      )}::integer[]
     WHERE id = ${node.id}::integer
       AND expires_at > ${now}
     RETURNING id`)
@@ -95,3 +111,41 @@ export const sweep = Effect.fnUntraced(function* (db: Db) {
           AND j.state = 'executing'
       )`)
 })
+
+/** The rows of nodes, those with a live lease first. */
+export const list = Effect.fnUntraced(function* (db: Db) {
+  const now = yield* db.now
+  return yield* db.sql<NodeColumns>`
+    SELECT n.id, n.name, n.started_at, n.beat_at, n.expires_at, n.ttl_millis, n.lag_millis, n.listening,
+      n.workers, n.queues, n.slots,
+      n.expires_at > ${now} AS live,
+      (extract(epoch FROM ${now} - n.beat_at) * 1000)::float8 AS silent_millis,
+      (
+        SELECT count(*)::integer
+        FROM ${db.jobs} AS j
+        WHERE j.claimed_by = n.id
+          AND j.state = 'executing'
+      ) AS executing
+    FROM ${db.nodes} AS n
+    ORDER BY n.expires_at > ${now} DESC, n.name, n.id`
+})
+
+/** A row of `nodes` with what can be told of it. */
+export interface NodeColumns {
+  readonly id: number
+  readonly name: string
+  readonly started_at: Date
+  readonly beat_at: Date
+  readonly expires_at: Date
+  readonly ttl_millis: number
+  readonly lag_millis: number
+  readonly listening: boolean
+  readonly workers: ReadonlyArray<string>
+  readonly queues: ReadonlyArray<string>
+  readonly slots: ReadonlyArray<number>
+  readonly live: boolean
+  /** Milliseconds since its last renewal. */
+  readonly silent_millis: number
+  /** How many jobs it holds. */
+  readonly executing: number
+}

@@ -45,7 +45,8 @@ export const rescue = (db: Db, by: string) =>
                 id: jobId(row.id),
                 state: row.state,
                 links: row.links,
-                batch: row.batch_id === null ? undefined : batchId(row.batch_id)
+                batch: row.batch_id === null ? undefined : batchId(row.batch_id),
+                failure: row.failure
               }
             ]
           : []

@@ -3,12 +3,13 @@ import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import type { JobId } from "../../JobRow.ts"
 import type { Outcome } from "../../Outcome.ts"
-import { type Aftermath, link, merge, nothing } from "../newJob.ts"
+import { type Aftermath, concerned, link, merge, nothing } from "../newJob.ts"
 import { appendFailure, archivedColumns, keptStates } from "./archive.ts"
 import { batchId, type Deltas, type End } from "./batch.ts"
 import { conclude, fork, type Forked } from "./conclude.ts"
 import { array, type Db, ids, oid } from "./db.ts"
 import { jobId } from "./row.ts"
+import { sealOutcomes } from "./seal.ts"
 import { autonomous } from "./statement.ts"
 
 /** One attempt and what became of it. */
@@ -48,7 +49,8 @@ export type Verdict =
  * and no statistics: told of a moment when nothing was executing, the planner would read all of jobs_executing for a
  * batch, or take one row for granted and compare each outcome with each job.
  */
-export const settle = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Settlement>) {
+export const settle = Effect.fnUntraced(function* (db: Db, given: ReadonlyArray<Settlement>) {
+  const settlements = yield* sealOutcomes(db, given)
   const verdicts = new Map<Claim, Verdict>()
   const [linked, plain] = split(settlements, (one) => one.linked === true || one.outcome._tag === "Forked")
   let marked: ReadonlyArray<Settlement> = []
@@ -87,7 +89,8 @@ const settleLinked = Effect.fnUntraced(function* (
         epoch: row.epoch,
         state: row.state,
         links: row.links,
-        batch: row.batch_id === null ? undefined : batchId(row.batch_id)
+        batch: row.batch_id === null ? undefined : batchId(row.batch_id),
+        reason: row.reason ?? undefined
       }))
       const forks = accepted.flatMap((row): ReadonlyArray<Forked> => {
         const outcome = byClaim.get(claimOf(row))?.outcome
@@ -95,8 +98,11 @@ const settleLinked = Effect.fnUntraced(function* (
       })
       const ended = accepted.flatMap((row) => {
         const outcome = byClaim.get(claimOf(row))?.outcome
-        const result = outcome?._tag === "Completed" ? outcome.result : undefined
-        return isEnd(row.state) ? [{ ...row, state: row.state, result }] : []
+        if (outcome === undefined || !isEnd(row.state)) return []
+        const result = outcome._tag === "Completed" ? outcome.result : undefined
+        const failure =
+          "failure" in outcome && outcome.failure !== undefined ? JSON.stringify(outcome.failure) : undefined
+        return [{ ...row, state: row.state, result, failure }]
       })
       const deltas: Deltas = new Map()
       const forked = yield* fork(db, forks, deltas)
@@ -133,13 +139,16 @@ const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Se
   const archived = sql.literal(archivedColumns)
   const goesBack = columns.some((column) => !terminal.has(column.state))
   // Looked at again by the server after a wait for the row: a mark that came meanwhile counts.
-  const alone = linked ? sql`` : sql`AND j.links & 3 = 0`
+  const alone = linked ? sql`` : sql`AND j.links & ${sql.literal(String(concerned))} = 0`
+  // Why it was cancelled concerns only who waits for it.
+  const why = linked ? sql`, coalesce(gone.cancel_reason, gone.reason) AS reason` : sql``
   return yield* sql<{
     readonly id: bigint
     readonly epoch: number
     readonly state: string
     readonly links: number
     readonly batch_id: bigint | null
+    readonly reason?: string | null
   }>`
     WITH outcome AS MATERIALIZED (
       SELECT *
@@ -225,11 +234,11 @@ const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Se
         AND j.cancel_requested_at IS NULL
       RETURNING j.id, j.epoch, j.state, j.links, j.batch_id
     )
-    SELECT id, epoch, final AS state, links, batch_id FROM gone
+    SELECT id, epoch, final AS state, links, batch_id${why} FROM gone
     UNION ALL
-    SELECT id, epoch, state, links, batch_id FROM back`
+    SELECT id, epoch, state, links, batch_id${linked ? sql`, NULL` : sql``} FROM back`
         : sql`
-    SELECT id, epoch, final AS state, links, batch_id FROM gone`
+    SELECT id, epoch, final AS state, links, batch_id${why} FROM gone`
     }`
 })
 
@@ -256,7 +265,7 @@ const look = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Set
     else if (row.state !== "executing") verdicts.set(claim, { _tag: "Accepted", state: row.state })
     else {
       verdicts.set(claim, { _tag: "Pending" })
-      if ((row.links & (link.awaited | link.member)) !== 0) marked.add(claim)
+      if ((row.links & concerned) !== 0) marked.add(claim)
     }
   }
   return { verdicts, marked }

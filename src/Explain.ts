@@ -1,0 +1,248 @@
+/**
+ * Why a job is not running: every reason that holds, in the words of the claim itself.
+ *
+ * The database is asked, for each node, whether the statement that claims would take the job; the rest tells why not.
+ * So `runnable` means exactly that: the next claim of a node with a free slot takes it, or those that come before it.
+ */
+import * as Duration from "effect/Duration"
+import { aheadLimit, type Findings } from "./internal/sql/explain.ts"
+import type { JobId, JobRow, JobState } from "./JobRow.ts"
+
+/**
+ * One reason why a job is not running.
+ *
+ * **Details**
+ *
+ * `Ahead` and `Busy` keep a runnable job waiting for its turn; all others keep it from being claimed.
+ *
+ * @category models
+ */
+export type Reason =
+  /** It ended. */
+  | { readonly _tag: "Finished"; readonly state: JobState }
+  /** It is running: the opposite of a reason. */
+  | { readonly _tag: "Running"; readonly node: string; readonly cancelRequested: boolean }
+  /** The node that ran it is silent; another one will take it over. */
+  | { readonly _tag: "NodeLost"; readonly node: string }
+  /** Its time has not come: a delay, a snooze, or the wait after a failed attempt. */
+  | { readonly _tag: "NotDue"; readonly inMillis: number; readonly after: "delay" | "failure" }
+  /** Its time has come, and the next look of a node makes it available. */
+  | { readonly _tag: "DueNow" }
+  /** It waits for jobs that have not ended; at most 100 are named. For none, the next look of a node lets it go. */
+  | { readonly _tag: "Blocked"; readonly by: ReadonlyArray<BlockingJob>; readonly total: number }
+  /** A job that it waited for failed, and its policy is to hold; retry that one, or this. */
+  | { readonly _tag: "Held"; readonly by: ReadonlyArray<BlockingJob>; readonly total: number }
+  /** Its attempts are used up. */
+  | { readonly _tag: "NoAttemptLeft"; readonly attempt: number; readonly maxAttempts: number }
+  /** No node is alive. */
+  | { readonly _tag: "NoNode" }
+  /** No live node runs the queue. */
+  | { readonly _tag: "NoQueue"; readonly queue: string }
+  /** No live node that runs the queue has the worker; `elsewhere` names live nodes that have it and lack the queue. */
+  | { readonly _tag: "NoWorker"; readonly worker: string; readonly elsewhere: ReadonlyArray<string> }
+  /** An operator paused the queue, on all nodes or on those of one name. */
+  | { readonly _tag: "Paused"; readonly queue: string; readonly node: string | undefined; readonly since: Date }
+  /** An operator removed the queue, from all nodes or from those of one name. */
+  | { readonly _tag: "Removed"; readonly queue: string; readonly node: string | undefined; readonly since: Date }
+  /** Nodes that would take it have no free slot. */
+  | { readonly _tag: "Busy"; readonly executing: number; readonly slots: number }
+  /** Others of its queue come first; `atLeast` where there are more than were counted. */
+  | { readonly _tag: "Ahead"; readonly count: number; readonly atLeast: boolean }
+
+/**
+ * A job that another one waits for; `state` is undefined where nothing of it is kept.
+ *
+ * @category models
+ */
+export interface BlockingJob {
+  readonly id: JobId
+  readonly state: string | undefined
+}
+
+/**
+ * What keeps a job from running.
+ *
+ * @category models
+ */
+export interface Explanation {
+  readonly job: JobRow
+  /** `runnable` says that a claim would take it now, `waiting` that none would. */
+  readonly status: "runnable" | "waiting" | "running" | "finished"
+  /** All that holds, the weightiest first; none for a runnable job whose turn it is. */
+  readonly reasons: ReadonlyArray<Reason>
+  /** Its place in its queue, from 1; undefined unless it is runnable. */
+  readonly position: number | undefined
+  /** The same for people. */
+  readonly message: string
+}
+
+/**
+ * Explains what was found out about a job.
+ *
+ * @category rules
+ */
+export const explain = (found: Findings): Explanation => {
+  const { job } = found
+  const reasons = reasonsOf(found)
+  const runnable = found.nodes.some((node) => node.takes)
+  const status =
+    job.finishedAt !== undefined
+      ? "finished"
+      : reasons.some((reason) => reason._tag === "Running")
+        ? "running"
+        : runnable
+          ? "runnable"
+          : "waiting"
+  return {
+    job,
+    status,
+    reasons,
+    position: runnable ? found.ahead + 1 : undefined,
+    message: `Job ${job.id} is ${status}${reasons.length === 0 ? ": the next claim takes it" : `: ${reasons.map(tell).join("; ")}`}.`
+  }
+}
+
+/**
+ * Tells a reason to people.
+ *
+ * @category rules
+ */
+export const tell = (reason: Reason): string => {
+  switch (reason._tag) {
+    case "Finished":
+      return `it was ${reason.state}`
+    case "Running":
+      return `it runs on ${reason.node}${reason.cancelRequested ? " and is to be cancelled" : ""}`
+    case "NodeLost":
+      return `node ${reason.node}, which ran it, is silent; another node takes it over`
+    case "NotDue":
+      return `it is due in ${Duration.format(Duration.millis(Math.ceil(reason.inMillis)))}${
+        reason.after === "failure" ? ", after a failed attempt" : ""
+      }`
+    case "DueNow":
+      return "it is due, and the next look of a node makes it available"
+    case "Blocked":
+      return reason.total === 0
+        ? "it waits for nothing any more, and a node lets it go soon"
+        : `it waits for ${jobs(reason)}`
+    case "Held":
+      return `it is held since ${jobs(reason)} did not succeed; retry that, or this one`
+    case "NoAttemptLeft":
+      return `${reason.attempt} of ${reason.maxAttempts} attempts are used up`
+    case "NoNode":
+      return "no node is alive"
+    case "NoQueue":
+      return `no live node runs the queue "${reason.queue}"`
+    case "NoWorker":
+      return `no live node that runs its queue has the worker "${reason.worker}"${
+        reason.elsewhere.length === 0 ? "" : ` (${reason.elsewhere.join(", ")} would, but lacks the queue)`
+      }`
+    case "Paused":
+      return `the queue "${reason.queue}" is paused${where(reason)}`
+    case "Removed":
+      return `the queue "${reason.queue}" was removed${where(reason)}`
+    case "Busy":
+      return `all slots are taken (${reason.executing} of ${reason.slots})`
+    case "Ahead":
+      return `${reason.atLeast ? "at least " : ""}${reason.count} jobs of its queue come first`
+  }
+}
+
+// internal
+
+const where = (wish: { readonly node: string | undefined; readonly since: Date }): string =>
+  `${wish.node === undefined ? "" : ` on ${wish.node}`} since ${wish.since.toISOString()}`
+
+const jobs = (reason: { readonly by: ReadonlyArray<BlockingJob>; readonly total: number }): string => {
+  const named = reason.by.slice(0, 5).map(({ id, state }) => `${id}${state === undefined ? "" : ` (${state})`}`)
+  const more = reason.total - named.length
+  return `${reason.total === 1 ? "job" : "jobs"} ${named.join(", ")}${more > 0 ? ` and ${more} more` : ""}`
+}
+
+const reasonsOf = (found: Findings): ReadonlyArray<Reason> => {
+  const { job, nodes } = found
+  switch (job.state) {
+    case "completed":
+    case "discarded":
+    case "cancelled":
+      return [{ _tag: "Finished", state: job.state }]
+    case "executing": {
+      const holder = nodes.find((node) => node.id === job.claimedBy)
+      const name = holder?.name ?? `number ${job.claimedBy}`
+      return holder?.live === true
+        ? [{ _tag: "Running", node: holder.name, cancelRequested: job.cancelRequestedAt !== undefined }]
+        : [{ _tag: "NodeLost", node: name }]
+    }
+    case "blocked":
+      return [...parentsOf(found), ...standing(found)]
+    case "scheduled":
+    case "retryable": {
+      const after = job.state === "retryable" ? "failure" : "delay"
+      return [
+        found.waitMillis > 0 ? { _tag: "NotDue", inMillis: found.waitMillis, after } : { _tag: "DueNow" },
+        ...standing(found)
+      ]
+    }
+    case "available":
+      return [...standing(found), ...turn(found)]
+  }
+}
+
+const parentsOf = ({ parents }: Findings): ReadonlyArray<Reason> => {
+  const named = (wanted: (outcome: string | undefined) => boolean): ReadonlyArray<BlockingJob> =>
+    parents
+      .filter((parent) => wanted(parent.outcome))
+      .map(({ id, outcome, state }) => ({ id, state: state ?? outcome }))
+  const alive = named((outcome) => outcome === undefined)
+  const failed = named((outcome) => outcome !== undefined)
+  const total = parents[0]?.total ?? 0
+  const held = { _tag: "Held" as const, by: failed, total: alive.length === 0 ? total : failed.length }
+  const blocked = { _tag: "Blocked" as const, by: alive, total: total - failed.length }
+  if (failed.length === 0) return [blocked]
+  return alive.length === 0 ? [held] : [blocked, held]
+}
+
+/** What would keep it from running wherever it stood. */
+const standing = ({ job, nodes, wishes }: Findings): ReadonlyArray<Reason> => {
+  const reasons: Array<Reason> = []
+  const live = nodes.filter((node) => node.live)
+  const serving = live.filter((node) => node.has_queue)
+  if (job.attempt >= job.maxAttempts) {
+    reasons.push({ _tag: "NoAttemptLeft", attempt: job.attempt, maxAttempts: job.maxAttempts })
+  }
+  const able = serving.filter((node) => node.has_worker)
+  const stopped = able.every((node) => node.paused || node.removed)
+  for (const { node, paused_at, removed_at } of wishes) {
+    // A wish for one name is a reason only where it stops the last that could, or leaves none that runs the queue.
+    const matters = stopped && (serving.length === 0 ? live : able).some((one) => one.name === node)
+    const at = { queue: job.queue, node: node === "" ? undefined : node }
+    if (paused_at !== null && (node === "" || matters)) reasons.push({ _tag: "Paused", ...at, since: paused_at })
+    const gone = able.length === 0 || able.some((one) => one.removed)
+    if (removed_at !== null && (node === "" ? stopped && gone : matters)) {
+      reasons.push({ _tag: "Removed", ...at, since: removed_at })
+    }
+  }
+  if (live.length === 0) return [...reasons, { _tag: "NoNode" }]
+  if (serving.length === 0) reasons.push({ _tag: "NoQueue", queue: job.queue })
+  if (able.length === 0) {
+    const elsewhere = live.filter((node) => node.has_worker).map((node) => node.name)
+    if (serving.length > 0 || elsewhere.length === 0) {
+      reasons.push({ _tag: "NoWorker", worker: job.worker, elsewhere: [...new Set(elsewhere)] })
+    }
+  }
+  return reasons
+}
+
+/** What it waits for although a claim would take it. */
+const turn = ({ ahead, nodes }: Findings): ReadonlyArray<Reason> => {
+  const takers = nodes.filter((node) => node.takes)
+  if (takers.length === 0) return []
+  const reasons: Array<Reason> = []
+  const executing = takers.reduce((sum, node) => sum + node.executing, 0)
+  const slots = takers.reduce((sum, node) => sum + (node.slots ?? 0), 0)
+  if (takers.every((node) => node.slots !== null && node.executing >= node.slots)) {
+    reasons.push({ _tag: "Busy", executing, slots })
+  }
+  if (ahead > 0) reasons.push({ _tag: "Ahead", count: ahead, atLeast: ahead >= aheadLimit })
+  return reasons
+}

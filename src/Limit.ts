@@ -1,0 +1,98 @@
+/**
+ * How often jobs may start, over all nodes: kept when they are claimed, by the database's clock.
+ *
+ * A job that its limit does not admit is not claimed: it costs no attempt, keeps its place, and does not stand in the
+ * way of jobs that are not limited.
+ */
+import * as Duration from "effect/Duration"
+import * as Option from "effect/Option"
+import { nameProblem, shown } from "./internal/names.ts"
+import { algorithms, type Rule } from "./internal/rate.ts"
+import { InvalidConfig } from "./ShigotoError.ts"
+
+/**
+ * How a rate is kept.
+ *
+ * @category models
+ */
+export type Algorithm = Rule["algorithm"]
+
+/**
+ * A rate.
+ *
+ * @category models
+ */
+export interface Options {
+  /** How many units each window brings; an integer from 1 to 1,000,000. */
+  readonly limit: number
+  /** How long a window is, from 10 milliseconds to 31 days. */
+  readonly window: Duration.Input
+  /** Defaults to `sliding-window`: never more than the limit in any window. */
+  readonly algorithm?: Algorithm | undefined
+  /**
+   * How many units may be spent at one instant, for `token-bucket` (by default the limit) and `gcra` (by default a
+   * tenth of it).
+   */
+  readonly burst?: number | undefined
+  /** How many units one job takes. Defaults to 1. */
+  readonly cost?: number | undefined
+}
+
+/**
+ * A limit; workers that are given the same name share it.
+ *
+ * @category models
+ */
+export interface Limit {
+  readonly name: string
+  readonly rule: Rule
+  readonly cost: number
+}
+
+/**
+ * Makes a limit that several workers may share by its name; throws where a field cannot be used.
+ *
+ * **Gotchas**
+ *
+ * All nodes must run the same definition: each keeps to its own, on the one account.
+ *
+ * @category constructors
+ */
+export const make = (name: string, options: Options): Limit => {
+  const problem = nameProblem(name)
+  if (problem !== undefined) throw invalid("name", name, problem)
+  const { algorithm = "sliding-window", cost = 1, limit } = options
+  if (!algorithms.includes(algorithm))
+    throw invalid("algorithm", algorithm, `it must be one of ${algorithms.join(", ")}`)
+  if (!Number.isInteger(limit) || limit < 1 || limit > 1_000_000) {
+    throw invalid("limit", limit, "it must be an integer from 1 to 1,000,000")
+  }
+  const window = Duration.fromInput(options.window)
+  const windowMillis = Option.isSome(window) ? Duration.toMillis(window.value) : Number.NaN
+  if (!(windowMillis >= 10 && windowMillis <= 31 * 86_400_000)) {
+    throw invalid("window", options.window, "it must be a duration from 10 milliseconds to 31 days")
+  }
+  const bursts = algorithm === "token-bucket" || algorithm === "gcra"
+  if (options.burst !== undefined && !bursts) {
+    throw invalid("burst", options.burst, `${algorithm} has none; leave it out, or use token-bucket or gcra`)
+  }
+  const burst = options.burst ?? usualBurst(algorithm, limit)
+  if (!Number.isInteger(burst) || burst < 1 || burst > limit) {
+    throw invalid("burst", burst, "it must be an integer from 1 to the limit")
+  }
+  if (!Number.isFinite(cost) || cost <= 0) throw invalid("cost", cost, "it must be a number above zero")
+  if (cost > burst) throw invalid("cost", cost, `no job could ever start: at most ${burst} may be spent at one instant`)
+  return { name, rule: { algorithm, limit, windowMillis, burst }, cost }
+}
+
+// internal
+
+const usualBurst = (algorithm: Algorithm, limit: number): number =>
+  algorithm === "leaky-bucket" ? 1 : algorithm === "gcra" ? Math.ceil(limit / 10) : limit
+
+const invalid = (field: string, value: unknown, why: string): InvalidConfig =>
+  new InvalidConfig({
+    field: `rateLimit.${field}`,
+    value: shown(value),
+    message: `rateLimit.${field} cannot be ${shown(value)}: ${why}.`
+  })

@@ -1,0 +1,31 @@
+/** Which workers limits over all nodes keep from this node's claims, as its last claims learned. */
+import type { JobEvent } from "../JobEvent.ts"
+import type { Held } from "./sql/limit.ts"
+
+/** The holds of a node; instants are monotonic milliseconds. */
+export const makeHolds = (publish: (event: JobEvent) => void) => {
+  const until = new Map<string, number>()
+  const told = new Map<string, Held["why"]>()
+  return {
+    /** For how long a rate still keeps a worker's jobs from being claimed; zero where none does. */
+    left: (worker: string, now: number): number => Math.max(0, (until.get(worker) ?? 0) - now),
+    /** Takes over what a claim learned of the workers it asked for, and tells what is new. */
+    learn: (queue: string, asked: ReadonlyArray<string>, held: ReadonlyArray<Held>, now: number): void => {
+      for (const worker of asked) {
+        const hold = held.find((one) => one.worker === worker)
+        if (hold?.freesInMillis === undefined) until.delete(worker)
+        else until.set(worker, now + hold.freesInMillis)
+        if (hold !== undefined && told.get(worker) !== hold.why) publish(eventOf(queue, hold))
+        if (hold === undefined) told.delete(worker)
+        else told.set(worker, hold.why)
+      }
+    }
+  }
+}
+
+// internal
+
+const eventOf = (queue: string, { freesInMillis, limit, worker }: Held): JobEvent =>
+  freesInMillis === undefined
+    ? { _tag: "ConcurrencyLimited", worker, queue }
+    : { _tag: "RateLimited", worker, queue, limit, freesInMillis }

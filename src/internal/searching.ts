@@ -1,0 +1,109 @@
+/** What `Jobs` finds for people: pages, counts and groups of failures, asked for in words that are checked. */
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import { check, type Filter } from "../Filter.ts"
+import type { AttemptFailure, JobId, JobRow } from "../JobRow.ts"
+import type { JobStore } from "../JobStore.ts"
+import { InvalidFilter } from "../ShigotoError.ts"
+import { shown } from "./names.ts"
+import { maxCount } from "./sql/search.ts"
+
+/**
+ * Which jobs to list, in which order, and from where on.
+ */
+export interface ListOptions extends Filter {
+  /**
+   * `newest` by falling id; `due` by when they may run, of jobs that have not finished; `finished` by when they ended,
+   * latest first. Defaults to `newest`.
+   */
+  readonly order?: "newest" | "due" | "finished" | undefined
+  /** The last job of the page before. */
+  readonly after?: Pick<JobRow, "id" | "runAt" | "finishedAt"> | undefined
+  /** From 1 to 1,000. Defaults to 100. */
+  readonly limit?: number | undefined
+}
+
+/**
+ * How many jobs match: exactly, or at least so many where counting on would take too long.
+ */
+export interface JobCount {
+  readonly count: number
+  readonly isExact: boolean
+}
+
+/**
+ * Jobs that failed in the same way and have not succeeded since.
+ */
+export interface FailureGroup extends JobCount {
+  /** Finds them all: `{ fingerprint }` is a filter. */
+  readonly fingerprint: string
+  readonly worker: string
+  /** The queue of the newest. */
+  readonly queue: string
+  /** The newest. */
+  readonly sample: JobId
+  /** Its last failure. */
+  readonly failure: AttemptFailure
+  /** When one of its hundred oldest jobs failed first, by the clocks of the nodes. */
+  readonly firstSeen: DateTime.Utc
+  /** When one of its hundred newest jobs failed last. */
+  readonly lastSeen: DateTime.Utc
+}
+
+/** Builds the verbs. */
+export const makeSearch = (store: JobStore["Service"]) => ({
+  list: Effect.fn("Jobs.list")(function* (options: ListOptions = {}) {
+    const { after, limit = 100, order = "newest", ...filter } = options
+    const problem = limitProblem(limit) ?? pageProblem(order, after)
+    if (problem !== undefined) return yield* problem
+    const at = order === "due" ? after?.runAt : after?.finishedAt
+    return yield* store.search.list({
+      filter: yield* Effect.fromResult(check(filter)),
+      order,
+      after: after === undefined ? undefined : { id: after.id, at: at && DateTime.toDateUtc(at) },
+      limit
+    })
+  }),
+  count: Effect.fn("Jobs.count")(function* (filter: Filter = {}) {
+    return capped(yield* store.search.count(yield* Effect.fromResult(check(filter))))
+  }),
+  failures: Effect.fn("Jobs.failures")(function* ({ limit = 100 }: { readonly limit?: number | undefined } = {}) {
+    const problem = limitProblem(limit)
+    if (problem !== undefined) return yield* problem
+    const groups = yield* store.search.failures(limit)
+    return groups.map((group) => ({
+      ...group,
+      ...capped(group.count),
+      firstSeen: DateTime.makeUnsafe(group.firstSeen),
+      lastSeen: DateTime.makeUnsafe(group.lastSeen)
+    }))
+  })
+})
+
+// internal
+
+const capped = (count: number): JobCount => ({ count: Math.min(count, maxCount), isExact: count <= maxCount })
+
+const limitProblem = (limit: number): InvalidFilter | undefined =>
+  Number.isInteger(limit) && limit >= 1 && limit <= 1000
+    ? undefined
+    : unfit("limit", limit, "it is an integer from 1 to 1000")
+
+const pageProblem = (order: unknown, after: ListOptions["after"]): InvalidFilter | undefined => {
+  if (order !== "newest" && order !== "due" && order !== "finished") {
+    return unfit("order", order, "the orders are newest, due and finished")
+  }
+  if (after === undefined) return undefined
+  if (!Number.isSafeInteger(after.id)) return unfit("after", after.id, "it has no job id")
+  const at = order === "due" ? after.runAt : order === "finished" ? after.finishedAt : undefined
+  return order === "newest" || DateTime.isDateTime(at)
+    ? undefined
+    : unfit(
+        "after",
+        at,
+        `the order "${order}" goes on after a job with its ${order === "due" ? "runAt" : "finishedAt"}`
+      )
+}
+
+const unfit = (field: string, value: unknown, why: string): InvalidFilter =>
+  new InvalidFilter({ field, value: shown(value), message: `${field} cannot be ${shown(value)}: ${why}.` })

@@ -1,0 +1,35 @@
+/** The store's verbs for what people and probes ask about the whole. */
+import type { JobId } from "../../JobRow.ts"
+import type { Db } from "../sql/db.ts"
+import * as explain from "../sql/explain.ts"
+import * as health from "../sql/health.ts"
+import * as logs from "../sql/logs.ts"
+import * as node from "../sql/node.ts"
+import type { Runner } from "./runner.ts"
+
+/** Builds the verbs. */
+export const insightVerbs = (db: Db, { background, called }: Runner) => ({
+  /** The nodes, those with a live lease first. */
+  nodes: called("nodes")(node.list(db)),
+  /** Everything that bears on whether a job runs; undefined where there is no such job. */
+  explain: (id: JobId) => called("explain")(explain.explain(db, id)),
+  /** Whether the database answers and takes writes, and which version of the schema it has. */
+  ping: background("health")(health.ping(db)),
+  /** What the server says of itself. */
+  server: background("health")(health.server(db)),
+  /** Counts, queues and workers, each up to a limit. */
+  standing: background("health")(health.read(db)),
+  /** How long the job of each queue that waits longest for a slot has been due. */
+  oldest: background("health")(health.oldest(db)),
+  /** Stores what handlers logged. */
+  appendLogs: (lines: ReadonlyArray<logs.NewLine>) => background("logs")(logs.append(db, lines)),
+  /** What handlers of a job logged. */
+  logs: (page: logs.LogPage) => called("logs")(logs.read(db, page)),
+  /** Forgets old logs; says how many. */
+  pruneLogs: (retentionMillis: number) => background("prune")(logs.prune(db, retentionMillis)),
+  /** The nodes, for a probe. */
+  fleet: background("health")(node.list(db))
+})
+
+/** The verbs. */
+export type InsightVerbs = ReturnType<typeof insightVerbs>

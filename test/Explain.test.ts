@@ -1,0 +1,175 @@
+import { assert, describe } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as SqlClient from "effect/sql/SqlClient"
+import type { Reason } from "../src/Explain.ts"
+import * as Job from "../src/Job.ts"
+import type { JobId } from "../src/JobRow.ts"
+import { Jobs } from "../src/Jobs.ts"
+import * as JobStore from "../src/JobStore.ts"
+import * as Shigoto from "../src/Shigoto.ts"
+import * as ShigotoConfig from "../src/ShigotoConfig.ts"
+import { makeRandom } from "./chaos/random.ts"
+import { onDatabase, reaches, startNode } from "./integration/support.ts"
+import { eventually } from "./setup/eventually.ts"
+
+const Note = Job.make("note")
+const Other = Job.make("other", { queue: "others" })
+
+const producer = Shigoto.layerProducer.pipe(Layer.provide(ShigotoConfig.layer()))
+
+const tags = (reasons: ReadonlyArray<Reason>): ReadonlyArray<string> => reasons.map((reason) => reason._tag)
+const explain = (id: JobId) => Effect.flatMap(Jobs, (jobs) => jobs.explain(id))
+
+describe("explain", () => {
+  onDatabase(
+    "says runnable exactly when a claim would take the job",
+    () =>
+      Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
+        const store = yield* JobStore.make.pipe(Effect.provide(ShigotoConfig.layer()))
+        const seen = new Set<string>()
+        for (let seed = 1; seed <= 40; seed++) {
+          const { chance, pick } = makeRandom(seed, "explain")
+          yield* sql`TRUNCATE shigoto.jobs, shigoto.nodes, shigoto.queues`
+          const names = ["here", "there"]
+          const queues = ["default", "mail"]
+          const workers = ["note", "other", "third"]
+          const some = <A>(items: ReadonlyArray<A>) => items.filter(() => chance(0.6))
+          const nodes: Array<{
+            id: number
+            name: string
+            workers: ReadonlyArray<string>
+            queues: ReadonlyArray<string>
+          }> = []
+          for (let n = 0; n < 3; n++) {
+            const node = { name: pick(names), workers: some(workers), queues: some(queues) }
+            const id = yield* store.register({ name: node.name, ttlMillis: 60_000 })
+            yield* store.renew({
+              id,
+              workers: node.workers,
+              queues: node.queues.map((name) => ({ name, concurrency: 5 })),
+              lagMillis: 0,
+              listening: false
+            })
+            if (chance(0.2)) yield* sql`UPDATE shigoto.nodes SET expires_at = now() - interval '1 s' WHERE id = ${id}`
+            nodes.push({ id, ...node })
+          }
+          for (const name of queues) {
+            for (const node of ["", ...names]) {
+              if (chance(0.7)) continue
+              yield* store.changeQueue({
+                name,
+                node,
+                ...(chance(0.5) && { concurrency: 3 }),
+                paused: chance(0.4),
+                removed: chance(0.3)
+              })
+            }
+          }
+          for (let n = 0; n < 12; n++) {
+            const state = pick(["available", "available", "available", "scheduled", "retryable", "blocked"])
+            yield* sql`
+            INSERT INTO shigoto.jobs (state, worker, queue, args, priority, attempt, max_attempts, run_at, inserted_at)
+            VALUES (${state}, ${pick(workers)}, ${pick([...queues, "nobody's"])}, '{}', ${pick([0, 0, 5])},
+              ${pick([0, 0, 1, 3])}, 3, now() + ${pick([-60, 60])} * interval '1 second', now())`
+          }
+          const rows = yield* sql<{ readonly id: JobId }>`SELECT id::integer AS id FROM shigoto.jobs ORDER BY id`
+          const explained = yield* Effect.forEach(rows, ({ id }) => explain(id))
+          const claimed = new Set<JobId>()
+          for (const { id, name, queues: served, workers: has } of nodes) {
+            for (const queue of served) {
+              const taken = yield* store.claim({
+                node: id,
+                nodeName: name,
+                queue,
+                limit: 100,
+                workers: has.map((worker) => ({ name: worker, room: Infinity }))
+              })
+              for (const job of taken) claimed.add(job.id)
+            }
+          }
+          for (const { job, position, reasons, status } of explained) {
+            const why = `seed ${seed}, job ${job.id}: ${JSON.stringify(reasons)}`
+            assert.strictEqual(status === "runnable", claimed.has(job.id), why)
+            assert.strictEqual(position !== undefined, status === "runnable", why)
+            const holding = tags(reasons).filter((tag) => tag !== "Ahead" && tag !== "Busy")
+            assert.strictEqual(holding.length > 0, status !== "runnable", why)
+            for (const tag of tags(reasons)) seen.add(tag)
+          }
+        }
+        for (const tag of ["NotDue", "DueNow", "NoAttemptLeft", "NoQueue", "NoWorker", "Paused", "Removed", "Ahead"]) {
+          assert.isTrue(seen.has(tag), `no run of it met ${tag}`)
+        }
+      }).pipe(Effect.provide(producer)),
+    { timeout: 120_000 }
+  )
+
+  onDatabase("names what a job waits for: time, a pause, parents, nodes, slots, its turn", () =>
+    Effect.gen(function* () {
+      const gate = yield* Deferred.make<void>()
+      const node = yield* startNode({
+        workers: Note.toLayer(() => Deferred.await(gate)),
+        config: { queues: { default: 1 }, nodeName: "alone" }
+      })
+      const enqueue = (options?: Parameters<typeof Note.enqueue>[1]) =>
+        Effect.map(node.run(Note.enqueue({}, options)), (result) => result.id)
+      const why = (id: JobId) => node.jobs.explain(id)
+      const running = yield* enqueue()
+      yield* reaches(node, running, "executing")
+      assert.deepStrictEqual((yield* why(running)).reasons, [
+        { _tag: "Running", node: "alone", cancelRequested: false }
+      ])
+      const later = yield* enqueue({ delay: "1 hour" })
+      const notDue = yield* why(later)
+      assert.deepStrictEqual([notDue.status, tags(notDue.reasons)], ["waiting", ["NotDue"]])
+      const first = yield* enqueue()
+      const second = yield* enqueue()
+      const busy = yield* eventually(why(second), (found) => tags(found.reasons).includes("Busy"))
+      assert.deepStrictEqual([busy.status, busy.position], ["runnable", 2])
+      assert.deepStrictEqual(busy.reasons, [
+        { _tag: "Busy", executing: 1, slots: 1 },
+        { _tag: "Ahead", count: 1, atLeast: false }
+      ])
+      const child = yield* enqueue({ dependsOn: [first, later] })
+      const blocked = yield* why(child)
+      assert.deepStrictEqual(blocked.reasons, [
+        {
+          _tag: "Blocked",
+          by: [
+            { id: later, state: "scheduled" },
+            { id: first, state: "available" }
+          ],
+          total: 2
+        }
+      ])
+      assert.include(blocked.message, `it waits for jobs ${later} (scheduled), ${first} (available)`)
+      yield* node.queues.pause("default")
+      assert.deepStrictEqual(tags((yield* why(first)).reasons), ["Paused"])
+      const elsewhere = (yield* node.run(Other.enqueue({}))).id
+      assert.deepStrictEqual(tags((yield* why(elsewhere)).reasons), ["NoQueue", "NoWorker"])
+      yield* Deferred.succeed(gate, undefined)
+      const done = yield* Effect.andThen(reaches(node, running, "completed"), why(running))
+      assert.deepStrictEqual([done.status, done.reasons], ["finished", [{ _tag: "Finished", state: "completed" }]])
+      const unknown = yield* Effect.flip(why(999_999 as JobId))
+      assert.strictEqual(unknown._tag, "JobNotFound")
+    })
+  )
+
+  onDatabase("tells of a failed parent that holds, and of a node that went silent", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const parent = (yield* Note.enqueue({})).id
+      const child = (yield* Note.enqueue({}, { dependsOn: [{ id: parent, onFailure: "hold" }] })).id
+      yield* Effect.flatMap(Jobs, (jobs) => jobs.cancel(parent))
+      assert.deepStrictEqual((yield* explain(child)).reasons, [
+        { _tag: "Held", by: [{ id: parent, state: "cancelled" }], total: 1 },
+        { _tag: "NoNode" }
+      ])
+      const lost = (yield* Note.enqueue({})).id
+      yield* sql`UPDATE shigoto.jobs SET state = 'executing', claimed_by = 77 WHERE id = ${lost}`
+      assert.deepStrictEqual((yield* explain(lost)).reasons, [{ _tag: "NodeLost", node: "number 77" }])
+    }).pipe(Effect.provide(producer))
+  )
+})
