@@ -8,9 +8,10 @@ import axe from "axe-core"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
-import { existsSync } from "node:fs"
+import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
+import { gzipSync } from "node:zlib"
 import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core"
 import { CronJobs } from "../../src/CronJobs.ts"
 import { type Access, Dashboard } from "../../src/dashboard/index.ts"
@@ -92,6 +93,14 @@ const scan = async (page: Page) => {
 }
 
 layer(TestLive)("the page", (it) => {
+  it("loads at most 150 KiB of gzipped code", () => {
+    const folder = new URL("../../dist/ui/assets/", import.meta.url)
+    const scripts = readdirSync(folder).filter((name) => name.endsWith(".js"))
+    assert.isNotEmpty(scripts)
+    const bytes = scripts.reduce((sum, name) => sum + gzipSync(readFileSync(new URL(name, folder))).length, 0)
+    assert.isAtMost(bytes, 150 * 1024)
+  })
+
   it.effect.skipIf(isMissing)("is free of errors and barriers in every view, theme and width", () =>
     Effect.gen(function* () {
       const id = yield* seed
