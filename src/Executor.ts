@@ -311,6 +311,7 @@ export const layer: Layer.Layer<
       describe: () => ({
         workers: [...workers.all()].map((worker) => worker.name),
         queues: queues.states(),
+        limits: [...workers.all()].flatMap((worker) => worker.governed ?? []),
         listening: notifier.isListening()
       }),
       // A stuck handler's job is settled: it may be anywhere by now, also lost in a claim's reply.

@@ -292,7 +292,11 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
       isReady: isReady(store),
       explain: Effect.fn("Jobs.explain")(function* (id) {
         yield* known(id)
-        return explain((yield* store.insight.explain(id)) ?? (yield* notFound(id)))
+        const found = yield* store.insight.explain(
+          id,
+          (queue, key) => config.partitions.get(queue)?.concurrency(key) ?? Infinity
+        )
+        return explain(found ?? (yield* notFound(id)))
       }),
       logs: Effect.fn("Jobs.logs")(function* (id, options = {}) {
         yield* known(id)

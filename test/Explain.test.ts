@@ -8,6 +8,7 @@ import * as Job from "../src/Job.ts"
 import type { JobId } from "../src/JobRow.ts"
 import { Jobs } from "../src/Jobs.ts"
 import * as JobStore from "../src/JobStore.ts"
+import * as Limit from "../src/Limit.ts"
 import * as Shigoto from "../src/Shigoto.ts"
 import * as ShigotoConfig from "../src/ShigotoConfig.ts"
 import { makeRandom } from "./chaos/random.ts"
@@ -50,6 +51,7 @@ describe("explain", () => {
               id,
               workers: node.workers,
               queues: node.queues.map((name) => ({ name, concurrency: 5 })),
+              limits: [],
               lagMillis: 0,
               listening: false
             })
@@ -154,6 +156,82 @@ describe("explain", () => {
       assert.deepStrictEqual([done.status, done.reasons], ["finished", [{ _tag: "Finished", state: "completed" }]])
       const unknown = yield* Effect.flip(why(999_999 as JobId))
       assert.strictEqual(unknown._tag, "JobNotFound")
+    })
+  )
+
+  onDatabase("says runnable exactly when limits over all nodes admit the job", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const store = yield* JobStore.make.pipe(Effect.provide(ShigotoConfig.layer()))
+      const node = yield* store.register({ name: "here", ttlMillis: 60_000 })
+      const seen = new Set<string>()
+      for (let seed = 1; seed <= 60; seed++) {
+        const { chance, int } = makeRandom(seed, "limits")
+        yield* sql`TRUNCATE shigoto.jobs, shigoto.limits`
+        const rate = chance(0.7)
+          ? Limit.make("shared", { limit: int(1, 4), window: "1 hour", algorithm: "fixed-window" })
+          : undefined
+        const governed = { worker: "note", concurrency: chance(0.7) ? int(1, 3) : undefined, rate }
+        yield* store.renew({
+          id: node,
+          workers: ["note"],
+          queues: [{ name: "default", concurrency: 50 }],
+          limits: [governed],
+          lagMillis: 0,
+          listening: false
+        })
+        const running = int(0, 3)
+        yield* sql`
+          INSERT INTO shigoto.jobs (state, worker, queue, args, claimed_by, run_at, inserted_at)
+          SELECT 'executing', 'note', 'default', '{}', ${node}::integer, now(), now()
+          FROM generate_series(1, ${running}::integer)`
+        if (rate !== undefined) yield* store.limits.charge(rate, int(0, 4))
+        if (rate !== undefined && chance(0.1)) yield* store.limits.backOff(rate, 60_000)
+        const { id } = yield* Note.enqueue({})
+        const { position, reasons, status } = yield* explain(id)
+        const { jobs } = yield* store.limits.claim(
+          { node, nodeName: "here", queue: "default", limit: 50, workers: [{ name: "note", room: 50 }] },
+          [governed]
+        )
+        const why = `seed ${seed}: ${JSON.stringify(reasons)}`
+        assert.strictEqual(status === "runnable", jobs.length === 1, why)
+        assert.strictEqual(position, jobs.length === 1 ? 1 : undefined, why)
+        assert.strictEqual(reasons.length, jobs.length === 1 ? 0 : 1, why)
+        for (const reason of reasons) {
+          seen.add(reason._tag)
+          if (reason._tag === "ConcurrencyLimited") assert.strictEqual(reason.by.length, running, why)
+          if (reason._tag === "RateLimited") assert.isAbove(reason.freesInMillis, 0, why)
+        }
+      }
+      assert.deepStrictEqual([...seen].toSorted(), ["ConcurrencyLimited", "RateLimited"])
+    }).pipe(Effect.provide(producer))
+  )
+
+  onDatabase("names the limit that a node publishes, and the partition that is full", () =>
+    Effect.gen(function* () {
+      const gate = yield* Deferred.make<void>()
+      const node = yield* startNode({
+        workers: Layer.mergeAll(
+          Note.toLayer(() => Deferred.await(gate), { globalConcurrency: 1 }),
+          Other.toLayer(() => Deferred.await(gate))
+        ),
+        config: { queues: { default: 5, others: { concurrency: 5, partitionConcurrency: 1 } } }
+      })
+      const first = (yield* node.run(Note.enqueue({}))).id
+      yield* reaches(node, first, "executing")
+      const second = (yield* node.run(Note.enqueue({}))).id
+      const limited = yield* eventually(node.jobs.explain(second), (found) => found.status === "waiting")
+      assert.deepStrictEqual(limited.reasons, [{ _tag: "ConcurrencyLimited", worker: "note", by: [first] }])
+      const [a, b, c] = yield* node.run(
+        Other.enqueueAll([{}, {}, {}], (_, i) => ({ partitionKey: i === 2 ? "globex" : "acme" }))
+      )
+      yield* reaches(node, a?.id as JobId, "executing") // three were enqueued
+      yield* reaches(node, c?.id as JobId, "executing")
+      assert.deepStrictEqual((yield* node.jobs.explain(b?.id as JobId)).reasons, [
+        { _tag: "PartitionLimited", partitionKey: "acme", running: 1, limit: 1 }
+      ])
+      yield* Deferred.succeed(gate, undefined)
+      for (const id of [second, b?.id as JobId]) yield* reaches(node, id, "completed")
     })
   )
 
