@@ -32,7 +32,7 @@ export const retry = (db: Db, id: JobId): Effect.Effect<Retried, SqlError> => au
 // internal
 
 const columns =
-  "id, inserted_at, claimed_at, priority, attempt, snoozes, queue, worker, args, errors, fingerprint, meta, tags, partition_key, scheduled_for, unique_key, unique_states, batch_id, step"
+  "id, inserted_at, claimed_at, priority, attempt, snoozes, queue, worker, args, errors, fingerprint, meta, tags, partition_key, scheduled_for, unique_key, unique_states, batch_id, step, trace"
 
 const retrying = Effect.fnUntraced(function* (db: Db, id: JobId): Effect.fn.Return<Retried, SqlError> {
   const { sql } = db
