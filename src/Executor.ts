@@ -156,6 +156,7 @@ export const layer: Layer.Layer<
       const { circuit } = worker
       if (circuit === undefined || permit === undefined || workers.get(worker.name) !== worker) return
       const change = circuit.leave(permit, verdict, monotonic())
+      if (change !== undefined) heartbeat.republish()
       if (change === "closed") events.publish({ _tag: "CircuitClosed", worker: worker.name })
       if (change === "opened") {
         const { openMillis } = circuit.rule
@@ -171,6 +172,7 @@ export const layer: Layer.Layer<
                 Effect.sync(() => {
                   if (workers.get(worker.name) !== worker) return
                   circuit.probe()
+                  heartbeat.republish()
                   events.publish({ _tag: "CircuitHalfOpened", worker: worker.name })
                   wakeAll()
                 })
@@ -350,6 +352,7 @@ export const layer: Layer.Layer<
       describe: () => ({
         workers: [...workers.all()].map((worker) => worker.name),
         queues: queues.states(),
+        broken: [...workers.all()].filter((one) => one.circuit?.state() === "open").map((one) => one.name),
         limits: [...workers.all()].flatMap((worker) => worker.governed ?? []),
         listening: notifier.isListening()
       }),

@@ -2,6 +2,7 @@ import { assert, describe } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { Reason } from "../src/Explain.ts"
 import * as Job from "../src/Job.ts"
@@ -43,15 +44,18 @@ describe("explain", () => {
             name: string
             workers: ReadonlyArray<string>
             queues: ReadonlyArray<string>
+            broken: ReadonlyArray<string>
           }> = []
           for (let n = 0; n < 3; n++) {
-            const node = { name: pick(names), workers: some(workers), queues: some(queues) }
+            const broken = chance(0.3) ? some(workers) : []
+            const node = { name: pick(names), workers: some(workers), queues: some(queues), broken }
             const id = yield* store.register({ name: node.name, ttlMillis: 60_000 })
             yield* store.renew({
               id,
               workers: node.workers,
               queues: node.queues.map((name) => ({ name, concurrency: 5 })),
               limits: [],
+              broken: node.broken,
               lagMillis: 0,
               listening: false
             })
@@ -80,14 +84,14 @@ describe("explain", () => {
           const rows = yield* sql<{ readonly id: JobId }>`SELECT id::integer AS id FROM shigoto.jobs ORDER BY id`
           const explained = yield* Effect.forEach(rows, ({ id }) => explain(id))
           const claimed = new Set<JobId>()
-          for (const { id, name, queues: served, workers: has } of nodes) {
+          for (const { broken, id, name, queues: served, workers: has } of nodes) {
             for (const queue of served) {
               const taken = yield* store.claim({
                 node: id,
                 nodeName: name,
                 queue,
                 limit: 100,
-                workers: has.map((worker) => ({ name: worker, room: Infinity }))
+                workers: has.filter((one) => !broken.includes(one)).map((one) => ({ name: one, room: Infinity }))
               })
               for (const job of taken) claimed.add(job.id)
             }
@@ -101,7 +105,17 @@ describe("explain", () => {
             for (const tag of tags(reasons)) seen.add(tag)
           }
         }
-        for (const tag of ["NotDue", "DueNow", "NoAttemptLeft", "NoQueue", "NoWorker", "Paused", "Removed", "Ahead"]) {
+        for (const tag of [
+          "NotDue",
+          "DueNow",
+          "NoAttemptLeft",
+          "NoQueue",
+          "NoWorker",
+          "Paused",
+          "Removed",
+          "CircuitOpen",
+          "Ahead"
+        ]) {
           assert.isTrue(seen.has(tag), `no run of it met ${tag}`)
         }
       }).pipe(Effect.provide(producer)),
@@ -177,6 +191,7 @@ describe("explain", () => {
           workers: ["note"],
           queues: [{ name: "default", concurrency: 50 }],
           limits: [governed],
+          broken: [],
           lagMillis: 0,
           listening: false
         })
@@ -232,6 +247,29 @@ describe("explain", () => {
       ])
       yield* Deferred.succeed(gate, undefined)
       for (const id of [second, b?.id as JobId]) yield* reaches(node, id, "completed")
+    })
+  )
+
+  onDatabase("names the node whose circuit is open, and is runnable again once it lets probes through", () =>
+    Effect.gen(function* () {
+      const Flaky = Job.make("flaky", { error: Schema.String, maxAttempts: 1 })
+      let down = true
+      const node = yield* startNode({
+        workers: Flaky.toLayer(() => (down ? Effect.fail("down") : Effect.void), {
+          circuitBreaker: { window: 2, failureRate: 1, openFor: "3 seconds", probes: 1 }
+        }),
+        config: { nodeName: "here" }
+      })
+      yield* node.run(Flaky.enqueueAll([{}, {}]))
+      yield* node.event("CircuitOpened")
+      down = false
+      const { id } = yield* node.run(Flaky.enqueue({}))
+      const open = yield* eventually(node.jobs.explain(id), (found) => found.status !== "runnable")
+      assert.deepStrictEqual(
+        [open.status, open.reasons],
+        ["waiting", [{ _tag: "CircuitOpen", worker: "flaky", nodes: ["here"] }]]
+      )
+      yield* reaches(node, id, "completed")
     })
   )
 

@@ -206,6 +206,7 @@ const follow = Effect.fnUntraced(function* (store: Store, keptCancelled: number,
           workers: [],
           queues: [],
           limits: [],
+          broken: [],
           lagMillis: 0,
           listening: false
         })

@@ -103,6 +103,8 @@ export interface AskerColumns {
   readonly has_queue: boolean
   readonly paused: boolean
   readonly removed: boolean
+  /** Whether it claims no job of the worker, since its circuit is open there. */
+  readonly broken: boolean
   /** Whether its claim would take the job, if it had a free slot. */
   readonly takes: boolean
   /** How many jobs of the queue it holds, and may hold. */
@@ -135,7 +137,9 @@ const askers = Effect.fnUntraced(function* (
       ${job.queue}::text = ANY(node.queues) AS has_queue,
       ${isPaused(db, asker)} AS paused,
       ${isRemoved(db, asker)} AS removed,
+      ${job.worker}::text = ANY(node.broken) AS broken,
       ${job.queue}::text = ANY(node.queues)
+        AND NOT ${job.worker}::text = ANY(node.broken)
         AND ${isLive(db, asker)}
         AND NOT ${isPaused(db, asker)}
         AND NOT ${isRemoved(db, asker)}

@@ -8,6 +8,8 @@ import { jobId } from "./row.ts"
 export interface Published {
   readonly workers: ReadonlyArray<string>
   readonly queues: ReadonlyArray<{ readonly name: string; readonly concurrency: number }>
+  /** Its workers whose circuit is open. */
+  readonly broken: ReadonlyArray<string>
   /** What limits its workers over all nodes. */
   readonly limits: ReadonlyArray<Governed>
   /** The longest that its event loop was late since the renewal before, in whole milliseconds. */
@@ -51,7 +53,8 @@ export const renew = Effect.fnUntraced(function* (db: Db, node: { readonly id: n
         node.queues.map((queue) => queue.concurrency),
         oid.int4
       )}::integer[],
-      limits = ${JSON.stringify(node.limits)}::text::jsonb
+      limits = ${JSON.stringify(node.limits)}::text::jsonb,
+      broken = ${array(node.broken, oid.text)}::text[]
     WHERE id = ${node.id}::integer
       AND expires_at > ${now}
     RETURNING id`)
