@@ -41,6 +41,7 @@ export type JobEvent =
   | (JobRef & { readonly _tag: "Snoozed"; readonly attempt: number; readonly delayMillis: number })
   | (JobRef & { readonly _tag: "Released"; readonly attempt: number })
   | (JobRef & { readonly _tag: "Retried" })
+  | (JobRef & { readonly _tag: "Deleted" })
   /** It waits for the jobs that its handler has just added. */
   | (JobRef & { readonly _tag: "Blocked"; readonly attempt: number })
   /** It waits for no other job any more. */
