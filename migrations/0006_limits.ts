@@ -1,4 +1,7 @@
-/** Accounts of limits over all nodes: whoever holds a row's lock decides what its limit admits. */
+/**
+ * Accounts of limits over all nodes, where whoever holds a row's lock decides what its limit admits, and the turns of
+ * partitions in fair queues.
+ */
 
 /** The statements, in order, for the given schema; its name is a checked identifier. */
 export const statements = (schema: string): ReadonlyArray<string> => {
@@ -13,6 +16,17 @@ export const statements = (schema: string): ReadonlyArray<string> => {
 ) WITH (fillfactor = 50)`,
     `COMMENT ON COLUMN ${s}.limits.account IS 'What was spent, as [instant in milliseconds, amount] pairs.'`,
     `COMMENT ON COLUMN ${s}.limits.held_until IS 'Until when nothing is admitted, as a handler asked.'`,
-    `COMMENT ON COLUMN ${s}.limits.idle_at IS 'From when on a row says no more than none would.'`
+    `COMMENT ON COLUMN ${s}.limits.idle_at IS 'From when on a row says no more than none would.'`,
+    `CREATE TABLE ${s}.partitions (
+  queue text NOT NULL,
+  key text NOT NULL,
+  pass float8 NOT NULL,
+  served float8 NOT NULL,
+  updated_at timestamptz(3) NOT NULL,
+  PRIMARY KEY (queue, key)
+) WITH (fillfactor = 50)`,
+    `COMMENT ON COLUMN ${s}.partitions.pass IS 'Whose is the lowest is next; key is empty for jobs without one.'`,
+    `CREATE INDEX jobs_partition ON ${s}.jobs (queue, partition_key, rank, run_at, id)
+  WHERE state = 'available' AND partition_key IS NOT NULL`
   ]
 }

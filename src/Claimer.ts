@@ -136,10 +136,11 @@ export const layer: Layer.Layer<
       const sent = monotonic()
       const request: ClaimRequest = { node, nodeName: config.nodeName, queue, limit, workers: able, from }
       const governed = able.flatMap((worker) => workers.get(worker.name)?.governed ?? [])
+      const partitions = config.partitions.get(queue)
       const exit = yield* Effect.exit(
-        governed.length === 0
-          ? Effect.map(store.claim(request), (jobs): LimitedClaim => ({ jobs, held: [] }))
-          : store.limits.claim(request, governed)
+        governed.length === 0 && partitions === undefined
+          ? Effect.map(store.claim(request), (jobs): LimitedClaim => ({ jobs, held: [], saturated: false }))
+          : store.limits.claim(request, governed, partitions)
       )
       if (exit._tag === "Failure") {
         heartbeat.claimLost()
@@ -151,22 +152,23 @@ export const layer: Layer.Layer<
         heartbeat.claimLost()
         return true
       }
-      const { held, jobs: claimed } = exit.value
+      const { held, jobs: claimed, saturated } = exit.value
       executor.start(claimed, node)
       // A request to cancel one of them is found by then, should its notification be lost.
       if (claimed.length > 0) lookIn(Duration.toMillis(config.pollInterval))
-      if (governed.length > 0) {
+      if (governed.length > 0 || partitions !== undefined) {
         holds.learn(
           queue,
           able.map((worker) => worker.name),
           held,
           monotonic()
         )
-        for (const { freesInMillis } of held) {
-          // Whoever holds a place wakes itself as it settles; should it die, a look comes upon it.
-          if (freesInMillis === undefined) appetite.full = true
-          lookIn(freesInMillis ?? Duration.toMillis(config.pollInterval))
+        // Whoever holds a place wakes itself as it settles; should it die, a look comes upon it.
+        if (saturated || held.some(({ freesInMillis }) => freesInMillis === undefined)) {
+          appetite.full = true
+          lookIn(Duration.toMillis(config.pollInterval))
         }
+        for (const { freesInMillis = Infinity } of held) lookIn(freesInMillis)
         appetite.from = undefined
         return claimed.length > 0 && held.length < able.length
       }

@@ -107,6 +107,8 @@ export const layer: Layer.Layer<
     const matching = (name: string | undefined): ReadonlyArray<Running> =>
       [...running].filter((entry) => name === undefined || entry.worker.name === name)
 
+    const isCounted = ({ claimed, worker }: Running): boolean =>
+      worker.governed?.concurrency !== undefined || config.partitions.get(claimed.queue)?.isLimited === true
     const finish = (entry: Running, ending: Ending): void => {
       if (entry.concluded) return
       entry.concluded = true
@@ -130,8 +132,7 @@ export const layer: Layer.Layer<
         settled: (state, taken) => {
           settling.delete(entry)
           // A limit over all nodes counts the job until it is settled.
-          if (settling.size === settlingSlack || entry.worker.governed?.concurrency !== undefined)
-            for (const callback of free) callback(claimed.queue)
+          if (settling.size === settlingSlack || isCounted(entry)) for (const callback of free) callback(claimed.queue)
           if (state === "discarded" && taken._tag === "Discarded") {
             fork(entry.worker.discarded(claimed.args, attempt, [...claimed.errors, taken.failure].slice(-20)))
           }

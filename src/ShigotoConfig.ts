@@ -33,6 +33,34 @@ export interface Retention {
 }
 
 /**
+ * A queue with more to say than how many of its jobs run at once on each node.
+ *
+ * @category models
+ */
+export interface QueueOptions {
+  readonly concurrency: number
+  /**
+   * Whether partition keys take turns, each as often as its weight says; jobs without a key are one partition. Defaults
+   * to false, unless `partitionConcurrency` is given.
+   */
+  readonly fair?: boolean | { readonly weight: (key: string | undefined) => number } | undefined
+  /** How many jobs of one partition key run at once on all nodes together. Defaults to no limit. */
+  readonly partitionConcurrency?: number | ((key: string | undefined) => number) | undefined
+}
+
+/**
+ * The rule of a fair queue.
+ *
+ * @category models
+ */
+export interface Partitions {
+  /** Whether any key's concurrency is limited. */
+  readonly isLimited: boolean
+  readonly weight: (key: string | undefined) => number
+  readonly concurrency: (key: string | undefined) => number
+}
+
+/**
  * The settings, with every default filled in.
  *
  * @category services
@@ -46,6 +74,8 @@ export class ShigotoConfig extends Context.Service<
     readonly migrate: boolean
     /** The queues of this node and how many jobs of each run at once. Defaults to `{ default: 10 }`. */
     readonly queues: ReadonlyMap<string, number>
+    /** Which of them are fair, and by what rule. Defaults to none. */
+    readonly partitions: ReadonlyMap<string, Partitions>
     /** The name by which people know this node; several may share one. Defaults to the HOSTNAME variable, else `node`. */
     readonly nodeName: string
     /** The longest time between two looks for work while notifications do not arrive. Defaults to 1 second. */
@@ -90,7 +120,7 @@ export class ShigotoConfig extends Context.Service<
 export interface Options {
   readonly schema?: string | undefined
   readonly migrate?: boolean | undefined
-  readonly queues?: Readonly<Record<string, number>> | undefined
+  readonly queues?: Readonly<Record<string, number | QueueOptions>> | undefined
   readonly nodeName?: string | undefined
   readonly pollInterval?: Duration.Input | undefined
   readonly idlePollInterval?: Duration.Input | undefined
@@ -162,7 +192,7 @@ export const make = Effect.fnUntraced(function* (
       message: `The schema name ${shown(schema)} cannot be used: ${problem}. Use a lower-case identifier such as "shigoto".`
     })
   }
-  const queues = yield* makeQueues(options.queues ?? defaults.queues)
+  const { partitions, queues } = yield* makeQueues(options.queues ?? defaults.queues)
   const hostname = yield* Effect.orElseSucceed(Config.option(Config.String("HOSTNAME")), Option.none<string>)
   const nodeName = options.nodeName ?? Option.getOrElse(hostname, () => defaults.nodeName)
   const nodeProblem = nameProblem(nodeName)
@@ -182,6 +212,7 @@ export const make = Effect.fnUntraced(function* (
     schema,
     migrate: yield* oneOf("migrate", options.migrate ?? defaults.migrate, [true, false]),
     queues,
+    partitions,
     nodeName,
     pollInterval: yield* duration("pollInterval", options.pollInterval ?? defaults.pollInterval, 10, day),
     idlePollInterval: yield* duration(
@@ -306,17 +337,52 @@ const redacted = (
     ? Effect.succeed(value)
     : Effect.fail(invalid(field, Redacted.make(value), "it must be a Redacted URL"))
 
-const makeQueues = Effect.fnUntraced(function* (queues: Readonly<Record<string, number>>) {
+const makeQueues = Effect.fnUntraced(function* (queues: Readonly<Record<string, number | QueueOptions>>) {
   if (typeof queues !== "object" || queues === null || Array.isArray(queues)) {
     return yield* invalid("queues", queues, "it must be an object of names and their concurrency")
   }
   const made = new Map<string, number>()
-  for (const [name, concurrency] of Object.entries(queues)) {
+  const partitions = new Map<string, Partitions>()
+  for (const [name, given] of Object.entries(queues)) {
     const problem = nameProblem(name)
     if (problem !== undefined) return yield* invalid("queues", name, `as a queue's name, ${problem}`)
-    made.set(name, yield* integer(`queues.${name}`, concurrency, 1, maxConcurrency))
+    const options = typeof given === "object" && given !== null ? given : { concurrency: given }
+    made.set(name, yield* integer(`queues.${name}`, options.concurrency, 1, maxConcurrency))
+    const { fair = false, partitionConcurrency } = options
+    if (typeof fair !== "boolean" && typeof fair?.weight !== "function") {
+      return yield* invalid(`queues.${name}.fair`, fair, "it must be true, false or { weight: (key) => number }")
+    }
+    if (typeof partitionConcurrency === "number") {
+      yield* integer(`queues.${name}.partitionConcurrency`, partitionConcurrency, 1, maxConcurrency)
+    } else if (partitionConcurrency !== undefined && typeof partitionConcurrency !== "function") {
+      const why = "it must be an integer or a function of the key"
+      return yield* invalid(`queues.${name}.partitionConcurrency`, partitionConcurrency, why)
+    }
+    if (fair !== false || partitionConcurrency !== undefined) {
+      partitions.set(name, partitionsOf(name, fair, partitionConcurrency))
+    }
   }
-  return made
+  return { queues: made, partitions }
+})
+
+/** What functions give is checked as it is used: then a claim fails, loudly, and admits nothing. */
+const partitionsOf = (
+  queue: string,
+  fair: NonNullable<QueueOptions["fair"]>,
+  concurrency: QueueOptions["partitionConcurrency"]
+): Partitions => ({
+  isLimited: concurrency !== undefined,
+  weight: (key) => {
+    if (typeof fair === "boolean") return 1
+    const weight = fair.weight(key)
+    if (weight >= 1e-3 && weight <= 1e6) return weight
+    throw invalid(`queues.${queue}.fair.weight`, weight, `of ${shown(key)}, it must be from 0.001 to 1,000,000`)
+  },
+  concurrency: (key) => {
+    const places = typeof concurrency === "function" ? concurrency(key) : (concurrency ?? Infinity)
+    if (places === Infinity || (Number.isInteger(places) && places >= 1)) return places
+    throw invalid(`queues.${queue}.partitionConcurrency`, places, `of ${shown(key)}, it must be a positive integer`)
+  }
 })
 
 const integer = (field: string, value: number, min: number, max: number): Effect.Effect<number, InvalidConfig> =>

@@ -46,6 +46,7 @@ const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
     /Refused: An empty filter means every job/,
     /Refused: wroker cannot be/
   ],
+  "fair-queue.ts": [/The small tenant's job was number [12] of 1001/],
   "execute.ts": [
     /valid: paid, receipt \d+\/1999/,
     /expired: declined with card_expired/,

@@ -213,8 +213,7 @@ describe("bulk operations", () => {
       assert.strictEqual((yield* node.jobs.count({ worker: "done" })).count, 0)
       assert.strictEqual((yield* whole(node.jobs.cancelBy({ batch: batch.id }))).changed, 2)
       const [callback] = yield* node.jobs.list({ worker: "done" })
-      const { cancelled, pending, total } = callback?.meta["batch"] as Record<string, unknown>
-      assert.deepStrictEqual({ cancelled, pending, total }, { cancelled: 4, pending: 0, total: 4 })
+      assert.deepInclude(callback?.meta["batch"], { cancelled: 4, pending: 0, total: 4 })
       // A key that a finished job holds is free once the job is deleted.
       const first = yield* node.run(Once.enqueue({}))
       yield* reaches(node, first.id, "completed")

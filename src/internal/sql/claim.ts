@@ -24,6 +24,8 @@ export interface ClaimRequest {
     /** Units that workers of one name share, and what one job of this worker takes of them. */
     readonly share?: { readonly name: string; readonly units: number; readonly cost: number }
   }>
+  /** How many jobs to take from which partitions, and none from others; the empty key is that of jobs without one. */
+  readonly partitions?: ReadonlyArray<{ readonly key: string; readonly room: number }>
 }
 
 /** A claimed job, as its attempt needs it. */
@@ -81,7 +83,9 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     workers: sql`${names}::text[]`,
     now
   }
-  const candidate = sql`
+  const candidate =
+    request.partitions === undefined
+      ? sql`
     SELECT j.id, j.worker, j.rank, j.run_at
     FROM ${db.jobs} AS j
     WHERE ${isWaiting(db, asker)}
@@ -96,6 +100,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     ORDER BY j.rank, j.run_at, j.id
     LIMIT ${request.limit}::integer
     FOR UPDATE OF j SKIP LOCKED`
+      : ofPartitions(db, asker, request.partitions)
   const chosen = shared
     ? withinShares(db, request, names)
     : bounded
@@ -186,6 +191,50 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
 })
 
 // internal
+
+/** The first candidates of each partition, read from the index of partitions whatever the statistics say. */
+const ofPartitions = (db: Db, asker: Asker, partitions: NonNullable<ClaimRequest["partitions"]>) => {
+  const { sql } = db
+  const keyed = partitions.filter(({ key }) => key !== "")
+  const keyless = partitions.find(({ key }) => key === "")?.room ?? 0
+  const allowed = sql`${isWaiting(db, asker)}
+        AND ${isLive(db, asker)}
+        AND NOT ${isPaused(db, asker)}
+        AND NOT ${isRemoved(db, asker)}`
+  return sql`
+    SELECT j.id, j.worker, j.rank, j.run_at
+    FROM unnest(
+      ${array(
+        keyed.map(({ key }) => key),
+        oid.text
+      )}::text[],
+      ${array(
+        keyed.map(({ room }) => room),
+        oid.int4
+      )}::integer[]
+    ) AS part (key, room)
+    CROSS JOIN LATERAL (
+      SELECT j.id, j.worker, j.rank, j.run_at
+      FROM ${db.jobs} AS j
+      WHERE ${allowed}
+        AND j.partition_key >= part.key
+        AND j.partition_key <= part.key
+      ORDER BY j.partition_key, j.rank, j.run_at, j.id
+      LIMIT part.room
+      FOR UPDATE OF j SKIP LOCKED
+    ) AS j
+    UNION ALL
+    SELECT j.id, j.worker, j.rank, j.run_at
+    FROM (
+      SELECT j.id, j.worker, j.rank, j.run_at
+      FROM ${db.jobs} AS j
+      WHERE ${allowed}
+        AND j.partition_key IS NULL
+      ORDER BY j.rank, j.run_at, j.id
+      LIMIT ${keyless}::integer
+      FOR UPDATE OF j SKIP LOCKED
+    ) AS j`
+}
 
 /**
  * The candidates within the rooms of their workers and within the units that workers share: in the claim order, so that

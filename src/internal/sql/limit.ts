@@ -1,9 +1,11 @@
 /** Limits over all nodes: claims what they admit, and keeps their accounts. */
 import * as Effect from "effect/Effect"
 import type { Limit } from "../../Limit.ts"
+import type { Partitions } from "../../ShigotoConfig.ts"
 import { type Account, freesAt, idleAt, room, slack, spend } from "../rate.ts"
 import { claim, type Claimed, type ClaimRequest } from "./claim.ts"
 import { array, type Db, oid } from "./db.ts"
+import { claimFair, type FairClaim } from "./partition.ts"
 import { autonomous } from "./statement.ts"
 
 /** What limits one worker over all nodes. */
@@ -27,20 +29,28 @@ export interface Held {
 export interface LimitedClaim {
   readonly jobs: ReadonlyArray<Claimed>
   readonly held: ReadonlyArray<Held>
+  /** Whether a partition with work had no place left. */
+  readonly saturated: boolean
 }
 
 /**
- * Claims what the limits of the workers admit, in the order of a plain claim.
+ * Claims what the limits of the workers admit, in the order of a plain claim or of a fair queue.
  *
  * The rows of the limits are locked first, in the order of their names; what runs and what was spent is read by later
  * statements, so each claim sees what the one before it did. Running jobs are counted, never booked: a dead holder's
  * place is free as soon as its jobs are rescued.
  */
-export const claimLimited = (db: Db, request: ClaimRequest, governed: ReadonlyArray<Governed>) =>
+export const claimLimited = (
+  db: Db,
+  request: ClaimRequest,
+  governed: ReadonlyArray<Governed>,
+  partitions: Partitions | undefined
+) =>
   autonomous(
     db.sql,
     Effect.gen(function* () {
-      const accounts = yield* lock(db, [...new Set(governed.flatMap(rowsOf))].toSorted())
+      const fair = partitions === undefined ? [] : [`queue:${request.queue}`]
+      const accounts = yield* lock(db, [...new Set([...fair, ...governed.flatMap(rowsOf)])].toSorted())
       const running = yield* count(
         db,
         governed.flatMap(({ concurrency, worker }) => (concurrency === undefined ? [] : [worker]))
@@ -56,7 +66,13 @@ export const claimLimited = (db: Db, request: ClaimRequest, governed: ReadonlyAr
         const share = { name: rateRow(rate), units: units(rate) + slack, cost: rate.cost }
         return left > 0 && share.units >= share.cost ? [{ name, room: left, share }] : []
       })
-      const jobs = workers.length === 0 ? [] : yield* claim(db, { ...request, workers, from: undefined })
+      const admitted: ClaimRequest = { ...request, workers, from: undefined }
+      const { jobs, saturated }: FairClaim =
+        workers.length === 0
+          ? { jobs: [], saturated: false }
+          : partitions === undefined
+            ? { jobs: yield* claim(db, admitted), saturated: false }
+            : yield* claimFair(db, admitted, partitions)
       const started = new Map<string, number>()
       for (const { worker } of jobs) started.set(worker, (started.get(worker) ?? 0) + 1)
       for (const { rate, worker } of governed) {
@@ -78,7 +94,7 @@ export const claimLimited = (db: Db, request: ClaimRequest, governed: ReadonlyAr
         const at = Math.max(account?.heldUntil ?? now, freesAt(rate.rule, account?.spent ?? [], now, rate.cost))
         return [{ worker, why: "rate", limit: rate.name, freesInMillis: Math.max(1, Math.ceil(at - now)) }]
       })
-      return { jobs, held } satisfies LimitedClaim
+      return { jobs, held, saturated } satisfies LimitedClaim
     })
   )
 

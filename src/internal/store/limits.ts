@@ -2,22 +2,24 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type { Limit } from "../../Limit.ts"
+import type { Partitions } from "../../ShigotoConfig.ts"
 import type { ClaimRequest } from "../sql/claim.ts"
 import type { Db } from "../sql/db.ts"
 import * as limit from "../sql/limit.ts"
+import { prunePartitions } from "../sql/partition.ts"
 import type { Runner } from "./runner.ts"
 
 /** Builds the verbs. */
 export const limitVerbs = (db: Db, { background }: Runner) => ({
   /** Takes the available jobs that the limits of their workers admit; a failure admits none. */
-  claim: (request: ClaimRequest, governed: ReadonlyArray<limit.Governed>) =>
-    background("claim")(limit.claimLimited(db, request, governed)),
+  claim: (request: ClaimRequest, governed: ReadonlyArray<limit.Governed>, partitions?: Partitions) =>
+    background("claim")(limit.claimLimited(db, request, governed, partitions)),
   /** Spends units of a limit, or gives some back. */
   charge: (of: Limit, amount: number) => outside(db, background("charge")(limit.charge(db, of, amount))),
   /** Admits nothing for some time. */
   backOff: (of: Limit, millis: number) => outside(db, background("backOff")(limit.backOff(db, of, millis))),
-  /** Forgets accounts that nobody needs. */
-  prune: background("prune")(limit.pruneLimits(db))
+  /** Forgets accounts and turns that nobody needs. */
+  prune: background("prune")(Effect.andThen(limit.pruneLimits(db), prunePartitions(db)))
 })
 
 /** The verbs. */
