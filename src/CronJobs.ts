@@ -225,10 +225,10 @@ export const layer: Layer.Layer<CronJobs, never, Jobs | JobStore | Notifier> = L
       runNow: Effect.fn("CronJobs.runNow")(function* (name) {
         const [row] = yield* store.cron.list(name)
         if (row === undefined) return yield* notFound(name)
-        // Only a unique job's args are merged, and a tick's job is none; nor does it wait for others or join a batch.
+        // Only a unique job's args are merged, or read for it, and a tick's job is none; nor does it wait for others or join a batch.
         const [result] = yield* Effect.catchTag(
           jobs.insert([jobOf(row)]),
-          ["InvalidArgs", "ArgsTooLarge", "MissingDependencies", "BatchClosed", "BatchNotFound"],
+          ["InvalidArgs", "ArgsTooLarge", "DecryptionError", "MissingDependencies", "BatchClosed", "BatchNotFound"],
           Effect.die
         )
         return (result as EnqueueResult).id // one job, one result
@@ -353,7 +353,7 @@ const entryOf = (row: CronColumns): CronEntry => ({
   timezone: row.timezone,
   worker: row.worker,
   queue: row.queue,
-  args: JSON.parse(row.args),
+  args: row.unreadable ?? JSON.parse(row.args),
   overlap: row.overlap,
   paused: row.paused_at !== null,
   nextTick: row.next_tick === null || row.paused_at !== null ? undefined : DateTime.fromDateUnsafe(row.next_tick),

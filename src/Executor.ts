@@ -23,6 +23,7 @@ import type { Attempt } from "./CurrentJob.ts"
 import { Heartbeat } from "./Heartbeat.ts"
 import { FlowRegistry } from "./internal/flowRegistry.ts"
 import { Events } from "./internal/events.ts"
+import { Encrypted } from "./internal/envelope.ts"
 import { forever } from "./internal/loop.ts"
 import { concerned, type Dependency } from "./internal/newJob.ts"
 import { makeReporter } from "./internal/progress.ts"
@@ -192,7 +193,10 @@ export const layer: Layer.Layer<
         queue: claimed.queue,
         attempt: claimed.attempt
       })
-      const args = claimed.flow === undefined ? Effect.succeed(claimed.args) : flows.argsOf(claimed.flow, attempt)
+      const args =
+        claimed.flow === undefined || claimed.args instanceof Encrypted
+          ? Effect.succeed(claimed.args)
+          : flows.argsOf(claimed.flow, attempt)
       const reporting = { ...attempt, progress: (percent: number) => report(attempt, percent) }
       entry.fiber = fork(
         Effect.flatMap(args, (given) => worker.run(given, reporting)),

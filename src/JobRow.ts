@@ -2,7 +2,7 @@
  * A job as the database holds it.
  *
  * Args, result and errors are the encoded JSON values: what a schema makes of them is known only to the code that
- * defines the job.
+ * defines the job. What is encrypted and cannot be read here is a `Cipher.Encrypted` in their place.
  */
 import type * as Brand from "effect/Brand"
 import type * as DateTime from "effect/DateTime"

@@ -10,6 +10,8 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import { Cipher } from "./Cipher.ts"
 import { makeCoalescer } from "./internal/coalesce.ts"
 import type { Aftermath } from "./internal/newJob.ts"
 import * as cancel from "./internal/sql/cancel.ts"
@@ -158,7 +160,8 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
   function* () {
     const config = yield* ShigotoConfig
     const client = yield* PgClient
-    const db = yield* Effect.mapError(
+    const cipher = Option.getOrUndefined(yield* Effect.serviceOption(Cipher))
+    const base = yield* Effect.mapError(
       database.make(client, config, {
         completed: Duration.toMillis(config.retention.completed),
         discarded: Duration.toMillis(config.retention.discarded),
@@ -166,6 +169,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       }),
       (error) => classify("connect", error)
     )
+    const db = { ...base, cipher }
     const runner = makeRunner(client, config)
     const { background, called, limited, told } = runner
     const insertChunk = (jobs: ReadonlyArray<enqueue.NewJob>) =>

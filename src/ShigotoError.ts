@@ -5,6 +5,9 @@
  * {@link StorageUnavailable} (may pass by itself) or {@link StorageError} (will not).
  */
 import * as Schema from "effect/Schema"
+import type { DecryptionError } from "./internal/envelope.ts"
+
+export { DecryptionError } from "./internal/envelope.ts"
 
 const bulkIndex = {
   /** Position of the offending element in a bulk call; absent in single calls. */
@@ -340,6 +343,7 @@ export type CompositionError = MissingDependencies | BatchClosed | BatchNotFound
 export type EnqueueError =
   | InvalidArgs
   | ArgsTooLarge
+  | DecryptionError
   | InvalidQueueName
   | InvalidPriority
   | InvalidMaxAttempts
@@ -467,7 +471,13 @@ export class InvalidSnooze extends Schema.TaggedError<InvalidSnooze>("effect-shi
  *
  * @category attempts
  */
-export type AttemptError = AttemptTimeout | AttemptDefect | ArgsDecodeError | ResultEncodeError | InvalidSnooze
+export type AttemptError =
+  | AttemptTimeout
+  | AttemptDefect
+  | ArgsDecodeError
+  | DecryptionError
+  | ResultEncodeError
+  | InvalidSnooze
 
 /**
  * The args of a flow's node could not be computed from the results that it waited for.

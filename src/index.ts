@@ -14,6 +14,8 @@ export { Batches } from "./Batches.ts"
 export * as CronJob from "./CronJob.ts"
 /** Control over schedules. */
 export { CronJobs } from "./CronJobs.ts"
+/** Encryption at rest. */
+export * as Cipher from "./Cipher.ts"
 /** What wraps attempts. */
 export * as Middleware from "./Middleware.ts"
 /** What a handler knows of its job. */

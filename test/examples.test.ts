@@ -46,6 +46,12 @@ const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
     /Refused: An empty filter means every job/,
     /Refused: wroker cannot be/
   ],
+  "encryption.ts": [
+    /the handler gets 4242 4242 4242 4242/,
+    /the result is "charged 4242"/,
+    /the database holds \{"\$enc": "1\.2026\./,
+    /without the cipher it needs the key 2026/
+  ],
   "fair-queue.ts": [/The small tenant's job was number [12] of 1001/],
   "execute.ts": [
     /valid: paid, receipt \d+\/1999/,

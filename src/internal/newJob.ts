@@ -1,7 +1,7 @@
 /** A job on its way into the database, and what ties it to others. */
 import type * as Effect from "effect/Effect"
 import type { BatchId, JobId } from "../JobRow.ts"
-import type { ArgsTooLarge, InvalidArgs } from "../ShigotoError.ts"
+import type { ArgsTooLarge, DecryptionError, InvalidArgs } from "../ShigotoError.ts"
 import type { UniqueRule } from "../Unique.ts"
 
 /** What a job does when one that it waits for fails: is cancelled too, runs all the same, or stays where it is. */
@@ -24,6 +24,8 @@ export interface NewJob {
   readonly queue: string
   /** JSON text. */
   readonly args: string
+  /** The args are an envelope that could not be read: they are stored as they are, and fail the attempt. */
+  readonly sealed?: boolean | undefined
   readonly priority: number
   readonly maxAttempts: number
   /** An absolute instant, or a delay from the database's now. */
@@ -58,7 +60,7 @@ export interface UniqueRequest {
 }
 
 /** Why two args make no third. */
-export type MergeRefusal = InvalidArgs | ArgsTooLarge
+export type MergeRefusal = InvalidArgs | ArgsTooLarge | DecryptionError
 
 /** The bits of a job's `links`. */
 export const link = { awaited: 1, member: 2, waits: 4, cascaded: 8, computed: 16, watched: 32 } as const

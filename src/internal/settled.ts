@@ -5,6 +5,7 @@ import * as Schema from "effect/Schema"
 import type { AttemptFailure, JobId, JobState } from "../JobRow.ts"
 import type { JobStore } from "../JobStore.ts"
 import { JobCancelled, JobDiscarded, JobNotFound, ResultDecodeError, type StorageFailure } from "../ShigotoError.ts"
+import { Encrypted } from "./envelope.ts"
 import { sanitize } from "./json.ts"
 import type { Settled } from "./sql/result.ts"
 
@@ -24,7 +25,9 @@ export const successOf = <Success extends Schema.Top>(
   (success as Schema.Top) === Schema.Void
     ? Effect.undefined
     : Effect.mapError(
-        Schema.decodeUnknownEffect(Schema.toCodecJson(success))(result) as Decoded<Success>,
+        (result instanceof Encrypted
+          ? Effect.fail(result.problem)
+          : Schema.decodeUnknownEffect(Schema.toCodecJson(success))(result)) as Decoded<Success>,
         (error) =>
           new ResultDecodeError({
             id,

@@ -20,12 +20,14 @@ import {
   ArgsDecodeError,
   AttemptDefect,
   AttemptTimeout,
+  DecryptionError,
   InvalidArgs,
   InvalidSnooze,
   ResultEncodeError
 } from "../ShigotoError.ts"
 import { Cancel, Discard, Fork, Snooze } from "../Signal.ts"
 import type { Worker } from "../Workers.ts"
+import { Encrypted } from "./envelope.ts"
 import { failureOf, maxErrorBytes } from "./failure.ts"
 import { describe, maxDepth, type Problem, sanitize, stringify } from "./json.ts"
 import { shown } from "./names.ts"
@@ -73,6 +75,8 @@ export const makeWorker = Effect.fnUntraced(function* (
   })
   const decode = Schema.decodeUnknownEffect(Schema.toCodecJson(definition.args)) as Codec
   const encode = Schema.encodeUnknownEffect(Schema.toCodecJson(definition.success)) as Codec
+  const read = (args: unknown): Effect.Effect<unknown, Schema.SchemaError | DecryptionError> =>
+    args instanceof Encrypted ? Effect.fail(args.problem) : decode(args)
   const encodeError = Schema.encodeUnknownEffect(Schema.toCodecJson(definition.error)) as Codec
   const { name } = definition
   const middlewares = [...(yield* Global), ...(options.middleware ?? [])]
@@ -142,13 +146,15 @@ export const makeWorker = Effect.fnUntraced(function* (
     governed: governedBy(name, options),
     timeoutMillis: Duration.toMillis(Duration.fromInputUnsafe(definition.options.timeout ?? defaultTimeout)),
     run: (args, job) =>
-      Effect.matchEffect(Effect.interruptible(decode(args)), {
+      Effect.matchEffect(Effect.interruptible(read(args)), {
         onFailure: (error) =>
           Effect.fail(
-            new ArgsDecodeError({
-              worker: name,
-              message: `The stored args no longer match the schema of "${name}": ${sanitize(error.message, 2000)}`
-            })
+            error instanceof DecryptionError
+              ? error
+              : new ArgsDecodeError({
+                  worker: name,
+                  message: `The stored args no longer match the schema of "${name}": ${sanitize(error.message, 2000)}`
+                })
           ),
         // Only the handler and what wraps it can be interrupted: after their success, during finalizers, a cancel is late.
         onSuccess: (decoded) => Effect.flatMap(Effect.interruptible(handle(decoded as never, job)), encodeResult)
@@ -211,7 +217,7 @@ export const makeWorker = Effect.fnUntraced(function* (
     discarded: (args, job, errors) => {
       const { onDiscard } = options
       if (onDiscard === undefined) return Effect.void
-      return Effect.option(decode(args)).pipe(
+      return Effect.option(read(args)).pipe(
         Effect.flatMap((decoded) => onDiscard({ args: decoded as Option.Option<never>, job, errors })),
         Effect.catchCause((cause) => Effect.logError(`The onDiscard of ${name} failed for job ${job.id}`, cause)),
         Effect.provideContext(context)

@@ -12,6 +12,7 @@ import * as Stream from "effect/Stream"
 import { type ChildProcess, spawn } from "node:child_process"
 import { fileURLToPath } from "node:url"
 import type { Batches } from "../../src/Batches.ts"
+import type { CronJobs } from "../../src/CronJobs.ts"
 import type { JobEvent } from "../../src/JobEvent.ts"
 import type { JobId, JobRow } from "../../src/JobRow.ts"
 import { Jobs } from "../../src/Jobs.ts"
@@ -52,7 +53,9 @@ export interface Node {
   readonly jobs: Jobs["Service"]
   readonly queues: Queues["Service"]
   /** Runs an effect with this node's services, such as an enqueue. */
-  readonly run: <A, E>(effect: Effect.Effect<A, E, Jobs | Queues | Batches | Limits | Workers>) => Effect.Effect<A, E>
+  readonly run: <A, E>(
+    effect: Effect.Effect<A, E, Jobs | Queues | Batches | CronJobs | Limits | Workers>
+  ) => Effect.Effect<A, E>
   /** What this node published so far. */
   readonly events: ReadonlyArray<JobEvent>
   /** Waits for an event of a kind, about one job or any. */

@@ -21,6 +21,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
     name: "words",
     files: [
       "src/JobRow.ts",
+      "src/internal/envelope.ts",
       "src/internal/newJob.ts",
       "src/JobEvent.ts",
       "src/Outcome.ts",

@@ -7,10 +7,12 @@ import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import type { BatchId, JobId, JobState } from "../../JobRow.ts"
 import { BatchClosed, BatchNotFound } from "../../ShigotoError.ts"
+import type { Place } from "../envelope.ts"
 import type { BatchSummary, NewJob, Occasion } from "../newJob.ts"
 import { array, type Db, ids, oid } from "./db.ts"
 import { insert } from "./enqueue.ts"
 import { jobId } from "./row.ts"
+import { open, openText, sealText } from "./seal.ts"
 
 /** The terminal states of members. */
 export type End = "completed" | "discarded" | "cancelled"
@@ -72,11 +74,23 @@ export interface Tallied {
 export const create = Effect.fnUntraced(function* (db: Db, batch: NewBatch) {
   const { sql } = db
   const now = yield* db.now
+  const sequence = sql`nextval(${`"${db.schema}".batches_id_seq`}::text::regclass)`
+  // What is encrypted is bound to its row, so that its id has to be known before.
+  const [drawn] = db.cipher === undefined ? [] : yield* sql<{ readonly id: bigint }>`SELECT ${sequence} AS id`
+  const place = batchId(drawn?.id ?? 0n)
+  const input = batch.input === undefined ? null : yield* sealText(db, batch.input, { field: "input", of: place })
+  const callbacks: { [K in Occasion]?: NewJob } = {}
+  for (const occasion of ["finished", "succeeded", "failed"] as const) {
+    const job = batch.callbacks[occasion]
+    if (job === undefined) continue
+    callbacks[occasion] = { ...job, args: yield* sealText(db, job.args, callbackOf(place, occasion)) }
+  }
   const [row] = yield* sql<{ readonly id: bigint }>`
-    INSERT INTO ${batchesOf(db)} (name, parent_id, input, inserted_at, callbacks)
+    INSERT INTO ${batchesOf(db)} (id, name, parent_id, input, inserted_at, callbacks)
+    OVERRIDING SYSTEM VALUE
     VALUES (
-      ${batch.name}, ${batch.parent ?? null}::bigint, ${batch.input ?? null}::text::jsonb, ${now},
-      ${JSON.stringify(batch.callbacks)}::text::jsonb
+      coalesce(${drawn?.id ?? null}::bigint, ${sequence}), ${batch.name}, ${batch.parent ?? null}::bigint, ${input}::text::jsonb, ${now},
+      ${JSON.stringify(callbacks)}::text::jsonb
     )
     RETURNING id`
   return batchId(row?.id ?? 0n)
@@ -159,10 +173,15 @@ export const tally = Effect.fnUntraced(function* (
     if (next.finished) above[summaryOf(next).outcome]++
     else above[summaryOf(columnsOf(row)).outcome]--
   }
-  const inserted = yield* insert(
-    db,
-    calls.map(({ job, to }) => ({ ...job, meta: withSummary(job.meta, summaryOf(to)) }))
+  const callbacks = yield* Effect.forEach(calls, ({ job, occasion, to }) =>
+    Effect.map(openText(db, job.args, callbackOf(to.id, occasion)), ({ args, unreadable }) => ({
+      ...job,
+      args,
+      sealed: unreadable !== undefined,
+      meta: withSummary(job.meta, summaryOf(to))
+    }))
   )
+  const inserted = yield* insert(db, callbacks)
   for (const [i, call] of calls.entries()) call.to.fired[call.occasion] = inserted[i]?.id
   yield* sql`
     UPDATE ${batchesOf(db)} AS b
@@ -213,7 +232,7 @@ export const get = Effect.fnUntraced(function* (db: Db, id: BatchId): Effect.fn.
     parent: row.parent_id === null ? undefined : batchId(row.parent_id),
     sealed: row.sealed_at !== null,
     finished: row.finished_at !== null,
-    input: row.input ?? undefined,
+    input: yield* open(db, row.input ?? undefined, { field: "input", of: id }, false),
     fired: row.fired
   }
 })
@@ -314,6 +333,8 @@ interface Changed extends Counted {
   readonly finished: boolean
   readonly fired: { [K in Occasion]?: JobId | undefined }
 }
+
+const callbackOf = (id: BatchId, occasion: string): Place => ({ field: "callback", of: `${id}/${occasion}` })
 
 const batchesOf = (db: Db) => db.sql(`${db.schema}.batches`)
 

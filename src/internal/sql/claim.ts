@@ -8,6 +8,7 @@ import { array, type Db, oid } from "./db.ts"
 import { type Asker, isLive, isPaused, isRemoved, isWaiting } from "./eligible.ts"
 import { read } from "./depend.ts"
 import { jobId } from "./row.ts"
+import { isPlain, openClaimed } from "./seal.ts"
 
 /** What a claim asks for. */
 export interface ClaimRequest {
@@ -164,7 +165,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
         )
   const computed = rows.filter((row) => (row.links & link.computed) !== 0)
   const flows = computed.length === 0 ? undefined : yield* readFlows(db, computed)
-  return rows
+  const claimed = rows
     .map((row): Claimed => ({
       id: jobId(row.id),
       epoch: row.epoch,
@@ -188,6 +189,9 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
       flow: flows?.get(row.id)
     }))
     .toSorted((a, b) => b.priority - a.priority || a.runAt.getTime() - b.runAt.getTime() || a.id - b.id)
+  return claimed.every((job) => isPlain(db, job))
+    ? claimed
+    : yield* Effect.forEach(claimed, (job) => openClaimed(db, job))
 })
 
 // internal

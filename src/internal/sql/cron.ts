@@ -5,6 +5,8 @@ import { cancel, type Cancelled } from "./cancel.ts"
 import { array, type Db, ids, oid } from "./db.ts"
 import { insert, type Inserted, type NewJob } from "./enqueue.ts"
 import { jobId } from "./row.ts"
+import type { Encrypted } from "../envelope.ts"
+import { openText, sealText } from "./seal.ts"
 import { autonomous } from "./statement.ts"
 
 /** What happens to ticks that were missed: none runs, the last one runs, or the last `max` of a window. */
@@ -43,6 +45,8 @@ export interface CronColumns {
   readonly worker: string
   readonly queue: string
   readonly args: string
+  /** Stands for args that cannot be read here. */
+  readonly unreadable?: Encrypted
   readonly priority: number
   readonly max_attempts: number
   readonly tags: ReadonlyArray<string> | null
@@ -73,6 +77,7 @@ const columns = (db: Db) =>
 export const upsert = Effect.fnUntraced(function* (db: Db, entry: NewCron) {
   const { sql } = db
   const { job } = entry
+  const args = yield* sealText(db, job.args, { field: "cron", of: entry.name, worker: job.worker })
   const nextAfter = (instant: Date): Date | null => {
     const next = entry.nextAfter(instant.getTime())
     return next === undefined ? null : new Date(next)
@@ -85,7 +90,7 @@ export const upsert = Effect.fnUntraced(function* (db: Db, entry: NewCron) {
       )
       VALUES (
         ${entry.name}, ${entry.source}, ${entry.expression}, ${entry.timezone}, ${entry.onGap ?? null}::text,
-        ${entry.onOverlap ?? null}::text, ${job.worker}, ${job.queue}, ${job.args}::text::jsonb,
+        ${entry.onOverlap ?? null}::text, ${job.worker}, ${job.queue}, ${args}::text::jsonb,
         ${job.priority}::integer, ${job.maxAttempts}::integer,
         ${job.tags === undefined ? null : array(job.tags, oid.text)}::text[],
         ${job.meta ?? null}::text::jsonb, ${job.partitionKey ?? null}::text,
@@ -104,7 +109,7 @@ export const upsert = Effect.fnUntraced(function* (db: Db, entry: NewCron) {
       on_overlap = ${entry.onOverlap ?? null}::text,
       worker = ${job.worker},
       queue = ${job.queue},
-      args = ${job.args}::text::jsonb,
+      args = ${args}::text::jsonb,
       priority = ${job.priority}::integer,
       max_attempts = ${job.maxAttempts}::integer,
       tags = ${job.tags === undefined ? null : array(job.tags, oid.text)}::text[],
@@ -142,7 +147,7 @@ export const upsert = Effect.fnUntraced(function* (db: Db, entry: NewCron) {
 export const list = Effect.fnUntraced(function* (db: Db, only: string | undefined) {
   const { sql } = db
   const now = yield* db.now
-  return yield* sql<CronColumns>`
+  const rows = yield* sql<CronColumns>`
     SELECT ${columns(db)}, ${now} AS now,
       EXISTS (
         SELECT FROM ${db.nodes} AS n
@@ -153,6 +158,7 @@ export const list = Effect.fnUntraced(function* (db: Db, only: string | undefine
     WHERE ${only ?? null}::text IS NULL
       OR c.name = ${only ?? null}::text
     ORDER BY c.name`
+  return yield* Effect.forEach(rows, (row) => readable(db, row))
 })
 
 /** Removes an entry; its ticks stay until they are pruned. False where there is none. */
@@ -281,7 +287,7 @@ export const evaluate = Effect.fnUntraced(function* (
         FOR UPDATE SKIP LOCKED`
       if (row === undefined) return undefined
       const { next, problem, ticks } = plan(row, instant.getTime())
-      const { evaluated, live } = yield* insertTicks(db, row, ticks, instant)
+      const { evaluated, live } = yield* insertTicks(db, yield* readable(db, row), ticks, instant)
       yield* sql`
         UPDATE ${name(db)}
         SET last_tick = ${instant}::timestamptz,
@@ -316,6 +322,7 @@ export const jobOf = (entry: CronColumns, tick?: Date): NewJob => ({
   worker: entry.worker,
   queue: entry.queue,
   args: entry.args,
+  sealed: entry.unreadable !== undefined,
   priority: entry.priority,
   maxAttempts: entry.max_attempts,
   due: tick === undefined ? { delayMillis: 0 } : { at: new Date(tick.getTime() + jitterOf(entry, tick)) },
@@ -350,6 +357,12 @@ const name = (db: Db) => db.sql(`${db.schema}.cron`)
 const ticksOf = (db: Db) => db.sql(`${db.schema}.cron_ticks`)
 
 const leadersOf = (db: Db) => db.sql(`${db.schema}.leaders`)
+
+const readable = <Row extends CronColumns>(db: Db, row: Row): Effect.Effect<Row> =>
+  Effect.map(openText(db, row.args, { field: "cron", of: row.name, worker: row.worker }), (args) => ({
+    ...row,
+    ...args
+  }))
 
 interface Due extends CronColumns {
   readonly live_jobs: ReadonlyArray<bigint>

@@ -9,6 +9,7 @@ import * as Result from "effect/Result"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Fragment, Identifier } from "effect/sql/Statement"
 import type { ShigotoConfig } from "../../ShigotoConfig.ts"
+import type { Sealer } from "../envelope.ts"
 import { autonomous } from "./statement.ts"
 
 /** The client and names that the steps share. */
@@ -26,6 +27,8 @@ export interface Db {
   readonly instant: Effect.Effect<Date, SqlError>
   /** Runs one statement at READ COMMITTED, at no cost where that is the database's default. */
   readonly statement: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | SqlError, R>
+  /** What encrypts values; undefined for none. */
+  readonly cipher?: Sealer | undefined
   /** Milliseconds that a state's finished jobs are kept. */
   readonly retention: { readonly completed: number; readonly discarded: number; readonly cancelled: number }
 }

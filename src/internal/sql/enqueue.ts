@@ -4,14 +4,15 @@ import type { JobId, JobState } from "../../JobRow.ts"
 import { isLinked, link, type NewJob } from "../newJob.ts"
 import { array, type Db, oid } from "./db.ts"
 import { jobId } from "./row.ts"
+import { sealJobs } from "./seal.ts"
 
 export type { MergeRefusal, NewJob, UniqueRequest } from "../newJob.ts"
 
-/** A key that was won, as a job's row carries it. */
+/** An id, and the key that was won with it, as a job's row carries them. */
 export interface Reservation {
   readonly id: JobId
-  readonly key: string
-  readonly states: number
+  readonly key?: string | undefined
+  readonly states?: number | undefined
 }
 
 /** What the database decided about an inserted job. */
@@ -30,7 +31,7 @@ export interface Inserted {
  */
 export const insert = Effect.fnUntraced(function* (
   db: Db,
-  jobs: ReadonlyArray<NewJob>,
+  given: ReadonlyArray<NewJob>,
   options: {
     readonly reservation?: (position: number) => Reservation | undefined
     /** The positions of those that others will wait for. */
@@ -39,11 +40,18 @@ export const insert = Effect.fnUntraced(function* (
 ) {
   const { sql } = db
   const now = yield* db.now
-  const column = (read: (job: NewJob) => unknown, type: number) => array(jobs.map(read), type)
-  if (jobs.length === 0) return []
+  if (given.length === 0) return []
   const { awaited, reservation } = options
   // An id that was reserved together with a key; the others draw theirs here.
-  const reserved = reservation === undefined ? undefined : jobs.map((_, position) => reservation(position))
+  const won = reservation === undefined ? undefined : given.map((_, position) => reservation(position))
+  // What is encrypted is bound to its row, so that its id has to be known before.
+  const reserved = db.cipher === undefined ? won : yield* drawIds(db, won ?? given.map(() => undefined))
+  const jobs = yield* sealJobs(
+    db,
+    given,
+    reserved?.flatMap((one) => (one === undefined ? [] : [one.id]))
+  )
+  const column = (read: (job: NewJob) => unknown, type: number) => array(jobs.map(read), type)
   const extra =
     reserved === undefined
       ? { names: sql``, target: sql``, values: sql``, arrays: sql`` }
@@ -136,6 +144,18 @@ export const insert = Effect.fnUntraced(function* (
 })
 
 // internal
+
+/** Gives an id to each job that has none yet, in their order. */
+const drawIds = Effect.fnUntraced(function* (db: Db, won: ReadonlyArray<Reservation | undefined>) {
+  const rows = yield* db.sql<{ readonly id: bigint }>`
+    SELECT nextval(${`"${db.schema}".jobs_id_seq`}::text::regclass) AS id
+    FROM generate_series(1, ${won.filter((one) => one === undefined).length}::integer)`
+  const drawn = rows
+    .map((row) => jobId(row.id))
+    .toSorted((a, b) => a - b)
+    .values()
+  return won.map((one): Reservation => one ?? { id: drawn.next().value as JobId }) // one for each
+})
 
 const linksOf = (job: NewJob, awaited: boolean): number =>
   (awaited ? link.awaited : 0) |

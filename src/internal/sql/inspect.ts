@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import type { JobId, JobState } from "../../JobRow.ts"
 import { array, type Db, ids, oid } from "./db.ts"
 import { type JobColumns, jobRow } from "./row.ts"
+import { openRow } from "./seal.ts"
 
 /** One job by its id. */
 export const get = Effect.fnUntraced(function* (db: Db, id: JobId) {
@@ -11,7 +12,7 @@ export const get = Effect.fnUntraced(function* (db: Db, id: JobId) {
     FROM ${db.allJobs}
     WHERE id = ${id}::bigint`
   const row = rows[0]
-  return row === undefined ? undefined : jobRow(row)
+  return row === undefined ? undefined : yield* openRow(db, jobRow(row))
 })
 
 /** How many live jobs are in each state and queue. */

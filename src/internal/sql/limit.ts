@@ -73,6 +73,8 @@ export const claimLimited = (
           : partitions === undefined
             ? { jobs: yield* claim(db, admitted), saturated: false }
             : yield* claimFair(db, admitted, partitions)
+      // Spent no earlier than the claim's own instant, so that a slow statement admits no more to a window.
+      const spentAt = jobs.length === 0 ? now : (yield* db.instant).getTime()
       const started = new Map<string, number>()
       for (const { worker } of jobs) started.set(worker, (started.get(worker) ?? 0) + 1)
       for (const { rate, worker } of governed) {
@@ -80,11 +82,11 @@ export const claimLimited = (
         if (rate === undefined || amount === 0) continue
         const account = accounts.get(rateRow(rate))
         accounts.set(rateRow(rate), {
-          spent: spend(rate.rule, account?.spent ?? [], now, amount),
+          spent: spend(rate.rule, account?.spent ?? [], spentAt, amount),
           heldUntil: account?.heldUntil
         })
       }
-      if (jobs.length > 0) yield* keep(db, governed, accounts, now)
+      if (jobs.length > 0) yield* keep(db, governed, accounts, spentAt)
       const held = governed.flatMap(({ rate, worker }): ReadonlyArray<Held> => {
         if (places(worker) <= (started.get(worker) ?? 0)) {
           return [{ worker, why: "concurrency", limit: worker, freesInMillis: undefined }]

@@ -6,12 +6,13 @@ import type { End } from "./batch.ts"
 import { array, type Db, ids, oid } from "./db.ts"
 import type { EndedJob } from "./depend.ts"
 import { jobId } from "./row.ts"
+import { open, openFailures } from "./seal.ts"
 
 /** How a job ended; `gone` for one of which nothing is left. */
 export interface Settled {
   readonly id: JobId
   readonly state: End | "gone"
-  /** The encoded result; null for none. */
+  /** The encoded result; null for none, an `Encrypted` for one that cannot be read here. */
   readonly result: unknown
   /** Its last failure, where it failed. */
   readonly failure: AttemptFailure | undefined
@@ -69,7 +70,8 @@ export const read = Effect.fnUntraced(function* (db: Db, wanted: ReadonlyArray<J
     LEFT JOIN ${resultsOf(db)} AS r
       ON r.id = w.id
     WHERE NOT EXISTS (SELECT FROM ${db.jobs} AS j WHERE j.id = w.id)`
-  const settled = rows.flatMap((row) => (row.state === null ? [] : [settledOf({ ...row, state: row.state })]))
+  const settled: Array<Settled> = []
+  for (const row of rows) if (row.state !== null) settled.push(yield* settledOf(db, { ...row, state: row.state }))
   if (settled.length === rows.length) return settled
   const unknown = rows.flatMap((row) => (row.state === null ? [jobId(row.id)] : []))
   const known = yield* sql<Columns & { readonly finished_at: Date | null }>`
@@ -77,7 +79,7 @@ export const read = Effect.fnUntraced(function* (db: Db, wanted: ReadonlyArray<J
     FROM ${db.allJobs}
     WHERE id = ANY(${ids(unknown)}::bigint[])`
   const found = new Set(known.map((row) => jobId(row.id)))
-  for (const row of known) if (row.finished_at !== null) settled.push(settledOf(row))
+  for (const row of known) if (row.finished_at !== null) settled.push(yield* settledOf(db, row))
   for (const id of unknown) {
     if (!found.has(id)) settled.push({ id, state: "gone", result: null, failure: undefined, reason: undefined })
   }
@@ -112,10 +114,14 @@ interface Columns {
 
 const resultsOf = (db: Db) => db.sql(`${db.schema}.results`)
 
-const settledOf = (row: Columns): Settled => ({
-  id: jobId(row.id),
-  state: row.state,
-  result: row.result,
-  failure: row.failure ?? undefined,
-  reason: row.reason ?? undefined
+const settledOf = Effect.fnUntraced(function* (db: Db, row: Columns): Effect.fn.Return<Settled> {
+  const id = jobId(row.id)
+  const [failure] = row.failure === null ? [] : yield* openFailures(db, id, [row.failure])
+  return {
+    id,
+    state: row.state,
+    result: row.result === null ? null : yield* open(db, row.result, { field: "result", of: id }, true),
+    failure,
+    reason: row.reason ?? undefined
+  }
 })

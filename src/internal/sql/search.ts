@@ -11,6 +11,7 @@ import type { AttemptFailure, JobId, JobRow } from "../../JobRow.ts"
 import type { Db } from "./db.ts"
 import { matches, matchesJson, matchesPlain } from "./filter.ts"
 import { type JobColumns, jobId, jobRow } from "./row.ts"
+import { openFailures, openRow } from "./seal.ts"
 import { autonomous } from "./statement.ts"
 
 /** Which jobs to read, in which order, after which one. */
@@ -29,7 +30,9 @@ export const maxCount = 10_000
 
 /** A page of jobs. */
 export const list = (db: Db, page: Page): Effect.Effect<ReadonlyArray<JobRow>, SqlError> =>
-  limited(db, page.order === "finished" ? finished(db, page) : ordered(db, page, page.order))
+  Effect.flatMap(limited(db, page.order === "finished" ? finished(db, page) : ordered(db, page, page.order)), (rows) =>
+    Effect.forEach(rows, (row) => openRow(db, row))
+  )
 
 /** How many jobs match, of the first 10,000 and one. */
 export const count = (db: Db, filter: Checked): Effect.Effect<number, SqlError> =>
@@ -129,12 +132,15 @@ export const failures = (db: Db, limit: number): Effect.Effect<ReadonlyArray<Gro
           (SELECT max(latest.at) FROM (${edge("DESC")}) AS latest) AS last_seen
         FROM newest
         ORDER BY newest.id DESC`
-      return rows.map(({ first_seen, id, last_seen, ...group }): Group => ({
-        ...group,
-        sample: jobId(id),
-        firstSeen: first_seen,
-        lastSeen: last_seen
-      }))
+      return yield* Effect.forEach(rows, ({ failure, first_seen, id, last_seen, ...group }) =>
+        Effect.map(openFailures(db, jobId(id), [failure]), ([opened = failure]): Group => ({
+          ...group,
+          failure: opened,
+          sample: jobId(id),
+          firstSeen: first_seen,
+          lastSeen: last_seen
+        }))
+      )
     })
   )
 

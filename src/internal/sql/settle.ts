@@ -9,6 +9,7 @@ import { batchId, type Deltas, type End } from "./batch.ts"
 import { conclude, fork, type Forked } from "./conclude.ts"
 import { array, type Db, ids, oid } from "./db.ts"
 import { jobId } from "./row.ts"
+import { sealOutcomes } from "./seal.ts"
 import { autonomous } from "./statement.ts"
 
 /** One attempt and what became of it. */
@@ -48,7 +49,8 @@ export type Verdict =
  * and no statistics: told of a moment when nothing was executing, the planner would read all of jobs_executing for a
  * batch, or take one row for granted and compare each outcome with each job.
  */
-export const settle = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Settlement>) {
+export const settle = Effect.fnUntraced(function* (db: Db, given: ReadonlyArray<Settlement>) {
+  const settlements = yield* sealOutcomes(db, given)
   const verdicts = new Map<Claim, Verdict>()
   const [linked, plain] = split(settlements, (one) => one.linked === true || one.outcome._tag === "Forked")
   let marked: ReadonlyArray<Settlement> = []

@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import type { JobId, JobRow } from "../../JobRow.ts"
+import { Encrypted, type Place } from "../envelope.ts"
 import type { ReplaceField, UniqueRule, WaitingState } from "../../Unique.ts"
 import { array, type Db, oid } from "./db.ts"
 import {
@@ -13,6 +14,7 @@ import {
   type UniqueRequest
 } from "./enqueue.ts"
 import { type JobColumns, jobId, jobRow } from "./row.ts"
+import { argsOf, blindKeys, open, openRow, sealText } from "./seal.ts"
 import { autonomous, sqlState } from "./statement.ts"
 
 /** What became of a new job. */
@@ -33,35 +35,7 @@ export const insertUnique = (
   jobs: ReadonlyArray<NewJob>,
   awaited: ReadonlySet<number> = new Set()
 ): Effect.Effect<ReadonlyArray<Stored>, MergeRefusal | SqlError> =>
-  autonomous(
-    db.sql,
-    Effect.gen(function* () {
-      const stored = jobs.map((): Stored | undefined => undefined)
-      const firstOf = new Map<string, number>()
-      for (const [i, { unique }] of jobs.entries()) {
-        if (unique !== undefined && !firstOf.has(unique.text)) firstOf.set(unique.text, i)
-      }
-      const taken = yield* reserve(db, jobs, [...firstOf.values()])
-      const won = jobs.flatMap((job, i) => (job.unique === undefined || taken.won.has(i) ? [i] : []))
-      const inserted = yield* insert(
-        db,
-        won.map((i) => jobs[i] as NewJob),
-        {
-          reservation: (position) => taken.won.get(won[position] as number),
-          awaited: new Set(won.flatMap((i, position) => (awaited.has(i) ? [position] : [])))
-        }
-      )
-      for (const [position, i] of won.entries()) {
-        stored[i] = { _tag: "Inserted", inserted: inserted[position] as Inserted }
-      }
-      for (const [i, job] of jobs.entries()) {
-        if (job.unique === undefined || stored[i] !== undefined) continue
-        const key = taken.keys.get(job.unique.text) as string // every text was reserved or found taken
-        stored[i] = yield* meet(db, job as NewJob & { readonly unique: UniqueRequest }, key)
-      }
-      return stored as ReadonlyArray<Stored>
-    })
-  )
+  Effect.flatMap(blindKeys(db, jobs), (blinded) => insertBlinded(db, blinded, awaited))
 
 /** Removes keys whose time is over, and those of jobs that are no more. */
 export const pruneKeys = Effect.fnUntraced(function* (db: Db) {
@@ -110,6 +84,41 @@ export const reacquire = Effect.fnUntraced(function* (db: Db, id: JobId) {
 })
 
 // internal
+
+const insertBlinded = (
+  db: Db,
+  jobs: ReadonlyArray<NewJob>,
+  awaited: ReadonlySet<number>
+): Effect.Effect<ReadonlyArray<Stored>, MergeRefusal | SqlError> =>
+  autonomous(
+    db.sql,
+    Effect.gen(function* () {
+      const stored = jobs.map((): Stored | undefined => undefined)
+      const firstOf = new Map<string, number>()
+      for (const [i, { unique }] of jobs.entries()) {
+        if (unique !== undefined && !firstOf.has(unique.text)) firstOf.set(unique.text, i)
+      }
+      const taken = yield* reserve(db, jobs, [...firstOf.values()])
+      const won = jobs.flatMap((job, i) => (job.unique === undefined || taken.won.has(i) ? [i] : []))
+      const inserted = yield* insert(
+        db,
+        won.map((i) => jobs[i] as NewJob),
+        {
+          reservation: (position) => taken.won.get(won[position] as number),
+          awaited: new Set(won.flatMap((i, position) => (awaited.has(i) ? [position] : [])))
+        }
+      )
+      for (const [position, i] of won.entries()) {
+        stored[i] = { _tag: "Inserted", inserted: inserted[position] as Inserted }
+      }
+      for (const [i, job] of jobs.entries()) {
+        if (job.unique === undefined || stored[i] !== undefined) continue
+        const key = taken.keys.get(job.unique.text) as string // every text was reserved or found taken
+        stored[i] = yield* meet(db, job as NewJob & { readonly unique: UniqueRequest }, key)
+      }
+      return stored as ReadonlyArray<Stored>
+    })
+  )
 
 const keysOf = (db: Db) => db.sql(`${db.schema}.unique_keys`)
 
@@ -197,7 +206,7 @@ const meet = (
         ON j.id = u.job_id
       WHERE u.key = decode(${key}, 'hex')`
     if (row === undefined) return yield* takeOver(db, job, key)
-    const holder = jobRow(row)
+    const holder = yield* openRow(db, jobRow(row))
     const { rule } = job.unique
     if (rule.debounce?.leading === true) return yield* swallow(db, job.unique.rule, key, holder)
     const fields = rule.debounce === undefined ? rule.replace[holder.state as WaitingState] : debounced(rule)
@@ -222,7 +231,7 @@ const takeOver = (
     yield* db.sql`
       DELETE FROM ${keysOf(db)}
       WHERE key = decode(${key}, 'hex')`
-    const [stored] = yield* insertUnique(db, [job])
+    const [stored] = yield* insertBlinded(db, [job], new Set())
     return stored as Stored // one job in, one answer out
   })
 
@@ -275,11 +284,13 @@ const change = (
         return { _tag: "ConflictExecuting", job: holder } satisfies Stored
       }
       const replaces = (field: ReplaceField): boolean => fields.includes(field)
-      const args = !replaces("args")
+      const place = argsOf(holder.id, holder.worker)
+      const text = !replaces("args")
         ? null
         : rule.debounce?.args === "merge"
-          ? yield* job.unique.merge(locked.args)
+          ? yield* job.unique.merge(yield* openSurely(db, locked.args, place))
           : job.args
+      const args = text === null ? null : yield* sealText(db, text, place)
       const wait = rule.debounce
       const due =
         wait === undefined
@@ -313,13 +324,22 @@ const change = (
         RETURNING *, NULL::timestamptz AS finished_at, NULL::jsonb AS result`
       return row === undefined
         ? ({ _tag: "ConflictExecuting", job: holder } satisfies Stored)
-        : ({ _tag: wait === undefined ? "Replaced" : "Debounced", job: jobRow(row) } satisfies Stored)
+        : ({
+            _tag: wait === undefined ? "Replaced" : "Debounced",
+            job: yield* openRow(db, jobRow(row))
+          } satisfies Stored)
     })
   ).pipe(
     Effect.catchIf(
       (error): error is SqlError => isLockTimeout(error),
       () => Effect.succeed<Stored>({ _tag: "ConflictExecuting", job: holder })
     )
+  )
+
+/** Args that are about to be merged: what cannot be read is not replaced. */
+const openSurely = (db: Db, args: unknown, place: Place) =>
+  Effect.flatMap(open(db, args, place, true), (value) =>
+    value instanceof Encrypted ? Effect.fail(value.problem) : Effect.succeed(value)
   )
 
 /** How long to wait for a holder that another transaction is moving. */
