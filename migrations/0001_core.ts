@@ -37,6 +37,7 @@ export const statements = (schema: string): ReadonlyArray<string> => {
   links smallint NOT NULL DEFAULT 0,
   batch_id bigint,
   step text,
+  trace text,
   CONSTRAINT jobs_state CHECK (state IN ('scheduled', 'blocked', 'available', 'executing', 'retryable')),
   CONSTRAINT jobs_claimed CHECK ((state = 'executing') = (claimed_by IS NOT NULL)),
   CONSTRAINT jobs_attempts CHECK (attempt >= 0 AND max_attempts >= 1),
@@ -80,7 +81,8 @@ export const statements = (schema: string): ReadonlyArray<string> => {
   cancel_reason text,
   links smallint NOT NULL DEFAULT 0,
   batch_id bigint,
-  step text
+  step text,
+  trace text
 ) PARTITION BY LIST (state)`,
     `CREATE INDEX jobs_archive_id ON ${s}.jobs_archive (id)`,
     ...["completed", "discarded", "cancelled"].flatMap((state) => [
@@ -119,12 +121,12 @@ export const statements = (schema: string): ReadonlyArray<string> => {
     `CREATE VIEW ${s}.all_jobs AS
 SELECT id, worker, queue, state, priority, attempt, max_attempts, epoch, claimed_by, run_at, inserted_at, claimed_at,
   cancel_requested_at, NULL::timestamptz(3) AS finished_at, progress, snoozes, args, NULL::jsonb AS result, errors,
-  meta, tags, partition_key, cancel_reason, scheduled_for, links, batch_id, step, fingerprint
+  meta, tags, partition_key, cancel_reason, scheduled_for, links, batch_id, step, fingerprint, trace
 FROM ${s}.jobs
 UNION ALL
 SELECT id, worker, queue, state, priority, attempt, max_attempts, epoch, claimed_by, run_at, inserted_at, claimed_at,
   cancel_requested_at, finished_at, progress, snoozes, args, result, errors,
-  meta, tags, partition_key, cancel_reason, scheduled_for, links, batch_id, step, fingerprint
+  meta, tags, partition_key, cancel_reason, scheduled_for, links, batch_id, step, fingerprint, trace
 FROM ${s}.jobs_archive`,
     enqueueFunction(schema),
     maintainFunction(schema),

@@ -22,6 +22,7 @@ export const statements = (schema: string): ReadonlyArray<string> => {
   key text NOT NULL,
   pass float8 NOT NULL,
   served float8 NOT NULL,
+  paused_at timestamptz(3),
   updated_at timestamptz(3) NOT NULL,
   PRIMARY KEY (queue, key)
 ) WITH (fillfactor = 50)`,

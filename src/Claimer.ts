@@ -89,6 +89,7 @@ export const layer: Layer.Layer<
     let lookAt = 0
     let sweepAt = 0
     let sweepFrom = 0
+    let armed = false
 
     const monotonic = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
     const wake = (queue: string): void => {
@@ -119,8 +120,12 @@ export const layer: Layer.Layer<
     const claimOnce = Effect.fnUntraced(function* (queue: string, appetite: Appetite) {
       const node = heartbeat.current()
       const state = queues.get(queue)
-      if (node === undefined || state === undefined || state.paused || !executor.isAccepting() || !gate.isOpen())
+      if (!gate.isOpen()) {
+        if (!armed) events.publish({ _tag: "TestModeArmed" })
+        armed = true
         return false
+      }
+      if (node === undefined || state === undefined || state.paused || !executor.isAccepting()) return false
       const limit = Math.min(state.concurrency - executor.running(queue), claimLimit)
       const candidates = [...workers.all()].map((worker) => ({ name: worker.name, room: executor.room(worker) }))
       const roomy = candidates.filter((worker) => worker.room > 0)
@@ -153,6 +158,7 @@ export const layer: Layer.Layer<
         return true
       }
       const { held, jobs: claimed, saturated } = exit.value
+      if (events.isHeard()) events.publish({ _tag: "QueuePolled", queue, asked: limit, claimed: claimed.length })
       executor.start(claimed, node)
       // A request to cancel one of them is found by then, should its notification be lost.
       if (claimed.length > 0) lookIn(Duration.toMillis(config.pollInterval))
@@ -260,6 +266,7 @@ export const layer: Layer.Layer<
     workers.onRegister(wakeAll)
     queues.onChange(wakeAll)
     gate.onOpen(() => {
+      armed = false
       wakeAll()
       lookIn(0)
     })

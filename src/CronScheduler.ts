@@ -107,7 +107,7 @@ export const layer: Layer.Layer<never, never, CronJobs | Heartbeat | JobStore | 
         if (soonest <= 0) yield* notifier.send({ _tag: "Available", queue })
         else if (soonest <= dueHorizonMillis(config)) yield* notifier.send({ _tag: "Due", inMillis: soonest })
         for (const { id, reason, result } of cancelled) {
-          if (result._tag === "Cancelled") events.publish({ ...result, id, reason })
+          if (result._tag === "Cancelled") events.publish({ ...result, id, reason, runMillis: undefined })
           else if (result._tag === "Requested") yield* notifier.send({ _tag: "Cancel", node: result.node })
         }
       })

@@ -33,6 +33,8 @@ export interface Attempt {
   /** When the job was first due: a cron job's tick, a delay's end, else when it was enqueued. */
   readonly scheduledFor: DateTime.Utc
   readonly insertedAt: DateTime.Utc
+  /** The W3C `traceparent` of the span that enqueued it, where a tracer listened. */
+  readonly trace: string | undefined
   /** The batch or flow that it is a member of. */
   readonly batch: BatchId | undefined
   /** The jobs that it waited for, by id, with their encoded results. */

@@ -129,6 +129,7 @@ export const layer: Layer.Layer<
         attempt: claimed.attempt,
         outcome,
         endedAt: iso(),
+        runMillis: events.isHeard() ? monotonic() - entry.startedAt : undefined,
         node: config.nodeName,
         settled: (state, taken) => {
           settling.delete(entry)
@@ -176,23 +177,23 @@ export const layer: Layer.Layer<
           linked: isMarked(claimed.links),
           outcome: { _tag: "Released" },
           endedAt: iso(),
+          runMillis: undefined,
           node: config.nodeName,
           settled: () => {}
         })
         return
       }
-      const deadline = monotonic() + worker.timeoutMillis
-      const entry: Running = { claimed, node, worker, attempt, deadline, concluded: false }
+      const startedAt = monotonic()
+      const deadline = startedAt + worker.timeoutMillis
+      const entry: Running = { claimed, node, worker, attempt, startedAt, deadline, concluded: false }
       running.add(entry)
       count(byQueue, claimed.queue, 1)
       count(byWorker, worker.name, 1)
-      events.publish({
-        _tag: "Started",
-        id: claimed.id,
-        worker: claimed.worker,
-        queue: claimed.queue,
-        attempt: claimed.attempt
-      })
+      if (events.isHeard()) {
+        const { attempt: number, claimedAt, id, queue, runAt } = claimed
+        const waitMillis = Math.max(claimedAt.getTime() - runAt.getTime(), 0)
+        events.publish({ _tag: "Started", id, worker: worker.name, queue, attempt: number, waitMillis })
+      }
       const args =
         claimed.flow === undefined || claimed.args instanceof Encrypted
           ? Effect.succeed(claimed.args)
@@ -364,7 +365,8 @@ interface Running {
   readonly node: number
   readonly worker: Worker
   readonly attempt: Attempt
-  /** By the monotonic clock, in milliseconds. */
+  /** By the monotonic clock, in milliseconds, as is the deadline. */
+  readonly startedAt: number
   deadline: number
   /** Its outcome has been handed to the settler. */
   concluded: boolean
@@ -402,6 +404,7 @@ const attemptOf = (
   snoozes: job.snoozes,
   scheduledFor,
   insertedAt,
+  trace: job.trace,
   batch: job.batch,
   dependencies: new Map(dependencies.map((dependency) => [dependency.id, dependency]))
 })

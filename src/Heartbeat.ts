@@ -233,8 +233,13 @@ const announce = (events: Events["Service"], job: Rescued): void => {
   const ref = { id: job.id, worker: job.worker, queue: job.queue, attempt: job.attempt }
   events.publish({ _tag: "Rescued", ...ref, state: job.state, node: job.node })
   if (job.state === "discarded") {
-    events.publish({ _tag: "Discarded", ...ref, failure: JSON.parse(job.failure) as AttemptFailure })
+    events.publish({
+      _tag: "Discarded",
+      ...ref,
+      failure: JSON.parse(job.failure) as AttemptFailure,
+      runMillis: undefined
+    })
   } else if (job.state === "cancelled") {
-    events.publish({ _tag: "Cancelled", ...ref, reason: undefined })
+    events.publish({ _tag: "Cancelled", ...ref, reason: undefined, runMillis: undefined })
   }
 }

@@ -24,6 +24,7 @@ import type { BatchId, AttemptFailure } from "./JobRow.ts"
 import { type EnqueueResult, Jobs } from "./Jobs.ts"
 import type { Limit, Options as RateLimitOptions } from "./Limit.ts"
 import type { Any, Middleware, Services } from "./Middleware.ts"
+import type { LogLimits } from "./internal/logSink.ts"
 import { maxConcurrency } from "./ShigotoConfig.ts"
 import {
   type AttemptError,
@@ -125,6 +126,10 @@ export interface WorkerOptions<Args, Error, R, Wrap extends Any = never> {
   readonly retry?: Schedule.Schedule<unknown, Error | AttemptError, unknown> | undefined
   /** How many attempts run at once on one node, at most what the queue allows. Defaults to what the queue allows. */
   readonly concurrency?: number | undefined
+  /**
+   * Whether what the handler logs is kept with the job, and how much of it. Defaults to `ShigotoConfig.captureLogs`.
+   */
+  readonly captureLogs?: boolean | LogLimits | undefined
   /** How many attempts run at once on all nodes together; never more. Defaults to no limit. */
   readonly globalConcurrency?: number | undefined
   /**
@@ -357,12 +362,12 @@ const makeErased = (
     options,
     prepare: (input: unknown, given: EnqueueOptions = {}) =>
       Effect.map(encode(input, given, {}), (job) => ({ ...job, unique: undefined })),
-    enqueue: Effect.fn(`${name}.enqueue`)(function* (input: unknown, given: EnqueueOptions = {}) {
+    enqueue: Effect.fnUntraced(function* (input: unknown, given: EnqueueOptions = {}) {
       const jobs = yield* Jobs
       const [result] = yield* jobs.insert([yield* encode(input, given, {})])
       return result as EnqueueResult // one job in, one result out
     }),
-    enqueueAll: Effect.fn(`${name}.enqueueAll`)(function* (
+    enqueueAll: Effect.fnUntraced(function* (
       inputs: Iterable<unknown>,
       given: EnqueueOptions | ((args: unknown, index: number) => EnqueueOptions) = {}
     ) {
@@ -383,7 +388,8 @@ const makeErased = (
     toLayer: (handler, workerOptions = {}) => {
       const problem =
         concurrencyProblem(name, "concurrency", workerOptions.concurrency) ??
-        concurrencyProblem(name, "globalConcurrency", workerOptions.globalConcurrency)
+        concurrencyProblem(name, "globalConcurrency", workerOptions.globalConcurrency) ??
+        captureProblem(name, workerOptions.captureLogs)
       return Layer.effectDiscard(
         Effect.gen(function* () {
           if (problem !== undefined) return yield* Effect.die(problem)
@@ -414,6 +420,18 @@ const timeoutProblem = (timeout: Duration.Input | undefined): InvalidConfig | un
         field: "timeout",
         value: shown(timeout),
         message: `timeout cannot be ${shown(timeout)}: it must be a duration above zero, or Duration.infinity for no limit.`
+      })
+}
+
+const captureProblem = (name: string, capture: boolean | LogLimits | undefined): InvalidConfig | undefined => {
+  const { maxBytes = 1, maxLines = 1 } = typeof capture === "object" ? capture : {}
+  const isLimit = (value: unknown): boolean => typeof value === "number" && Number.isInteger(value) && value >= 1
+  return isLimit(maxBytes) && isLimit(maxLines)
+    ? undefined
+    : new InvalidConfig({
+        field: "captureLogs",
+        value: shown(capture),
+        message: `captureLogs of the worker "${name}" cannot be ${shown(capture)}: maxLines and maxBytes are positive integers.`
       })
 }
 

@@ -28,27 +28,49 @@ export interface JobRef {
  */
 export type JobEvent =
   | (JobRef & { readonly _tag: "Inserted"; readonly state: JobState })
-  | (JobRef & { readonly _tag: "Started"; readonly attempt: number })
-  | (JobRef & { readonly _tag: "Completed"; readonly attempt: number })
+  /** It was claimed, and its handler starts. */
+  | (JobRef & {
+      readonly _tag: "Started"
+      readonly attempt: number
+      /** How long it had been due, by the database's clock. */
+      readonly waitMillis: number
+    })
+  | (JobRef & { readonly _tag: "Completed"; readonly attempt: number; readonly runMillis: Run })
   | (JobRef & {
       readonly _tag: "Failed"
       readonly attempt: number
       readonly failure: AttemptFailure
       readonly delayMillis: number
+      readonly runMillis: Run
     })
-  | (JobRef & { readonly _tag: "Discarded"; readonly attempt: number; readonly failure: AttemptFailure })
-  | (JobRef & { readonly _tag: "Cancelled"; readonly attempt: number; readonly reason: string | undefined })
-  | (JobRef & { readonly _tag: "Snoozed"; readonly attempt: number; readonly delayMillis: number })
-  | (JobRef & { readonly _tag: "Released"; readonly attempt: number })
+  | (JobRef & {
+      readonly _tag: "Discarded"
+      readonly attempt: number
+      readonly failure: AttemptFailure
+      readonly runMillis: Run
+    })
+  | (JobRef & {
+      readonly _tag: "Cancelled"
+      readonly attempt: number
+      readonly reason: string | undefined
+      readonly runMillis: Run
+    })
+  | (JobRef & {
+      readonly _tag: "Snoozed"
+      readonly attempt: number
+      readonly delayMillis: number
+      readonly runMillis: Run
+    })
+  | (JobRef & { readonly _tag: "Released"; readonly attempt: number; readonly runMillis: Run })
   | (JobRef & { readonly _tag: "Retried" })
   | (JobRef & { readonly _tag: "Deleted" })
   /** It waits for the jobs that its handler has just added. */
-  | (JobRef & { readonly _tag: "Blocked"; readonly attempt: number })
+  | (JobRef & { readonly _tag: "Blocked"; readonly attempt: number; readonly runMillis: Run })
   /** It waits for no other job any more. */
   | (JobRef & { readonly _tag: "Unblocked"; readonly state: JobState })
   | { readonly _tag: "BatchFinished"; readonly batch: BatchSummary }
   | (JobRef & { readonly _tag: "Rescued"; readonly attempt: number; readonly state: JobState; readonly node: string })
-  | (JobRef & { readonly _tag: "LeaseLost"; readonly attempt: number })
+  | (JobRef & { readonly _tag: "LeaseLost"; readonly attempt: number; readonly runMillis: Run })
   | (JobRef & { readonly _tag: "Stuck"; readonly attempt: number })
   | (JobRef & { readonly _tag: "Progress"; readonly percent: number })
   | {
@@ -58,8 +80,14 @@ export type JobEvent =
       /** The job that the tick inserted; undefined where the overlap policy held it back. */
       readonly job: JobId | undefined
     }
+  /** A claim came back: how many jobs it asked for, and how many it brought. */
+  | { readonly _tag: "QueuePolled"; readonly queue: string; readonly asked: number; readonly claimed: number }
   | { readonly _tag: "QueuePaused"; readonly queue: string }
   | { readonly _tag: "QueueResumed"; readonly queue: string }
+  /** The database did not take so many outcomes, for the nth time in a row; they are sent again. */
+  | { readonly _tag: "SettleRetried"; readonly jobs: number; readonly failures: number }
+  /** A test holds back the claims of this node until it says when. */
+  | { readonly _tag: "TestModeArmed" }
   /** A rate limit keeps a worker's jobs from this node, for the time told; not repeated while it lasts. */
   | {
       readonly _tag: "RateLimited"
@@ -72,3 +100,11 @@ export type JobEvent =
   | { readonly _tag: "ConcurrencyLimited"; readonly worker: string; readonly queue: string }
   | { readonly _tag: "NodeStarted"; readonly node: number; readonly name: string }
   | { readonly _tag: "NodeLeaseLost"; readonly node: number; readonly name: string }
+
+/**
+ * How long an attempt of this node ran, in milliseconds, from its claim to the end of its handler; undefined for a job
+ * whose handler did not run here, or while nobody listened.
+ *
+ * @category models
+ */
+export type Run = number | undefined

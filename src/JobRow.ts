@@ -113,6 +113,8 @@ export interface JobRow {
   readonly batch: BatchId | undefined
   /** The name of its node in a flow. */
   readonly step: string | undefined
+  /** The W3C `traceparent` of the span that enqueued it, where a tracer listened. */
+  readonly trace: string | undefined
   /** From 0 to 100, as last said by the handler. */
   readonly progress: number | undefined
   /** How often it snoozed. */

@@ -25,7 +25,9 @@ import type { NewBatch } from "./internal/sql/batch.ts"
 import type { Settled } from "./internal/sql/result.ts"
 import { type JobResult, type Readable, standingOf } from "./internal/settled.ts"
 import type { Stored } from "./internal/sql/unique.ts"
+import { traceEnqueue } from "./internal/tracing.ts"
 import type { JobEvent } from "./JobEvent.ts"
+import { type LogLine, type LogOptions, read as readLogs } from "./JobLog.ts"
 import type { BatchId, JobId, JobRow, JobState } from "./JobRow.ts"
 import { JobStore } from "./JobStore.ts"
 import { fromColumns, type NodeRow } from "./Nodes.ts"
@@ -166,6 +168,11 @@ export class Jobs extends Context.Service<
     readonly isReady: Effect.Effect<boolean>
     /** Why a job is not running, in the words of the claim itself. */
     readonly explain: (id: JobId) => Effect.Effect<Explanation, JobNotFound | StorageFailure>
+    /** What the handlers of a job logged, where its worker keeps that; the oldest first. */
+    readonly logs: (
+      id: JobId,
+      options?: LogOptions
+    ) => Effect.Effect<ReadonlyArray<LogLine>, InvalidFilter | JobNotFound | StorageFailure>
     /** The nodes of the fleet, those with a live lease first. */
     readonly nodes: Effect.Effect<ReadonlyArray<NodeRow>, StorageFailure>
     /** Deletes a job that does not run; to those that wait for it, and to its batch, one that waits counts as cancelled. */
@@ -212,7 +219,7 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
       yield* store.afterCommit(
         Effect.gen(function* () {
           for (const { _tag, job } of results) {
-            if (_tag !== "Inserted") continue
+            if (_tag !== "Inserted" || !events.isHeard()) continue
             events.publish({ _tag: "Inserted", id: job.id, worker: job.worker, queue: job.queue, state: job.state })
           }
           for (const hint of hintsFor(results, dueHorizonMillis(config))) yield* notifier.send(hint)
@@ -221,13 +228,15 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
       )
       return results
     })
-    const insert = Effect.fnUntraced(function* (jobs: ReadonlyArray<NewJob>) {
+    const insertNow = Effect.fnUntraced(function* (jobs: ReadonlyArray<NewJob>) {
       const { aftermath, stored } = jobs.some(isLinked)
         ? yield* store.composition.insert(jobs)
         : { stored: yield* store.insert(jobs), aftermath: nothing }
       return yield* announce(jobs, stored, aftermath)
     })
-    const insertBatch = Effect.fnUntraced(function* (batch: NewBatch, members: ReadonlyArray<NewJob>) {
+    const insert = (jobs: ReadonlyArray<NewJob>) =>
+      traceEnqueue(jobs, insertNow, (results) => results.map((result) => result.id))
+    const insertBatchNow = Effect.fnUntraced(function* (batch: NewBatch, members: ReadonlyArray<NewJob>) {
       const { aftermath, batch: created, stored } = yield* store.composition.insert(members, batch)
       const id = created as BatchId // one was asked for
       const jobs = yield* announce(
@@ -237,6 +246,12 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
       )
       return { id, jobs }
     })
+    const insertBatch = (batch: NewBatch, members: ReadonlyArray<NewJob>) =>
+      traceEnqueue(
+        members,
+        (traced) => insertBatchNow(batch, traced),
+        ({ jobs }) => jobs.map((job) => job.id)
+      )
     const notFound = (id: JobId): JobNotFound =>
       new JobNotFound({ id: shown(id), message: `There is no job ${shown(id)}, live or archived.` })
     const known = (id: JobId): Effect.Effect<void, JobNotFound> =>
@@ -261,7 +276,7 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
             yield* store.afterCommit(
               Effect.suspend(() => {
                 const { aftermath, attempt, queue, worker } = result
-                events.publish({ _tag: "Cancelled", id, worker, queue, attempt, reason: told })
+                events.publish({ _tag: "Cancelled", id, worker, queue, attempt, reason: told, runMillis: undefined })
                 return spread(events, notifier, aftermath)
               })
             )
@@ -305,6 +320,10 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
       explain: Effect.fn("Jobs.explain")(function* (id) {
         yield* known(id)
         return explain((yield* store.insight.explain(id)) ?? (yield* notFound(id)))
+      }),
+      logs: Effect.fn("Jobs.logs")(function* (id, options = {}) {
+        yield* known(id)
+        return yield* readLogs(store, id, options)
       }),
       nodes: Effect.map(store.insight.nodes, (rows) => rows.map(fromColumns)),
       cancel,
@@ -354,6 +373,7 @@ const inserted = (job: NewJob, row: InsertedRow): EnqueueResult => ({
     partitionKey: job.partitionKey,
     batch: job.batch,
     step: job.step,
+    trace: job.trace,
     progress: undefined,
     snoozes: 0,
     claimedBy: undefined,

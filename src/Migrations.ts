@@ -15,6 +15,7 @@ import * as unique from "../migrations/0003_unique.ts"
 import * as composition from "../migrations/0004_composition.ts"
 import * as results from "../migrations/0005_results.ts"
 import * as limits from "../migrations/0006_limits.ts"
+import * as logs from "../migrations/0007_logs.ts"
 import { schemaProblem, shown } from "./internal/names.ts"
 import * as migrate from "./internal/sql/migrate.ts"
 import { autonomous, classify } from "./internal/sql/statement.ts"
@@ -43,7 +44,8 @@ export const migrations: ReadonlyArray<Migration> = [
   { version: 3, name: "unique", statements: unique.statements },
   { version: 4, name: "composition", statements: composition.statements },
   { version: 5, name: "results", statements: results.statements },
-  { version: 6, name: "limits", statements: limits.statements }
+  { version: 6, name: "limits", statements: limits.statements },
+  { version: 7, name: "logs", statements: logs.statements }
 ]
 
 /**

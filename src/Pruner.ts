@@ -4,6 +4,7 @@
  * Runs on every node; the database lets one at a time do the work. A lock that is not free within half a second is
  * left for the next round, so that settles never wait for upkeep.
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { forever } from "./internal/loop.ts"
@@ -38,7 +39,8 @@ export const layer: Layer.Layer<never, never, JobStore | ShigotoConfig> = Layer.
         store.pruneKeys,
         store.limits.prune,
         Effect.repeat(store.composition.prune, { while: (more) => more }),
-        Effect.repeat(store.results.prune, { while: (more) => more })
+        Effect.repeat(store.results.prune, { while: (more) => more }),
+        Effect.repeat(store.insight.pruneLogs(Duration.toMillis(config.logRetention)), { while: (gone) => gone > 0 })
       ],
       (upkeep: Effect.Effect<unknown, unknown>) => Effect.ignore(upkeep),
       { discard: true }

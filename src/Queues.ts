@@ -39,6 +39,16 @@ export interface Where {
 }
 
 /**
+ * What a pause holds for.
+ *
+ * @category models
+ */
+export type What =
+  | (Where & { readonly partitionKey?: undefined })
+  /** One partition key of a fair queue, on all nodes. */
+  | { readonly partitionKey: string; readonly node?: undefined }
+
+/**
  * What changing a queue may fail with.
  *
  * @category errors
@@ -57,10 +67,10 @@ export class Queues extends Context.Service<
     readonly add: (name: string, options: Where & { readonly concurrency: number }) => Effect.Effect<void, QueueError>
     /** Stops running a queue, and waits until none of its jobs is executing any more. Its waiting jobs stay. */
     readonly remove: (name: string, options?: Where) => Effect.Effect<void, QueueError>
-    /** Starts no further job of a queue; those that run go on. */
-    readonly pause: (name: string, options?: Where) => Effect.Effect<void, QueueError>
+    /** Starts no further job of a queue, or of one key of a fair queue; those that run go on. */
+    readonly pause: (name: string, options?: What) => Effect.Effect<void, QueueError>
     /** Takes a pause back. */
-    readonly resume: (name: string, options?: Where) => Effect.Effect<void, QueueError>
+    readonly resume: (name: string, options?: What) => Effect.Effect<void, QueueError>
     /** Changes how many jobs of a queue run at once on each node. */
     readonly scale: (name: string, concurrency: number, options?: Where) => Effect.Effect<void, QueueError>
     /** The queues that this node runs, as last read. */
@@ -142,6 +152,26 @@ export const layer: Layer.Layer<Queues, never, JobStore | Notifier | ShigotoConf
       yield* store.changeQueue(wish)
       yield* store.afterCommit(notifier.send({ _tag: "Queues" }))
     })
+    const changeKey = Effect.fnUntraced(function* (
+      name: string,
+      key: string,
+      paused: boolean
+    ): Effect.fn.Return<void, QueueError> {
+      const unfair = config.queues.has(name) && !config.partitions.has(name)
+      const problem = nameProblem(name) ?? (unfair ? "it is not fair: give it `fair: true`" : undefined)
+      const keyProblem = nameProblem(key)
+      if (problem !== undefined || keyProblem !== undefined) {
+        return yield* new InvalidQueueName({
+          value: shown(problem === undefined ? key : name),
+          message:
+            problem === undefined
+              ? `${shown(key)} cannot be a partitionKey: ${keyProblem}.`
+              : `No partitionKey of the queue ${shown(name)} can be paused: ${problem}.`
+        })
+      }
+      yield* store.limits.pause(name, key, paused)
+      yield* store.afterCommit(notifier.send({ _tag: "Queues" }))
+    })
     const at = (options: Where | undefined): string => options?.node ?? ""
     return Queues.of({
       add: (name, options) => change({ name, node: at(options), concurrency: options.concurrency, removed: false }),
@@ -150,15 +180,19 @@ export const layer: Layer.Layer<Queues, never, JobStore | Notifier | ShigotoConf
         while ((yield* store.executing(name, at(options))) > 0) yield* Effect.sleep("250 millis")
       }),
       pause: (name, options) =>
-        Effect.andThen(
-          change({ name, node: at(options), paused: true }),
-          Effect.sync(() => events.publish({ _tag: "QueuePaused", queue: name }))
-        ),
+        options?.partitionKey !== undefined
+          ? changeKey(name, options.partitionKey, true)
+          : Effect.andThen(
+              change({ name, node: at(options), paused: true }),
+              Effect.sync(() => events.publish({ _tag: "QueuePaused", queue: name }))
+            ),
       resume: (name, options) =>
-        Effect.andThen(
-          change({ name, node: at(options), paused: false }),
-          Effect.sync(() => events.publish({ _tag: "QueueResumed", queue: name }))
-        ),
+        options?.partitionKey !== undefined
+          ? changeKey(name, options.partitionKey, false)
+          : Effect.andThen(
+              change({ name, node: at(options), paused: false }),
+              Effect.sync(() => events.publish({ _tag: "QueueResumed", queue: name }))
+            ),
       scale: (name, concurrency, options) => change({ name, node: at(options), concurrency }),
       list: Effect.sync(() => [...states.values()]),
       states: () => [...states.values()],

@@ -38,6 +38,8 @@ export interface Ended {
   readonly endedAt: string
   /** The name of this node. */
   readonly node: string
+  /** How long its handler ran; undefined where it did not start, or nobody listens. */
+  readonly runMillis: number | undefined
   /** Called once the database has said what became of it: the state that the job is in, and the outcome it took. */
   readonly settled: (accepted: string | undefined, outcome: Outcome) => void
 }
@@ -92,7 +94,7 @@ export const layer: Layer.Layer<Settler, never, JobStore | Notifier | Events> = 
         pending.push(ended)
         return Effect.void
       }
-      publish(events, ended, accepted)
+      if (events.isHeard()) publish(events, ended, accepted)
       ended.settled(accepted, ended.outcome)
       return accepted === undefined ? Effect.void : follow(notifier, ended, accepted)
     }
@@ -109,6 +111,7 @@ export const layer: Layer.Layer<Settler, never, JobStore | Notifier | Events> = 
         const refused = exit.cause.reasons.find((reason) => reason._tag === "Fail")
         if (refused?._tag === "Fail" && isDataError(refused.error.code))
           return yield* sendEach(batch, refused.error.message)
+        events.publish({ _tag: "SettleRetried", jobs: batch.length, failures: failures + 1 })
         if ((failures & (failures - 1)) === 0) {
           yield* Effect.logWarning(`Shigoto could not settle ${batch.length} jobs and keeps trying`, exit.cause)
         }
@@ -202,7 +205,8 @@ const follow = (notifier: Notifier["Service"], ended: Ended, state: string): Eff
 
 const publish = (events: Events["Service"], ended: Ended, state: string | undefined): void => {
   const { outcome } = ended
-  const ref = { id: ended.id, worker: ended.worker, queue: ended.queue, attempt: ended.attempt }
+  const { attempt, id, queue, runMillis, worker } = ended
+  const ref = { id, worker, queue, attempt, runMillis }
   if (state === undefined) return events.publish({ _tag: "LeaseLost", ...ref })
   if (state === "cancelled") {
     return events.publish({

@@ -14,6 +14,7 @@ import * as Executor from "./Executor.ts"
 import * as Heartbeat from "./Heartbeat.ts"
 import * as Events from "./internal/events.ts"
 import * as FlowRegistry from "./internal/flowRegistry.ts"
+import * as LogSink from "./internal/logSink.ts"
 import * as Jobs from "./Jobs.ts"
 import * as JobStore from "./JobStore.ts"
 import * as Limits from "./Limits.ts"
@@ -23,6 +24,7 @@ import * as Pruner from "./Pruner.ts"
 import * as Queues from "./Queues.ts"
 import * as Settler from "./Settler.ts"
 import type { ShigotoConfig } from "./ShigotoConfig.ts"
+import * as ShigotoMetrics from "./ShigotoMetrics.ts"
 import * as Workers from "./Workers.ts"
 
 /**
@@ -44,6 +46,7 @@ export const layerProducer: Layer.Layer<
 > = Layer.mergeAll(CronJobs.layer, Batches.layer).pipe(
   Layer.provideMerge(Layer.mergeAll(Jobs.layer, Queues.layer)),
   Layer.provide(Notifier.layerSend),
+  Layer.provide(ShigotoMetrics.layer),
   Layer.provide([JobStore.layer, Events.layer]),
   Layer.provide(Migrations.layerConfigured)
 )
@@ -57,11 +60,12 @@ export const layer: Layer.Layer<
   Jobs.Jobs | Queues.Queues | CronJobs.CronJobs | Batches.Batches | Limits.Limits | Workers.Workers,
   StartError,
   PgClient | ShigotoConfig
-> = Layer.mergeAll(Claimer.layer, CronScheduler.layer, Pruner.layer).pipe(
+> = Layer.mergeAll(Claimer.layer, CronScheduler.layer, Pruner.layer, ShigotoMetrics.layerGauges).pipe(
   Layer.provideMerge(Executor.layer),
   Layer.provideMerge(Layer.mergeAll(CronJobs.layer, Batches.layer, Limits.layer)),
   Layer.provideMerge(Layer.mergeAll(Settler.layer, Jobs.layer, Queues.layer)),
   Layer.provideMerge(Layer.mergeAll(Notifier.layer, Heartbeat.layer, Workers.layer)),
+  Layer.provideMerge(Layer.mergeAll(ShigotoMetrics.layer, LogSink.layer)),
   Layer.provideMerge(Layer.mergeAll(JobStore.layer, Events.layer, FlowRegistry.layer)),
   Layer.provide(Migrations.layerConfigured)
 )

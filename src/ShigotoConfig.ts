@@ -100,6 +100,19 @@ export class ShigotoConfig extends Context.Service<
     readonly maxArgsBytes: number
     /** The largest encoded result, in bytes. Defaults to 1 MiB, at most 64 MiB. */
     readonly maxResultBytes: number
+    /**
+     * How an attempt's span hangs on the span that enqueued its job: linked to it, in a trace of its own, or as its
+     * child. Defaults to `link`.
+     */
+    readonly tracing: "link" | "child"
+    /** Whether what handlers log is kept with their jobs. Defaults to false; a worker may say otherwise. */
+    readonly captureLogs: boolean
+    /** How long captured logs are kept. Defaults to 7 days. */
+    readonly logRetention: Duration.Duration
+    /** Whether this node keeps metrics. Defaults to false. */
+    readonly metrics: boolean
+    /** How often the gauges that ask the database are read, where metrics are kept. Defaults to 15 seconds. */
+    readonly metricsInterval: Duration.Duration
     /** Whether this node listens for notifications. Defaults to true; polling alone is enough for correctness. */
     readonly listen: boolean
     /** Where to listen when the client's own URL leads to a pooler in transaction mode. Defaults to the client's. */
@@ -139,6 +152,11 @@ export interface Options {
   readonly pruneInterval?: Duration.Input | undefined
   readonly maxArgsBytes?: number | undefined
   readonly maxResultBytes?: number | undefined
+  readonly tracing?: "link" | "child" | undefined
+  readonly captureLogs?: boolean | undefined
+  readonly logRetention?: Duration.Input | undefined
+  readonly metrics?: boolean | undefined
+  readonly metricsInterval?: Duration.Input | undefined
   readonly listen?: boolean | undefined
   readonly listenUrl?: Redacted.Redacted | undefined
   readonly timeSource?: "database" | "clock" | undefined
@@ -165,6 +183,11 @@ export const defaults = {
   pruneInterval: "10 minutes",
   maxArgsBytes: 1024 * 1024,
   maxResultBytes: 1024 * 1024,
+  tracing: "link",
+  captureLogs: false,
+  logRetention: "7 days",
+  metrics: false,
+  metricsInterval: "15 seconds",
   listen: true,
   timeSource: "database"
 } as const satisfies Options
@@ -244,6 +267,11 @@ export const make = Effect.fnUntraced(function* (
     pruneInterval: yield* duration("pruneInterval", options.pruneInterval ?? defaults.pruneInterval, 100, day),
     maxArgsBytes: yield* integer("maxArgsBytes", options.maxArgsBytes ?? defaults.maxArgsBytes, 1, maxBytes),
     maxResultBytes: yield* integer("maxResultBytes", options.maxResultBytes ?? defaults.maxResultBytes, 1, maxBytes),
+    tracing: yield* oneOf<"link" | "child">("tracing", options.tracing ?? defaults.tracing, ["link", "child"]),
+    captureLogs: yield* oneOf("captureLogs", options.captureLogs ?? defaults.captureLogs, [true, false]),
+    logRetention: yield* duration("logRetention", options.logRetention ?? defaults.logRetention, 0, century),
+    metrics: yield* oneOf("metrics", options.metrics ?? defaults.metrics, [true, false]),
+    metricsInterval: yield* duration("metricsInterval", options.metricsInterval ?? defaults.metricsInterval, 100, day),
     listen: yield* oneOf("listen", options.listen ?? defaults.listen, [true, false]),
     listenUrl: yield* redacted("listenUrl", options.listenUrl),
     timeSource: yield* oneOf<"database" | "clock">("timeSource", options.timeSource ?? defaults.timeSource, [

@@ -30,6 +30,14 @@ const run = (name: string, url: string): Effect.Effect<Ran> =>
 const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
   "quickstart.ts": [/Attempt 1: "Hi" goes to ada@example\.com/, /Job \d+ is completed: \{ messageId: 'message-\d+' \}/],
   "transactional-enqueue.ts": [/Committed: job \d+ is available/, /Rolled back by OutOfStock: 1 order, 1 job/],
+  "prometheus.ts": [/shigoto_attempts_total\{.*outcome="completed".*\} 3/, /\/health\/ready: \{"status":"ready"\}/],
+  "tracing.ts": [
+    /"?to ada@example\.com/,
+    /enqueue emails \(producer\): under POST \/signup/,
+    /POST \/signup \(internal\)/,
+    /smtp \(internal\): under process emails/,
+    /process emails \(consumer\): under a trace of its own, linked to 1 span/
+  ],
   "cron.ts": [
     /Report of Tokyo for .*:\d\d\.000Z/,
     /Berlin's next tick: .*T0[01]:30:00\.000Z/,

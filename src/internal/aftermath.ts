@@ -19,7 +19,7 @@ export const spread = (
     else soonest = Math.min(soonest, dueMillis)
   }
   for (const job of cancelled) {
-    events.publish({ _tag: "Cancelled", ...refOf(job), attempt: job.attempt, reason: job.reason })
+    events.publish({ _tag: "Cancelled", ...refOf(job), attempt: job.attempt, reason: job.reason, runMillis: undefined })
   }
   for (const job of inserted) {
     events.publish({ _tag: "Inserted", ...refOf(job), state: "available" })

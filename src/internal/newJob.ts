@@ -44,6 +44,8 @@ export interface NewJob {
   readonly batch?: BatchId | undefined
   /** Its name in a flow. */
   readonly step?: string | undefined
+  /** The W3C `traceparent` of the span that enqueues it. */
+  readonly trace?: string | undefined
   /** Its flow computes its args from the results that it waits for. */
   readonly computed?: boolean | undefined
   /** Somebody waits for its result. */

@@ -24,7 +24,8 @@ export const makeReporter = Effect.gen(function* () {
 
   return (attempt: Attempt, percent: number): Effect.Effect<void> =>
     Effect.suspend(() => {
-      events.publish({ _tag: "Progress", id: attempt.id, worker: attempt.worker, queue: attempt.queue, percent })
+      if (events.isHeard())
+        events.publish({ _tag: "Progress", id: attempt.id, worker: attempt.worker, queue: attempt.queue, percent })
       pending.set(`${attempt.id}:${attempt.epoch}`, { id: attempt.id, epoch: attempt.epoch, percent })
       if (writing) return Effect.void
       writing = true

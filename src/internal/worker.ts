@@ -1,10 +1,12 @@
 /** From a handler to a worker: decode, wrap, handle, encode, and read every way in which that may end. */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
+import * as References from "effect/References"
 import * as Result from "effect/Result"
 import type * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
@@ -30,7 +32,9 @@ import type { Worker } from "../Workers.ts"
 import { Encrypted } from "./envelope.ts"
 import { failureOf, maxErrorBytes } from "./failure.ts"
 import { describe, maxDepth, type Problem, sanitize, stringify } from "./json.ts"
+import { type LogLimits, LogSink } from "./logSink.ts"
 import { shown } from "./names.ts"
+import { isTraced, traceAttempt } from "./tracing.ts"
 import type { Governed } from "./sql/limit.ts"
 
 /** The part of a definition that a worker needs. */
@@ -49,6 +53,7 @@ export interface Options {
   readonly globalConcurrency?: number | undefined
   readonly rateLimit?: Limit.Limit | Limit.Options | undefined
   readonly middleware?: ReadonlyArray<Middleware<unknown, unknown>> | undefined
+  readonly captureLogs?: boolean | LogLimits | undefined
   readonly onDiscard?:
     | ((discarded: {
         readonly args: Option.Option<never>
@@ -140,25 +145,40 @@ export const makeWorker = Effect.fnUntraced(function* (
     )
   }
 
+  const settings = Option.getOrElse(config, () => defaults)
+  const capture = options.captureLogs ?? settings.captureLogs
+  const sink = yield* Effect.serviceOption(LogSink)
+  // What nobody asked for is not in the way.
+  const around: Array<Middleware<string | undefined, unknown>> = []
+  if (isTraced(context)) around.push(traceAttempt(settings.tracing))
+  if (capture !== false && sink._tag === "Some") {
+    const limits = capture === true ? {} : capture
+    around.push((job, next) => sink.value.capture(job, limits, next))
+  }
+  const wrap = (job: Attempt, run: Effect.Effect<string | undefined, unknown>) => chain(around, job, run)
+
   const worker: Worker = {
     name,
     concurrency: options.concurrency,
     governed: governedBy(name, options),
     timeoutMillis: Duration.toMillis(Duration.fromInputUnsafe(definition.options.timeout ?? defaultTimeout)),
     run: (args, job) =>
-      Effect.matchEffect(Effect.interruptible(read(args)), {
-        onFailure: (error) =>
-          Effect.fail(
-            error instanceof DecryptionError
-              ? error
-              : new ArgsDecodeError({
-                  worker: name,
-                  message: `The stored args no longer match the schema of "${name}": ${sanitize(error.message, 2000)}`
-                })
-          ),
-        // Only the handler and what wraps it can be interrupted: after their success, during finalizers, a cancel is late.
-        onSuccess: (decoded) => Effect.flatMap(Effect.interruptible(handle(decoded as never, job)), encodeResult)
-      }).pipe(Effect.scoped, Effect.provideService(CurrentJob, job), Effect.provideContext(context)),
+      wrap(
+        job,
+        Effect.matchEffect(Effect.interruptible(read(args)), {
+          onFailure: (error) =>
+            Effect.fail(
+              error instanceof DecryptionError
+                ? error
+                : new ArgsDecodeError({
+                    worker: name,
+                    message: `The stored args no longer match the schema of "${name}": ${sanitize(error.message, 2000)}`
+                  })
+            ),
+          // Only the handler and what wraps it can be interrupted: after their success, during finalizers, a cancel is late.
+          onSuccess: (decoded) => Effect.flatMap(Effect.interruptible(handle(decoded as never, job)), encodeResult)
+        }).pipe(Effect.scoped)
+      ).pipe(Effect.provideContext(inside(context, job))),
     ending: Effect.fnUntraced(
       function* (exit, attempt, stopped, node): Effect.fn.Return<Ending> {
         if (Exit.isSuccess(exit)) return { _tag: "Succeeded", result: exit.value }
@@ -271,6 +291,13 @@ export const governedBy = (
       }
 
 // internal
+
+/** The context of an attempt: what it logs says which one it is. */
+const inside = (context: Context.Context<never>, job: CurrentJob["Service"]): Context.Context<never> => {
+  const { attempt, id, queue, worker } = job
+  const annotations = { ...Context.get(context, References.CurrentLogAnnotations), jobId: id, worker, queue, attempt }
+  return Context.add(Context.add(context, References.CurrentLogAnnotations, annotations), CurrentJob, job)
+}
 
 const invalidArgs = (worker: string, path: string, reason: string, index: { readonly index?: number }): InvalidArgs =>
   new InvalidArgs({

@@ -116,6 +116,28 @@ describe("a fair queue", () => {
     })
   )
 
+  onDatabase("pauses one key on all nodes, and refuses what could not hold", () =>
+    Effect.gen(function* () {
+      yield* enqueue("a", 5)
+      yield* enqueue("b", 2)
+      const { keys } = yield* fairStore()
+      const started: Array<string> = []
+      const node = yield* startNode({
+        config: { queues: { other: 1, tenants: { concurrency: 5, fair: true } } }
+      })
+      yield* node.queues.pause("tenants", { partitionKey: "a" })
+      yield* node.add(Task.toLayer(({ tenant }) => Effect.sync(() => void started.push(tenant))))
+      yield* eventually(tally, (counts) => counts.completed === 2)
+      assert.deepStrictEqual(started, ["b", "b"])
+      assert.deepStrictEqual(yield* keys(10), [])
+      yield* node.queues.resume("tenants", { partitionKey: "a" })
+      yield* eventually(tally, (counts) => counts.completed === 7)
+      const refusal = yield* Effect.flip(node.queues.pause("other", { partitionKey: "a" }))
+      assert.match(refusal.message, /"other".*not fair/)
+      assert.match((yield* Effect.flip(node.queues.pause("tenants", { partitionKey: "" }))).message, /partitionKey/)
+    })
+  )
+
   onDatabase("admits nothing where a rule gives no usable number", () =>
     Effect.gen(function* () {
       yield* enqueue("a", 1)

@@ -32,8 +32,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/Limit.ts",
       "src/Filter.ts",
       "src/ShigotoError.ts",
-      "src/ShigotoConfig.ts",
-      "src/ShigotoMetrics.ts"
+      "src/ShigotoConfig.ts"
     ]
   },
   { name: "sql", files: ["src/internal/sql/*", "src/internal/store/*", "migrations/*"] },
@@ -52,8 +51,12 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/internal/holds.ts",
       "src/internal/enqueueing.ts",
       "src/internal/failure.ts",
+      "src/internal/logSink.ts",
+      "src/internal/tracing.ts",
       "src/internal/worker.ts",
       "src/internal/uniqueness.ts",
+      "src/ShigotoMetrics.ts",
+      "src/JobLog.ts",
       "src/Nodes.ts",
       "src/Explain.ts",
       "src/Health.ts",

@@ -40,6 +40,7 @@ export interface Claimed {
   readonly priority: number
   readonly args: unknown
   readonly runAt: Date
+  readonly claimedAt: Date
   /** When the job was first due; undefined for one that was due as it was inserted. */
   readonly scheduledFor: Date | undefined
   readonly insertedAt: Date
@@ -49,6 +50,7 @@ export interface Claimed {
   readonly partitionKey: string | undefined
   readonly snoozes: number
   readonly links: number
+  readonly trace: string | undefined
   readonly batch: BatchId | undefined
   readonly dependencies: ReadonlyArray<Dependency>
   /** What its args are to be computed from, for a node of a flow. */
@@ -132,6 +134,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     readonly args: unknown
     readonly run_at: Date
     readonly inserted_at: Date
+    readonly claimed_at: Date
     readonly errors: ReadonlyArray<AttemptFailure> | null
     readonly meta: Readonly<Record<string, unknown>> | null
     readonly tags: ReadonlyArray<string> | null
@@ -141,6 +144,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     readonly links: number
     readonly batch_id: bigint | null
     readonly step: string | null
+    readonly trace: string | null
   }>`
     WITH candidate AS MATERIALIZED (${candidate}),
     chosen AS MATERIALIZED (${chosen})
@@ -154,7 +158,8 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     WHERE j.id = ANY(ARRAY(SELECT id FROM chosen))
       AND j.claimed_by IS NULL
     RETURNING j.id, j.epoch, j.worker, j.queue, j.attempt, j.max_attempts, j.priority, j.args, j.run_at,
-      j.inserted_at, j.errors, j.meta, j.tags, j.partition_key, j.snoozes, j.scheduled_for, j.links, j.batch_id, j.step`)
+      j.inserted_at, j.claimed_at, j.errors, j.meta, j.tags, j.partition_key, j.snoozes, j.scheduled_for, j.links, j.batch_id, j.step,
+      j.trace`)
   const waited = rows.filter((row) => (row.links & link.waits) !== 0)
   const dependencies =
     waited.length === 0
@@ -176,6 +181,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
       priority: row.priority,
       args: row.args,
       runAt: row.run_at,
+      claimedAt: row.claimed_at,
       scheduledFor: row.scheduled_for ?? undefined,
       insertedAt: row.inserted_at,
       errors: row.errors ?? [],
@@ -184,6 +190,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
       partitionKey: row.partition_key ?? undefined,
       snoozes: row.snoozes ?? 0,
       links: row.links,
+      trace: row.trace ?? undefined,
       batch: row.batch_id === null ? undefined : batchId(row.batch_id),
       dependencies: dependencies?.get(jobId(row.id)) ?? [],
       flow: flows?.get(row.id)

@@ -93,6 +93,14 @@ export const insert = Effect.fnUntraced(function* (
       ${column((job) => job.step ?? null, oid.text)}::text[]`,
           state: sql`WHEN job.links & ${sql.literal(String(link.waits))} <> 0 THEN 'blocked' `
         }
+  // Nor does a trace, where no tracer listens.
+  const traced = !jobs.some((job) => job.trace !== undefined)
+    ? { name: sql``, value: sql``, array: sql`` }
+    : {
+        name: sql`, trace`,
+        value: sql`, job.trace`,
+        array: sql`, ${column((job) => job.trace ?? null, oid.text)}::text[]`
+      }
   const rows = yield* sql<{
     readonly id: bigint
     readonly state: JobState
@@ -101,7 +109,7 @@ export const insert = Effect.fnUntraced(function* (
   }>`
     INSERT INTO ${db.jobs}
       (${extra.target} state, worker, queue, args, priority, max_attempts, run_at, inserted_at, tags, meta, partition_key,
-        scheduled_for${tied.target})
+        scheduled_for${tied.target}${traced.name})
     ${reserved === undefined ? sql`` : sql`OVERRIDING SYSTEM VALUE`}
     SELECT ${extra.values}
       -- run_at is rounded to a millisecond: against the exact instant, half of all immediate jobs would be scheduled.
@@ -109,7 +117,7 @@ export const insert = Effect.fnUntraced(function* (
       job.worker, job.queue, job.args, job.priority, job.max_attempts, due.at, ${now},
       CASE WHEN job.tags IS NULL THEN NULL ELSE ARRAY(SELECT jsonb_array_elements_text(job.tags)) END,
       job.meta, job.partition_key,
-      coalesce(job.scheduled_for, CASE WHEN due.at > ${now} THEN due.at END)${tied.values}
+      coalesce(job.scheduled_for, CASE WHEN due.at > ${now} THEN due.at END)${tied.values}${traced.value}
     FROM unnest(
       ${column((job) => job.worker, oid.text)}::text[],
       ${column((job) => job.queue, oid.text)}::text[],
@@ -121,9 +129,9 @@ export const insert = Effect.fnUntraced(function* (
       ${column((job) => (job.tags === undefined ? null : JSON.stringify(job.tags)), oid.text)}::text[]::jsonb[],
       ${column((job) => job.meta ?? null, oid.text)}::text[]::jsonb[],
       ${column((job) => job.partitionKey ?? null, oid.text)}::text[],
-      ${column((job) => job.scheduledFor ?? null, oid.timestamptz)}::timestamptz[]${extra.arrays}${tied.arrays}
+      ${column((job) => job.scheduledFor ?? null, oid.timestamptz)}::timestamptz[]${extra.arrays}${tied.arrays}${traced.array}
     ) WITH ORDINALITY AS job
-      (worker, queue, args, priority, max_attempts, run_at, delay_millis, tags, meta, partition_key, scheduled_for${extra.names}${tied.names},
+      (worker, queue, args, priority, max_attempts, run_at, delay_millis, tags, meta, partition_key, scheduled_for${extra.names}${tied.names}${traced.name},
         position)
     CROSS JOIN LATERAL (
       SELECT greatest(

@@ -19,17 +19,21 @@ export interface FairClaim {
  * this node lacks the worker or room, leaves its turn to the others.
  */
 export const claimFair = Effect.fnUntraced(function* (db: Db, request: ClaimRequest, rule: Partitions) {
-  const turns = (yield* read(db, request.queue)).map((row) => {
+  const found = yield* read(db, request.queue)
+  const turns = found.flatMap((row): ReadonlyArray<Turn> => {
+    if (row.paused) return []
     const key = row.key === "" ? undefined : row.key
-    return {
-      key: row.key,
-      pass: Math.max(row.pass ?? 0, row.floor ?? 0),
-      running: row.running,
-      stride: 1 / rule.weight(key),
-      places: rule.concurrency(key) - row.running,
-      exhausted: false,
-      started: 0
-    }
+    return [
+      {
+        key: row.key,
+        pass: Math.max(row.pass ?? 0, row.floor ?? 0),
+        running: row.running,
+        stride: 1 / rule.weight(key),
+        places: rule.concurrency(key) - row.running,
+        exhausted: false,
+        started: 0
+      }
+    ]
   })
   const jobs: Array<Claimed> = []
   while (jobs.length < request.limit) {
@@ -59,12 +63,24 @@ export const claimFair = Effect.fnUntraced(function* (db: Db, request: ClaimRequ
   return { jobs, saturated: turns.some((turn) => turn.places <= 0) } satisfies FairClaim
 })
 
+/** Pauses a partition or takes that back; doing so twice is doing it once. */
+export const pausePartition = Effect.fnUntraced(function* (db: Db, queue: string, key: string, paused: boolean) {
+  const now = yield* db.now
+  yield* db.statement(db.sql`
+    INSERT INTO ${table(db)} AS p (queue, key, pass, served, paused_at, updated_at)
+    VALUES (${queue}, ${key}, 0, 0, CASE WHEN ${paused}::boolean THEN ${now} END, ${now})
+    ON CONFLICT (queue, key) DO UPDATE
+    SET paused_at = CASE WHEN ${paused}::boolean THEN coalesce(p.paused_at, ${now}) END,
+      updated_at = ${now}`)
+})
+
 /** Forgets partitions that nothing was claimed from for a while. */
 export const prunePartitions = Effect.fnUntraced(function* (db: Db) {
   const now = yield* db.now
   yield* db.statement(db.sql`
     DELETE FROM ${table(db)}
-    WHERE updated_at < ${now} - interval '1 hour'`)
+    WHERE updated_at < ${now} - interval '1 hour'
+      AND paused_at IS NULL`)
 })
 
 // internal
@@ -132,6 +148,7 @@ const read = (db: Db, queue: string) =>
     readonly pass: number | null
     readonly floor: number | null
     readonly running: number
+    readonly paused: boolean
   }>`
     WITH RECURSIVE keyed AS (
       (
@@ -179,7 +196,7 @@ const read = (db: Db, queue: string) =>
         AND state = 'executing'
       GROUP BY 1
     )
-    SELECT found.key, p.pass, coalesce(running.count, 0) AS running,
+    SELECT found.key, p.pass, coalesce(running.count, 0) AS running, p.paused_at IS NOT NULL AS paused,
       (SELECT max(served) FROM ${table(db)} WHERE queue = ${queue}) AS floor
     FROM found
     LEFT JOIN ${table(db)} AS p

@@ -21,7 +21,7 @@ export type Retried =
 
 /** The columns that a job takes back from the archive as they are. */
 export const restoredColumns =
-  "id, inserted_at, claimed_at, priority, attempt, snoozes, queue, worker, args, errors, fingerprint, meta, tags, partition_key, scheduled_for, unique_key, unique_states, batch_id, step"
+  "id, inserted_at, claimed_at, priority, attempt, snoozes, queue, worker, args, errors, fingerprint, meta, tags, partition_key, scheduled_for, unique_key, unique_states, batch_id, step, trace"
 
 /**
  * Makes a finished, scheduled or retryable job available now, with room for one attempt more.

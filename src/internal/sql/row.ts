@@ -31,6 +31,7 @@ export interface JobColumns {
   readonly scheduled_for: Date | null
   readonly batch_id: bigint | null
   readonly step: string | null
+  readonly trace: string | null
 }
 
 /** An id as the driver gives it; ids stay below 2^53 for longer than any database lives. */
@@ -55,6 +56,7 @@ export const jobRow = (columns: JobColumns): JobRow => ({
   partitionKey: columns.partition_key ?? undefined,
   batch: columns.batch_id === null ? undefined : (Number(columns.batch_id) as BatchId),
   step: columns.step ?? undefined,
+  trace: columns.trace ?? undefined,
   progress: columns.progress ?? undefined,
   snoozes: columns.snoozes ?? 0,
   claimedBy: columns.claimed_by ?? undefined,

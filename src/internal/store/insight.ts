@@ -3,6 +3,7 @@ import type { JobId } from "../../JobRow.ts"
 import type { Db } from "../sql/db.ts"
 import * as explain from "../sql/explain.ts"
 import * as health from "../sql/health.ts"
+import * as logs from "../sql/logs.ts"
 import * as node from "../sql/node.ts"
 import type { Runner } from "./runner.ts"
 
@@ -20,6 +21,12 @@ export const insightVerbs = (db: Db, { background, called }: Runner) => ({
   standing: background("health")(health.read(db)),
   /** How long the job of each queue that waits longest for a slot has been due. */
   oldest: background("health")(health.oldest(db)),
+  /** Stores what handlers logged. */
+  appendLogs: (lines: ReadonlyArray<logs.NewLine>) => background("logs")(logs.append(db, lines)),
+  /** What handlers of a job logged. */
+  logs: (page: logs.LogPage) => called("logs")(logs.read(db, page)),
+  /** Forgets old logs; says how many. */
+  pruneLogs: (retentionMillis: number) => background("prune")(logs.prune(db, retentionMillis)),
   /** The nodes, for a probe. */
   fleet: background("health")(node.list(db))
 })

@@ -6,11 +6,11 @@ import type { Partitions } from "../../ShigotoConfig.ts"
 import type { ClaimRequest } from "../sql/claim.ts"
 import type { Db } from "../sql/db.ts"
 import * as limit from "../sql/limit.ts"
-import { prunePartitions } from "../sql/partition.ts"
+import { pausePartition, prunePartitions } from "../sql/partition.ts"
 import type { Runner } from "./runner.ts"
 
 /** Builds the verbs. */
-export const limitVerbs = (db: Db, { background }: Runner) => ({
+export const limitVerbs = (db: Db, { background, called }: Runner) => ({
   /** Takes the available jobs that the limits of their workers admit; a failure admits none. */
   claim: (request: ClaimRequest, governed: ReadonlyArray<limit.Governed>, partitions?: Partitions) =>
     background("claim")(limit.claimLimited(db, request, governed, partitions)),
@@ -18,6 +18,8 @@ export const limitVerbs = (db: Db, { background }: Runner) => ({
   charge: (of: Limit, amount: number) => outside(db, background("charge")(limit.charge(db, of, amount))),
   /** Admits nothing for some time. */
   backOff: (of: Limit, millis: number) => outside(db, background("backOff")(limit.backOff(db, of, millis))),
+  /** Pauses a partition key of a fair queue, or takes that back. */
+  pause: (queue: string, key: string, paused: boolean) => called("queue")(pausePartition(db, queue, key, paused)),
   /** Forgets accounts and turns that nobody needs. */
   prune: background("prune")(Effect.andThen(limit.pruneLimits(db), prunePartitions(db)))
 })

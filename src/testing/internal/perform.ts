@@ -61,6 +61,7 @@ export const perform = Effect.fnUntraced(function* (
     snoozes: options.snoozes ?? 0,
     scheduledFor: now,
     insertedAt: now,
+    trace: stored.trace,
     batch: stored.batch,
     dependencies: new Map()
   }

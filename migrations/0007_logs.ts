@@ -1,0 +1,22 @@
+/**
+ * What handlers logged, for jobs whose logs are kept.
+ */
+
+/** The statements, in order, for the given schema; its name is a checked identifier. */
+export const statements = (schema: string): ReadonlyArray<string> => {
+  const s = `"${schema}"`
+  return [
+    `CREATE TABLE ${s}.logs (
+  job_id bigint NOT NULL,
+  stored_at timestamptz(3) NOT NULL,
+  logged_at timestamptz(3) NOT NULL,
+  line integer NOT NULL,
+  attempt smallint NOT NULL,
+  level text NOT NULL,
+  message text NOT NULL
+)`,
+    `COMMENT ON COLUMN ${s}.logs.logged_at IS 'By the clock of the node that ran the attempt.'`,
+    `CREATE INDEX logs_job ON ${s}.logs (job_id, attempt, line)`,
+    `CREATE INDEX logs_stored ON ${s}.logs (stored_at)`
+  ]
+}

@@ -1,0 +1,84 @@
+/** What handlers logged: appended in batches, read by job, forgotten by age. */
+import * as Effect from "effect/Effect"
+import type { JobId } from "../../JobRow.ts"
+import { array, type Db, ids, oid } from "./db.ts"
+
+/** A line to store. */
+export interface NewLine {
+  readonly id: JobId
+  readonly attempt: number
+  /** Counted from 1 within the attempt. */
+  readonly line: number
+  readonly at: Date
+  readonly level: string
+  readonly message: string
+}
+
+/** Which lines to read: those of one job after a position, in order. */
+export interface LogPage {
+  readonly id: JobId
+  readonly after: { readonly attempt: number; readonly line: number }
+  readonly limit: number
+}
+
+/** The most lines deleted by one statement. */
+const pruneLimit = 10_000
+
+/** Stores lines. */
+export const append = Effect.fnUntraced(function* (db: Db, lines: ReadonlyArray<NewLine>) {
+  const { sql } = db
+  const now = yield* db.now
+  const column = (read: (line: NewLine) => unknown, type: number) => array(lines.map(read), type)
+  yield* db.statement(sql`
+    INSERT INTO ${sql(`${db.schema}.logs`)} (job_id, stored_at, logged_at, line, attempt, level, message)
+    SELECT l.job_id, ${now}, l.logged_at, l.line, l.attempt, l.level, l.message
+    FROM unnest(
+      ${ids(lines.map((line) => line.id))}::bigint[],
+      ${column((line) => line.at, oid.timestamptz)}::timestamptz[],
+      ${column((line) => line.line, oid.int4)}::integer[],
+      ${column((line) => line.attempt, oid.int2)}::smallint[],
+      ${column((line) => line.level, oid.text)}::text[],
+      ${column((line) => line.message, oid.text)}::text[]
+    ) AS l (job_id, logged_at, line, attempt, level, message)`)
+})
+
+/** Reads lines of one job in the order of attempts, by the index logs_job. */
+export const read = Effect.fnUntraced(function* (db: Db, { after, id, limit }: LogPage) {
+  const { sql } = db
+  return yield* sql<{
+    readonly attempt: number
+    readonly line: number
+    readonly logged_at: Date
+    readonly level: string
+    readonly message: string
+  }>`
+    SELECT attempt, line, logged_at, level, message
+    FROM ${sql(`${db.schema}.logs`)}
+    WHERE job_id = ${id}::bigint
+      AND (attempt, line) > (${after.attempt}::smallint, ${after.line}::integer)
+    ORDER BY attempt, line, logged_at
+    LIMIT ${limit}::integer`
+})
+
+/** Deletes lines past their retention, by the index logs_stored; says how many. */
+export const prune = Effect.fnUntraced(function* (db: Db, retentionMillis: number) {
+  const { sql } = db
+  const now = yield* db.now
+  const logs = sql(`${db.schema}.logs`)
+  const [row] = yield* db.statement(sql<{ readonly count: number }>`
+    WITH old AS MATERIALIZED (
+      SELECT ctid
+      FROM ${logs}
+      WHERE stored_at < ${now} - ${retentionMillis}::float8 * interval '1 millisecond'
+      ORDER BY stored_at
+      LIMIT ${sql.literal(String(pruneLimit))}
+      FOR UPDATE SKIP LOCKED
+    ),
+    gone AS (
+      DELETE FROM ${logs}
+      WHERE ctid = ANY(ARRAY(SELECT ctid FROM old))
+      RETURNING job_id
+    )
+    SELECT count(*)::integer AS count FROM gone`)
+  return row?.count ?? 0
+})
