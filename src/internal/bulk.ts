@@ -52,7 +52,9 @@ export const makeBulk = (store: JobStore["Service"], notifier: Notifier["Service
         const queues = new Set<string>()
         for (const { attempt, id, queue, worker } of done.changed) {
           const ref = { id, worker, queue }
-          events.publish(tag === "Cancelled" ? { _tag: tag, ...ref, attempt, reason } : { _tag: tag, ...ref })
+          events.publish(
+            tag === "Cancelled" ? { _tag: tag, ...ref, attempt, reason, runMillis: undefined } : { _tag: tag, ...ref }
+          )
           if (tag === "Retried") queues.add(queue)
         }
         for (const queue of queues) yield* notifier.send({ _tag: "Available", queue })
