@@ -26,6 +26,8 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/JobEvent.ts",
       "src/Outcome.ts",
       "src/Signal.ts",
+      "src/CircuitBreaker.ts",
+      "src/internal/circuit.ts",
       "src/CurrentJob.ts",
       "src/Backoff.ts",
       "src/Unique.ts",
