@@ -10,7 +10,7 @@ import type { SqlError } from "effect/sql/SqlError"
 import type { Fragment } from "effect/sql/Statement"
 import type { Checked } from "../../Filter.ts"
 import type { JobId } from "../../JobRow.ts"
-import { type Aftermath, link, nothing } from "../newJob.ts"
+import { type Aftermath, nothing } from "../newJob.ts"
 import { archivedColumns, keptStates } from "./archive.ts"
 import { batchId } from "./batch.ts"
 import { conclude } from "./conclude.ts"
@@ -196,12 +196,12 @@ export const remove = (db: Db, chunk: Chunk): Effect.Effect<Done, SqlError> =>
           RETURNING a.*
         ),
         handed AS (
+          -- Whatever its mark says: jobs that came after its end are not told by it.
           UPDATE ${dependenciesOf(db)} AS d
           SET result = gone.result
           FROM gone
           WHERE d.parent_id = gone.id
             AND d.outcome = gone.state
-            AND gone.links & ${sql.literal(String(link.awaited))} <> 0
             AND gone.result IS NOT NULL
         ),
         freed AS (
