@@ -63,6 +63,7 @@ export type JobEvent =
     })
   | (JobRef & { readonly _tag: "Released"; readonly attempt: number; readonly runMillis: Run })
   | (JobRef & { readonly _tag: "Retried" })
+  | (JobRef & { readonly _tag: "Deleted" })
   /** It waits for the jobs that its handler has just added. */
   | (JobRef & { readonly _tag: "Blocked"; readonly attempt: number; readonly runMillis: Run })
   /** It waits for no other job any more. */

@@ -45,6 +45,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/internal/events.ts",
       "src/internal/aftermath.ts",
       "src/internal/awaiting.ts",
+      "src/internal/bulk.ts",
       "src/internal/settled.ts",
       "src/internal/searching.ts",
       "src/internal/flowRegistry.ts",
