@@ -114,9 +114,13 @@ export const statements = (schema: string): ReadonlyArray<string> => {
   listening boolean NOT NULL DEFAULT false,
   workers text[] NOT NULL DEFAULT '{}',
   queues text[] NOT NULL DEFAULT '{}',
-  slots integer[] NOT NULL DEFAULT '{}'
+  slots integer[] NOT NULL DEFAULT '{}',
+  limits jsonb NOT NULL DEFAULT '[]',
+  broken text[] NOT NULL DEFAULT '{}'
 ) WITH (fillfactor = 50)`,
     `COMMENT ON COLUMN ${s}.nodes.slots IS 'How many jobs of each of its queues it runs at once, in the order of the queues.'`,
+    `COMMENT ON COLUMN ${s}.nodes.limits IS 'What limits its workers over all nodes, for those that explain why a job waits.'`,
+    `COMMENT ON COLUMN ${s}.nodes.broken IS 'The workers whose circuit is open on the node.'`,
     `COMMENT ON TABLE ${s}.nodes IS 'One lease per incarnation of a process; ids are never used again.'`,
     `CREATE VIEW ${s}.all_jobs AS
 SELECT id, worker, queue, state, priority, attempt, max_attempts, epoch, claimed_by, run_at, inserted_at, claimed_at,

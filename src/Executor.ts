@@ -24,6 +24,7 @@ import { Heartbeat } from "./Heartbeat.ts"
 import { FlowRegistry } from "./internal/flowRegistry.ts"
 import { Events } from "./internal/events.ts"
 import { Encrypted } from "./internal/envelope.ts"
+import { type Permit, type Verdict, verdictOf } from "./internal/circuit.ts"
 import { forever } from "./internal/loop.ts"
 import { concerned, type Dependency } from "./internal/newJob.ts"
 import { makeReporter } from "./internal/progress.ts"
@@ -148,13 +149,49 @@ export const layer: Layer.Layer<
       for (const waiter of waiters) if (matching(waiter.name).length === 0) waiter.resume()
       for (const callback of free) callback(entry.claimed.queue)
     }
+    const wakeAll = (): void => {
+      for (const callback of free) callback(undefined)
+    }
+    const leaveCircuit = ({ permit, worker }: Running, verdict: Verdict): void => {
+      const { circuit } = worker
+      if (circuit === undefined || permit === undefined || workers.get(worker.name) !== worker) return
+      const change = circuit.leave(permit, verdict, monotonic())
+      if (change !== undefined) heartbeat.republish()
+      if (change === "closed") events.publish({ _tag: "CircuitClosed", worker: worker.name })
+      if (change === "opened") {
+        const { openMillis } = circuit.rule
+        events.publish({ _tag: "CircuitOpened", worker: worker.name, openMillis })
+        fork(
+          Effect.forkIn(
+            Effect.andThen(
+              Effect.logWarning(
+                `The circuit of ${worker.name} is open: its attempts keep failing. Jobs wait for ${openMillis} ms.`
+              ),
+              Effect.andThen(
+                Effect.sleep(openMillis),
+                Effect.sync(() => {
+                  if (workers.get(worker.name) !== worker) return
+                  circuit.probe()
+                  heartbeat.republish()
+                  events.publish({ _tag: "CircuitHalfOpened", worker: worker.name })
+                  wakeAll()
+                })
+              )
+            ),
+            scope
+          )
+        )
+      } else if (change === "closed" || circuit.room() < Infinity) wakeAll()
+    }
     const ended = (entry: Running, exit: Exit.Exit<string | undefined, unknown>): void => {
       if (exit._tag === "Success") {
+        leaveCircuit(entry, "succeeded")
         finish(entry, { _tag: "Succeeded", result: exit.value })
         release(entry)
       } else {
         fork(
           Effect.map(entry.worker.ending(exit, entry.attempt, entry.stopped, config.nodeName), (ending) => {
+            leaveCircuit(entry, verdictOf(ending))
             finish(entry, ending)
             release(entry)
           })
@@ -171,7 +208,9 @@ export const layer: Layer.Layer<
       const inserted = DateTime.fromDateUnsafe(claimed.insertedAt)
       const due = claimed.scheduledFor === undefined ? inserted : DateTime.fromDateUnsafe(claimed.scheduledFor)
       const attempt = attemptOf(claimed, due, inserted, claimed.dependencies)
-      if (worker === undefined || !isAccepting()) {
+      const permit = isAccepting() ? worker?.circuit?.enter(monotonic()) : undefined
+      // A job that was claimed before its circuit opened is given back like one that comes too late.
+      if (worker === undefined || !isAccepting() || (worker.circuit !== undefined && permit === undefined)) {
         settler.settle({
           ...claimed,
           linked: isMarked(claimed.links),
@@ -185,7 +224,7 @@ export const layer: Layer.Layer<
       }
       const startedAt = monotonic()
       const deadline = startedAt + worker.timeoutMillis
-      const entry: Running = { claimed, node, worker, attempt, startedAt, deadline, concluded: false }
+      const entry: Running = { claimed, node, worker, attempt, startedAt, deadline, concluded: false, permit }
       running.add(entry)
       count(byQueue, claimed.queue, 1)
       count(byWorker, worker.name, 1)
@@ -227,9 +266,11 @@ export const layer: Layer.Layer<
         Effect.logWarning(
           `The handler of ${entry.worker.name} (job ${entry.claimed.id}) did not end after its timeout and keeps its slot; it never yields to interruption.`
         ),
-        Effect.map(entry.worker.ending(timedOut(entry.worker), entry.attempt, "timeout", config.nodeName), (ending) =>
+        Effect.map(entry.worker.ending(timedOut(entry.worker), entry.attempt, "timeout", config.nodeName), (ending) => {
+          leaveCircuit(entry, verdictOf(ending))
+          entry.permit = undefined
           finish(entry, ending)
-        )
+        })
       )
     }
     const expire = (entry: Running): void => {
@@ -311,6 +352,8 @@ export const layer: Layer.Layer<
       describe: () => ({
         workers: [...workers.all()].map((worker) => worker.name),
         queues: queues.states(),
+        broken: [...workers.all()].filter((one) => one.circuit?.state() === "open").map((one) => one.name),
+        limits: [...workers.all()].flatMap((worker) => worker.governed ?? []),
         listening: notifier.isListening()
       }),
       // A stuck handler's job is settled: it may be anywhere by now, also lost in a claim's reply.
@@ -333,7 +376,11 @@ export const layer: Layer.Layer<
       // Handlers that are faster than the database must not pile up outcomes: beyond the slack they take up slots.
       running: (queue) => (byQueue.get(queue) ?? 0) + Math.max(settling.size - settlingSlack, 0),
       total: () => running.size,
-      room: (worker) => Math.max((worker.concurrency ?? Infinity) - (byWorker.get(worker.name) ?? 0), 0),
+      room: (worker) =>
+        Math.min(
+          Math.max((worker.concurrency ?? Infinity) - (byWorker.get(worker.name) ?? 0), 0),
+          worker.circuit?.room() ?? Infinity
+        ),
       cancel: (requests) => {
         const wanted = new Map(requests.map((request) => [request.id, request]))
         for (const entry of running) {
@@ -368,6 +415,8 @@ interface Running {
   /** By the monotonic clock, in milliseconds, as is the deadline. */
   readonly startedAt: number
   deadline: number
+  /** What its worker's circuit let it through with. */
+  permit: Permit | undefined
   /** Its outcome has been handed to the settler. */
   concluded: boolean
   fiber?: Fiber.Fiber<string | undefined, unknown>

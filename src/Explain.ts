@@ -44,6 +44,19 @@ export type Reason =
   | { readonly _tag: "Paused"; readonly queue: string; readonly node: string | undefined; readonly since: Date }
   /** An operator removed the queue, from all nodes or from those of one name. */
   | { readonly _tag: "Removed"; readonly queue: string; readonly node: string | undefined; readonly since: Date }
+  /** The circuit of its worker is open on every node that would take it: attempts keep failing there. */
+  | { readonly _tag: "CircuitOpen"; readonly worker: string; readonly nodes: ReadonlyArray<string> }
+  /** A rate is spent, on all nodes; there is room for it again in this time. */
+  | { readonly _tag: "RateLimited"; readonly limit: string; readonly freesInMillis: number }
+  /** As many of its worker's jobs run, on all nodes, as may; at most 10 of them are named. */
+  | { readonly _tag: "ConcurrencyLimited"; readonly worker: string; readonly by: ReadonlyArray<JobId> }
+  /** As many of its partition's jobs run, on all nodes, as may. */
+  | {
+      readonly _tag: "PartitionLimited"
+      readonly partitionKey: string | undefined
+      readonly running: number
+      readonly limit: number
+    }
   /** Nodes that would take it have no free slot. */
   | { readonly _tag: "Busy"; readonly executing: number; readonly slots: number }
   /** Others of its queue come first; `atLeast` where there are more than were counted. */
@@ -141,6 +154,16 @@ export const tell = (reason: Reason): string => {
       return `the queue "${reason.queue}" is paused${where(reason)}`
     case "Removed":
       return `the queue "${reason.queue}" was removed${where(reason)}`
+    case "CircuitOpen":
+      return `the circuit of "${reason.worker}" is open on ${reason.nodes.join(", ")}`
+    case "RateLimited":
+      return `the rate "${reason.limit}" is spent for ${Duration.format(Duration.millis(reason.freesInMillis))}`
+    case "ConcurrencyLimited":
+      return `as many jobs of "${reason.worker}" run as may: ${reason.by.join(", ")}`
+    case "PartitionLimited":
+      return `${reason.running} jobs of ${
+        reason.partitionKey === undefined ? "no partition" : `partition "${reason.partitionKey}"`
+      } run, and ${reason.limit} may`
     case "Busy":
       return `all slots are taken (${reason.executing} of ${reason.slots})`
     case "Ahead":
@@ -184,7 +207,7 @@ const reasonsOf = (found: Findings): ReadonlyArray<Reason> => {
       ]
     }
     case "available":
-      return [...standing(found), ...turn(found)]
+      return [...standing(found), ...limited(found), ...turn(found)]
   }
 }
 
@@ -211,7 +234,8 @@ const standing = ({ job, nodes, wishes }: Findings): ReadonlyArray<Reason> => {
     reasons.push({ _tag: "NoAttemptLeft", attempt: job.attempt, maxAttempts: job.maxAttempts })
   }
   const able = serving.filter((node) => node.has_worker)
-  const stopped = able.every((node) => node.paused || node.removed)
+  // A node whose circuit is open would not take it either way.
+  const stopped = able.filter((node) => !node.broken).every((node) => node.paused || node.removed)
   for (const { node, paused_at, removed_at } of wishes) {
     // A wish for one name is a reason only where it stops the last that could, or leaves none that runs the queue.
     const matters = stopped && (serving.length === 0 ? live : able).some((one) => one.name === node)
@@ -230,7 +254,22 @@ const standing = ({ job, nodes, wishes }: Findings): ReadonlyArray<Reason> => {
       reasons.push({ _tag: "NoWorker", worker: job.worker, elsewhere: [...new Set(elsewhere)] })
     }
   }
+  const broken = able.filter((node) => node.broken).map((node) => node.name)
+  if (broken.length > 0 && stopped) reasons.push({ _tag: "CircuitOpen", worker: job.worker, nodes: broken })
   return reasons
+}
+
+/** What limits over all nodes keep from every node that would take it. */
+const limited = ({ holders, job, nodes, partition }: Findings): ReadonlyArray<Reason> => {
+  if (partition !== undefined) return [{ _tag: "PartitionLimited", partitionKey: job.partitionKey, ...partition }]
+  if (nodes.some((node) => node.takes)) return []
+  const held = nodes.flatMap((node) => node.held ?? [])
+  const rates = new Map(held.map((one) => [one.limit, one.freesInMillis]))
+  return [...rates].map(([limit, freesInMillis]) =>
+    freesInMillis === undefined
+      ? { _tag: "ConcurrencyLimited", worker: limit, by: holders }
+      : { _tag: "RateLimited", limit, freesInMillis }
+  )
 }
 
 /** What it waits for although a claim would take it. */

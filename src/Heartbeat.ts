@@ -147,8 +147,8 @@ export const layer: Layer.Layer<Heartbeat, StorageFailure, JobStore | ShigotoCon
       return late
     })
     /** Warns where the event loop was late by a quarter of the lease: the lease is in danger, by the node's own fault. */
-    const rest = Effect.gen(function* () {
-      const late = yield* sleep(beat)
+    const watch = Effect.gen(function* () {
+      const late = yield* sleep(lagMillis)
       if (late > ttl / 4) {
         yield* Effect.logWarning(
           `Shigoto's event loop was blocked for ${Math.round(late)} ms; at ${ttl} ms the node loses its lease. Move CPU-bound work to a worker thread or split it.`
@@ -165,7 +165,7 @@ export const layer: Layer.Layer<Heartbeat, StorageFailure, JobStore | ShigotoCon
     yield* forever(
       "lease renewal",
       Effect.gen(function* () {
-        yield* Effect.raceFirst(rest, changed.await)
+        yield* Effect.raceFirst(sleep(beat), changed.await)
         changed.closeUnsafe()
         let failures = 0
         while (true) {
@@ -193,7 +193,7 @@ export const layer: Layer.Layer<Heartbeat, StorageFailure, JobStore | ShigotoCon
       })
     )
     // Virtual time has no event loop that could be late.
-    if (config.timeSource === "database") yield* forever("lag", Effect.asVoid(sleep(lagMillis)))
+    if (config.timeSource === "database") yield* forever("event loop", watch)
     return Heartbeat.of({
       current: () => (node?.trusted === true ? node.id : undefined),
       claimLost: () => {
@@ -227,7 +227,7 @@ export const layer: Layer.Layer<Heartbeat, StorageFailure, JobStore | ShigotoCon
 /** How often it is looked whether the event loop is late. */
 const lagMillis = 500
 
-const nobody: Omit<Published, "lagMillis"> = { workers: [], queues: [], listening: false }
+const nobody: Omit<Published, "lagMillis"> = { workers: [], queues: [], limits: [], broken: [], listening: false }
 
 const announce = (events: Events["Service"], job: Rescued): void => {
   const ref = { id: job.id, worker: job.worker, queue: job.queue, attempt: job.attempt }

@@ -13,6 +13,7 @@ import * as Result from "effect/Result"
 import type * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import * as CircuitBreaker from "./CircuitBreaker.ts"
 import type { Attempt, CurrentJob } from "./CurrentJob.ts"
 import { checkOptions, checkWorker, type DependsOn, prepare, type Refusal } from "./internal/enqueueing.ts"
 import { shown } from "./internal/names.ts"
@@ -137,6 +138,8 @@ export interface WorkerOptions<Args, Error, R, Wrap extends Any = never> {
    * others. Defaults to no limit.
    */
   readonly rateLimit?: Limit | RateLimitOptions | undefined
+  /** What stops the worker on a node while its attempts keep failing; `{}` for the defaults. Defaults to none. */
+  readonly circuitBreaker?: CircuitBreaker.Options<Error> | undefined
   /** What wraps each attempt, outermost first, inside of what `Middleware.layer` gives all workers. Defaults to none. */
   readonly middleware?: ReadonlyArray<Wrap> | undefined
   /**
@@ -386,10 +389,14 @@ const makeErased = (
       return yield* conclusionOf({ name, success, error }, settled) as Effect.Effect<unknown, AwaitError> // as above
     }),
     toLayer: (handler, workerOptions = {}) => {
+      const { circuitBreaker } = workerOptions
+      const circuit = circuitBreaker === undefined ? undefined : CircuitBreaker.check(circuitBreaker)
       const problem =
+        (circuit !== undefined && Result.isFailure(circuit) ? circuit.failure : undefined) ??
         concurrencyProblem(name, "concurrency", workerOptions.concurrency) ??
         concurrencyProblem(name, "globalConcurrency", workerOptions.globalConcurrency) ??
         captureProblem(name, workerOptions.captureLogs)
+      const rule = circuit !== undefined && Result.isSuccess(circuit) ? circuit.success : undefined
       return Layer.effectDiscard(
         Effect.gen(function* () {
           if (problem !== undefined) return yield* Effect.die(problem)
@@ -399,7 +406,7 @@ const makeErased = (
             (args: never, job: Attempt) => Effect.Effect<unknown, unknown>,
             Options
           ]
-          yield* workers.register(yield* makeWorker({ name, args, success, error, options }, ...erased))
+          yield* workers.register(yield* makeWorker({ name, args, success, error, options }, ...erased, rule))
         })
       )
     }

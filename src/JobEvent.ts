@@ -63,6 +63,7 @@ export type JobEvent =
     })
   | (JobRef & { readonly _tag: "Released"; readonly attempt: number; readonly runMillis: Run })
   | (JobRef & { readonly _tag: "Retried" })
+  | (JobRef & { readonly _tag: "Deleted" })
   /** It waits for the jobs that its handler has just added. */
   | (JobRef & { readonly _tag: "Blocked"; readonly attempt: number; readonly runMillis: Run })
   /** It waits for no other job any more. */
@@ -97,6 +98,12 @@ export type JobEvent =
     }
   /** As many of a worker's jobs run, on all nodes together, as may; not repeated while it lasts. */
   | { readonly _tag: "ConcurrencyLimited"; readonly worker: string; readonly queue: string }
+  /** A worker's attempts fail too often on this node: none starts for the time told. */
+  | { readonly _tag: "CircuitOpened"; readonly worker: string; readonly openMillis: number }
+  /** That time is over: some attempts find out whether they succeed. */
+  | { readonly _tag: "CircuitHalfOpened"; readonly worker: string }
+  /** They do: attempts start as ever. */
+  | { readonly _tag: "CircuitClosed"; readonly worker: string }
   | { readonly _tag: "NodeStarted"; readonly node: number; readonly name: string }
   | { readonly _tag: "NodeLeaseLost"; readonly node: number; readonly name: string }
 

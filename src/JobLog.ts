@@ -1,5 +1,5 @@
 /**
- * What handlers logged, for workers whose logs are kept: by job, in the order of its attempts.
+ * What handlers logged, for workers whose logs are kept: by job, in the order of its claims.
  */
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
@@ -15,7 +15,7 @@ import { InvalidFilter, type StorageFailure } from "./ShigotoError.ts"
  */
 export interface LogOptions {
   /** Only lines after this one: the last of the page before. Defaults to the beginning. */
-  readonly after?: { readonly attempt: number; readonly line: number } | undefined
+  readonly after?: { readonly epoch: number; readonly line: number } | undefined
   /** From 1 to 10,000. Defaults to 1,000. */
   readonly limit?: number | undefined
 }
@@ -27,7 +27,9 @@ export interface LogOptions {
  */
 export interface LogLine {
   readonly attempt: number
-  /** Counted from 1 within the attempt. */
+  /** The claim that it belongs to: an attempt that snoozed runs again under the same number. */
+  readonly epoch: number
+  /** Counted from 1 within the claim. */
   readonly line: number
   /** By the clock of the node that ran the attempt. */
   readonly at: DateTime.Utc
@@ -45,18 +47,19 @@ export const read = Effect.fnUntraced(function* (
   id: JobId,
   options: LogOptions
 ): Effect.fn.Return<ReadonlyArray<LogLine>, InvalidFilter | StorageFailure> {
-  const { after = { attempt: 0, line: 0 }, limit = 1000 } = options
+  const { after = { epoch: 0, line: 0 }, limit = 1000 } = options
   const refuse = (field: string, value: unknown, why: string) =>
     new InvalidFilter({ field, value: shown(value), message: `${field} cannot be ${shown(value)}: ${why}.` })
   if (!(Number.isInteger(limit) && limit >= 1 && limit <= 10_000)) {
     return yield* refuse("limit", limit, "it is an integer from 1 to 10,000")
   }
-  if (!isPosition(after.attempt, 32_767) || !isPosition(after.line, 2_147_483_647)) {
-    return yield* refuse("after", after, "it is the attempt and line of the last one read")
+  if (!isPosition(after.epoch) || !isPosition(after.line)) {
+    return yield* refuse("after", after, "it is the epoch and line of the last one read")
   }
   const rows = yield* store.insight.logs({ id, after, limit })
-  return rows.map(({ attempt, level, line, logged_at, message }) => ({
+  return rows.map(({ attempt, epoch, level, line, logged_at, message }) => ({
     attempt,
+    epoch,
     line,
     at: DateTime.fromDateUnsafe(logged_at),
     level,
@@ -66,4 +69,4 @@ export const read = Effect.fnUntraced(function* (
 
 // internal
 
-const isPosition = (value: number, max: number): boolean => Number.isInteger(value) && value >= 0 && value <= max
+const isPosition = (value: number): boolean => Number.isInteger(value) && value >= 0 && value <= 2_147_483_647

@@ -18,6 +18,7 @@ import * as cancel from "./internal/sql/cancel.ts"
 import * as claim from "./internal/sql/claim.ts"
 import * as database from "./internal/sql/db.ts"
 import * as enqueue from "./internal/sql/enqueue.ts"
+import { type BulkVerbs, bulkVerbs } from "./internal/store/bulk.ts"
 import { type CompositionVerbs, compositionVerbs } from "./internal/store/composition.ts"
 import { type CronVerbs, cronVerbs } from "./internal/store/cron.ts"
 import { type ResultVerbs, resultVerbs } from "./internal/store/results.ts"
@@ -135,6 +136,8 @@ export class JobStore extends Context.Service<
     readonly changeQueue: (change: queue.QueueChange) => Effect.Effect<void, StorageFailure>
     /** How many jobs of a queue are executing on nodes of one name, or anywhere. */
     readonly executing: (queue: string, node: string) => Effect.Effect<number, StorageFailure>
+    /** Changes of many jobs. */
+    readonly bulk: BulkVerbs
     /** Ends that somebody waits for. */
     readonly results: ResultVerbs
     /** Cron entries and their ticks. */
@@ -221,6 +224,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       counts: called("counts")(inspect.counts(db)),
       changeQueue: (change) => called("queue")(queue.change(db, change)),
       executing: (name, on) => called("executing")(queue.executing(db, name, on)),
+      bulk: bulkVerbs(db, runner),
       results: resultVerbs(db, runner),
       cron: cronVerbs(db, runner),
       insight: insightVerbs(db, runner),

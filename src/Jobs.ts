@@ -13,6 +13,7 @@ import { type Explanation, explain } from "./Explain.ts"
 import { type Health, isReady, make as makeHealth } from "./Health.ts"
 import { spread } from "./internal/aftermath.ts"
 import { makeAwaiting, makeExecute } from "./internal/awaiting.ts"
+import { type BulkOptions, type BulkProgress, makeBulk } from "./internal/bulk.ts"
 import { Events } from "./internal/events.ts"
 import { sanitize } from "./internal/json.ts"
 import type { Filter } from "./Filter.ts"
@@ -41,6 +42,7 @@ import {
   type StorageFailure
 } from "./ShigotoError.ts"
 
+export type { BulkOptions, BulkProgress } from "./internal/bulk.ts"
 export type { FailureGroup, JobCount, ListOptions } from "./internal/searching.ts"
 export type { JobResult } from "./internal/settled.ts"
 
@@ -86,6 +88,13 @@ export type RetryResult =
   | { readonly _tag: "Retried" }
   | { readonly _tag: "Unchanged"; readonly state: JobState }
   | { readonly _tag: "UniqueConflict"; readonly holder: JobId }
+
+/**
+ * What became of the wish to delete a job; one that runs is to be cancelled first.
+ *
+ * @category models
+ */
+export type DeleteResult = { readonly _tag: "Deleted" } | { readonly _tag: "Executing" }
 
 /**
  * The jobs in the database.
@@ -166,6 +175,23 @@ export class Jobs extends Context.Service<
     ) => Effect.Effect<ReadonlyArray<LogLine>, InvalidFilter | JobNotFound | StorageFailure>
     /** The nodes of the fleet, those with a live lease first. */
     readonly nodes: Effect.Effect<ReadonlyArray<NodeRow>, StorageFailure>
+    /** Deletes a job that does not run; to those that wait for it, and to its batch, one that waits counts as cancelled. */
+    readonly delete: (id: JobId) => Effect.Effect<DeleteResult, JobNotFound | StorageFailure>
+    /** Cancels all jobs that match; without a state in the filter, those that have not finished. */
+    readonly cancelBy: (
+      filter: Filter,
+      options?: BulkOptions & { readonly reason?: string | undefined }
+    ) => Stream.Stream<BulkProgress, InvalidFilter | StorageFailure>
+    /** Runs all jobs again that match; without a state in the filter, those that are retryable or discarded. */
+    readonly retryBy: (
+      filter: Filter,
+      options?: BulkOptions
+    ) => Stream.Stream<BulkProgress, InvalidFilter | StorageFailure>
+    /** Deletes all jobs that match and do not run. */
+    readonly deleteBy: (
+      filter: Filter,
+      options?: BulkOptions
+    ) => Stream.Stream<BulkProgress, InvalidFilter | StorageFailure>
     /** What happens on this node from now on; a listener that falls 65,536 events behind loses the oldest. */
     readonly events: Stream.Stream<JobEvent>
   }
@@ -275,6 +301,7 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
       )
       return { _tag: "Retried" } satisfies RetryResult
     })
+    const bulk = makeBulk(store, notifier, events)
     return Jobs.of({
       insert,
       insertBatch,
@@ -292,7 +319,11 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
       isReady: isReady(store),
       explain: Effect.fn("Jobs.explain")(function* (id) {
         yield* known(id)
-        return explain((yield* store.insight.explain(id)) ?? (yield* notFound(id)))
+        const found = yield* store.insight.explain(
+          id,
+          (queue, key) => config.partitions.get(queue)?.concurrency(key) ?? Infinity
+        )
+        return explain(found ?? (yield* notFound(id)))
       }),
       logs: Effect.fn("Jobs.logs")(function* (id, options = {}) {
         yield* known(id)
@@ -301,6 +332,18 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
       nodes: Effect.map(store.insight.nodes, (rows) => rows.map(fromColumns)),
       cancel,
       retry,
+      delete: Effect.fn("Jobs.delete")(function* (id) {
+        yield* known(id)
+        while (!(yield* bulk.remove(id))) {
+          const row = yield* store.get(id)
+          if (row === undefined) return yield* notFound(id)
+          if (row.state === "executing") return { _tag: "Executing" } as const
+        }
+        return { _tag: "Deleted" } as const
+      }),
+      cancelBy: bulk.cancelBy,
+      retryBy: bulk.retryBy,
+      deleteBy: bulk.deleteBy,
       events: events.stream
     })
   })

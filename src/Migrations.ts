@@ -18,6 +18,7 @@ import * as limits from "../migrations/0006_limits.ts"
 import * as logs from "../migrations/0007_logs.ts"
 import { schemaProblem, shown } from "./internal/names.ts"
 import * as migrate from "./internal/sql/migrate.ts"
+import { grants } from "./internal/sql/roles.ts"
 import { autonomous, classify } from "./internal/sql/statement.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
 import { InvalidSchemaName, SchemaVersionMismatch, type StorageFailure, UnsupportedServer } from "./ShigotoError.ts"
@@ -149,11 +150,7 @@ export const layerConfigured: Layer.Layer<never, MigrationError, PgClient | Shig
  * @category migrations
  */
 export const print = (schema: string, from: number = 0): string => {
-  const problem = schemaProblem(schema)
-  if (problem !== undefined) {
-    const value = shown(schema)
-    throw new InvalidSchemaName({ value, message: `The schema name ${value} cannot be used: ${problem}.` })
-  }
+  checkSchema(schema)
   const steps = migrations.filter((migration) => migration.version > from)
   return [
     "BEGIN",
@@ -163,7 +160,40 @@ export const print = (schema: string, from: number = 0): string => {
   ].join(";\n\n")
 }
 
+/**
+ * The SQL that gives roles of the server no more than their part needs; throws on an unusable schema.
+ *
+ * **Details**
+ *
+ * To be run by the owner of the tables, and again after each upgrade: what a migration adds is granted to nobody. A
+ * `worker` runs whole nodes and may not change the schema. A `producer` enqueues, from SQL and from
+ * `Shigoto.layerProducer`, and reads no job; jobs that are unique, depend on others or join batches take a `worker`. A
+ * `viewer` reads everything. Nodes and producers of such roles set `migrate: false`.
+ *
+ * @category migrations
+ */
+export const printGrants = (
+  schema: string,
+  roles: { readonly worker?: string; readonly producer?: string; readonly viewer?: string }
+): string => {
+  checkSchema(schema)
+  return (["worker", "producer", "viewer"] as const)
+    .flatMap((part) => {
+      const role = roles[part]
+      return role === undefined ? [] : grants(schema, part, role)
+    })
+    .map((statement) => `${statement};\n`)
+    .join("")
+}
+
 // internal
+
+const checkSchema = (schema: string): void => {
+  const problem = schemaProblem(schema)
+  if (problem === undefined) return
+  const value = shown(schema)
+  throw new InvalidSchemaName({ value, message: `The schema name ${value} cannot be used: ${problem}.` })
+}
 
 const refuseNewer = (found: number): Effect.Effect<void, SchemaVersionMismatch> =>
   found <= latest

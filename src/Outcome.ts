@@ -38,6 +38,8 @@ export type Ending =
       readonly failure: AttemptFailure
       /** The wait before the next attempt; undefined where the retry schedule has ended. */
       readonly delayMillis: number | undefined
+      /** False where the worker's circuit breaker does not count it. */
+      readonly counted?: boolean | undefined
     }
   | { readonly _tag: "Interrupted" }
 

@@ -8,6 +8,7 @@
  * | `shigoto_attempt_run_seconds` | histogram, seconds | worker, queue |
  * | `shigoto_job_wait_seconds` | histogram, seconds | worker, queue |
  * | `shigoto_jobs_rescued_total` | counter | worker, queue |
+ * | `shigoto_limited_total` | counter | worker, queue, limit |
  * | `shigoto_lease_lost_total` | counter | |
  * | `shigoto_settle_retries_total` | counter | |
  * | `shigoto_jobs_executing` | gauge | queue |
@@ -138,7 +139,15 @@ const makeBound = (): ((name: string) => string) => {
 /** The metrics of one pair of worker and queue. */
 const makeSeries = (worker: string, queue: string) => {
   const attributes = { worker, queue }
-  const outcomes = new Map<string, Metric.Counter<number>>()
+  const byLabel = new Map<string, Metric.Counter<number>>()
+  const counter = (name: string, description: string, label: Readonly<Record<string, string>>) => {
+    const key = `${name} ${Object.values(label).join(" ")}`
+    const made =
+      byLabel.get(key) ??
+      Metric.counter(name, { description, attributes: { ...attributes, ...label }, incremental: true })
+    byLabel.set(key, made)
+    return made
+  }
   return {
     inserted: Metric.counter("shigoto_jobs_inserted_total", {
       description: "Jobs that this process inserted",
@@ -160,17 +169,11 @@ const makeSeries = (worker: string, queue: string) => {
       attributes: { ...attributes, ...seconds },
       boundaries
     }),
-    attempts: (outcome: string): Metric.Counter<number> => {
-      const made =
-        outcomes.get(outcome) ??
-        Metric.counter("shigoto_attempts_total", {
-          description: "Attempts that ended on this node",
-          attributes: { ...attributes, outcome },
-          incremental: true
-        })
-      outcomes.set(outcome, made)
-      return made
-    }
+    attempts: (outcome: string) => counter("shigoto_attempts_total", "Attempts that ended on this node", { outcome }),
+    limited: (limit: "rate" | "concurrency") =>
+      counter("shigoto_limited_total", "Times that a limit over all nodes began to hold jobs back on this node", {
+        limit
+      })
   }
 }
 
@@ -213,6 +216,10 @@ const makeRecorder = (context: Context.Context<never>): ((event: JobEvent) => vo
       }
       case "Rescued":
         return seriesOf(event.worker, event.queue).rescued.updateUnsafe(1, context)
+      case "RateLimited":
+        return seriesOf(event.worker, event.queue).limited("rate").updateUnsafe(1, context)
+      case "ConcurrencyLimited":
+        return seriesOf(event.worker, event.queue).limited("concurrency").updateUnsafe(1, context)
       case "NodeLeaseLost":
         return leaseLost.updateUnsafe(1, context)
       case "SettleRetried":

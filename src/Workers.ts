@@ -11,6 +11,7 @@ import type * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type { Attempt, CurrentJob } from "./CurrentJob.ts"
+import type { Circuit } from "./internal/circuit.ts"
 import type { Governed } from "./internal/sql/limit.ts"
 import type { AttemptFailure } from "./JobRow.ts"
 import type { Ending } from "./Outcome.ts"
@@ -26,6 +27,8 @@ export interface Worker {
   readonly concurrency: number | undefined
   /** What holds for its attempts on all nodes together; undefined where nothing does. */
   readonly governed: Governed | undefined
+  /** Its circuit on this node; undefined where it has none. */
+  readonly circuit: Circuit | undefined
   /** How long one attempt may take, in milliseconds; Infinity for as long as it likes. */
   readonly timeoutMillis: number
   /** Decodes the args, runs the handler, encodes the result as JSON text. */

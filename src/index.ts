@@ -16,6 +16,8 @@ export * as CronJob from "./CronJob.ts"
 export { CronJobs } from "./CronJobs.ts"
 /** Encryption at rest. */
 export * as Cipher from "./Cipher.ts"
+/** What stops workers whose attempts keep failing. */
+export type * as CircuitBreaker from "./CircuitBreaker.ts"
 /** What wraps attempts. */
 export * as Middleware from "./Middleware.ts"
 /** What a handler knows of its job. */

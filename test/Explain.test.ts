@@ -2,12 +2,14 @@ import { assert, describe } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { Reason } from "../src/Explain.ts"
 import * as Job from "../src/Job.ts"
 import type { JobId } from "../src/JobRow.ts"
 import { Jobs } from "../src/Jobs.ts"
 import * as JobStore from "../src/JobStore.ts"
+import * as Limit from "../src/Limit.ts"
 import * as Shigoto from "../src/Shigoto.ts"
 import * as ShigotoConfig from "../src/ShigotoConfig.ts"
 import { makeRandom } from "./chaos/random.ts"
@@ -42,14 +44,18 @@ describe("explain", () => {
             name: string
             workers: ReadonlyArray<string>
             queues: ReadonlyArray<string>
+            broken: ReadonlyArray<string>
           }> = []
           for (let n = 0; n < 3; n++) {
-            const node = { name: pick(names), workers: some(workers), queues: some(queues) }
+            const broken = chance(0.3) ? some(workers) : []
+            const node = { name: pick(names), workers: some(workers), queues: some(queues), broken }
             const id = yield* store.register({ name: node.name, ttlMillis: 60_000 })
             yield* store.renew({
               id,
               workers: node.workers,
               queues: node.queues.map((name) => ({ name, concurrency: 5 })),
+              limits: [],
+              broken: node.broken,
               lagMillis: 0,
               listening: false
             })
@@ -78,14 +84,14 @@ describe("explain", () => {
           const rows = yield* sql<{ readonly id: JobId }>`SELECT id::integer AS id FROM shigoto.jobs ORDER BY id`
           const explained = yield* Effect.forEach(rows, ({ id }) => explain(id))
           const claimed = new Set<JobId>()
-          for (const { id, name, queues: served, workers: has } of nodes) {
+          for (const { broken, id, name, queues: served, workers: has } of nodes) {
             for (const queue of served) {
               const taken = yield* store.claim({
                 node: id,
                 nodeName: name,
                 queue,
                 limit: 100,
-                workers: has.map((worker) => ({ name: worker, room: Infinity }))
+                workers: has.filter((one) => !broken.includes(one)).map((one) => ({ name: one, room: Infinity }))
               })
               for (const job of taken) claimed.add(job.id)
             }
@@ -99,7 +105,17 @@ describe("explain", () => {
             for (const tag of tags(reasons)) seen.add(tag)
           }
         }
-        for (const tag of ["NotDue", "DueNow", "NoAttemptLeft", "NoQueue", "NoWorker", "Paused", "Removed", "Ahead"]) {
+        for (const tag of [
+          "NotDue",
+          "DueNow",
+          "NoAttemptLeft",
+          "NoQueue",
+          "NoWorker",
+          "Paused",
+          "Removed",
+          "CircuitOpen",
+          "Ahead"
+        ]) {
           assert.isTrue(seen.has(tag), `no run of it met ${tag}`)
         }
       }).pipe(Effect.provide(producer)),
@@ -154,6 +170,106 @@ describe("explain", () => {
       assert.deepStrictEqual([done.status, done.reasons], ["finished", [{ _tag: "Finished", state: "completed" }]])
       const unknown = yield* Effect.flip(why(999_999 as JobId))
       assert.strictEqual(unknown._tag, "JobNotFound")
+    })
+  )
+
+  onDatabase("says runnable exactly when limits over all nodes admit the job", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const store = yield* JobStore.make.pipe(Effect.provide(ShigotoConfig.layer()))
+      const node = yield* store.register({ name: "here", ttlMillis: 60_000 })
+      const seen = new Set<string>()
+      for (let seed = 1; seed <= 60; seed++) {
+        const { chance, int } = makeRandom(seed, "limits")
+        yield* sql`TRUNCATE shigoto.jobs, shigoto.limits`
+        const rate = chance(0.7)
+          ? Limit.make("shared", { limit: int(1, 4), window: "1 hour", algorithm: "fixed-window" })
+          : undefined
+        const governed = { worker: "note", concurrency: chance(0.7) ? int(1, 3) : undefined, rate }
+        yield* store.renew({
+          id: node,
+          workers: ["note"],
+          queues: [{ name: "default", concurrency: 50 }],
+          limits: [governed],
+          broken: [],
+          lagMillis: 0,
+          listening: false
+        })
+        const running = int(0, 3)
+        yield* sql`
+          INSERT INTO shigoto.jobs (state, worker, queue, args, claimed_by, run_at, inserted_at)
+          SELECT 'executing', 'note', 'default', '{}', ${node}::integer, now(), now()
+          FROM generate_series(1, ${running}::integer)`
+        if (rate !== undefined) yield* store.limits.charge(rate, int(0, 4))
+        if (rate !== undefined && chance(0.1)) yield* store.limits.backOff(rate, 60_000)
+        const { id } = yield* Note.enqueue({})
+        const { position, reasons, status } = yield* explain(id)
+        const { jobs } = yield* store.limits.claim(
+          { node, nodeName: "here", queue: "default", limit: 50, workers: [{ name: "note", room: 50 }] },
+          [governed]
+        )
+        const why = `seed ${seed}: ${JSON.stringify(reasons)}`
+        assert.strictEqual(status === "runnable", jobs.length === 1, why)
+        assert.strictEqual(position, jobs.length === 1 ? 1 : undefined, why)
+        assert.strictEqual(reasons.length, jobs.length === 1 ? 0 : 1, why)
+        for (const reason of reasons) {
+          seen.add(reason._tag)
+          if (reason._tag === "ConcurrencyLimited") assert.strictEqual(reason.by.length, running, why)
+          if (reason._tag === "RateLimited") assert.isAbove(reason.freesInMillis, 0, why)
+        }
+      }
+      assert.deepStrictEqual([...seen].toSorted(), ["ConcurrencyLimited", "RateLimited"])
+    }).pipe(Effect.provide(producer))
+  )
+
+  onDatabase("names the limit that a node publishes, and the partition that is full", () =>
+    Effect.gen(function* () {
+      const gate = yield* Deferred.make<void>()
+      const node = yield* startNode({
+        workers: Layer.mergeAll(
+          Note.toLayer(() => Deferred.await(gate), { globalConcurrency: 1 }),
+          Other.toLayer(() => Deferred.await(gate))
+        ),
+        config: { queues: { default: 5, others: { concurrency: 5, partitionConcurrency: 1 } } }
+      })
+      const first = (yield* node.run(Note.enqueue({}))).id
+      yield* reaches(node, first, "executing")
+      const second = (yield* node.run(Note.enqueue({}))).id
+      const limited = yield* eventually(node.jobs.explain(second), (found) => found.status === "waiting")
+      assert.deepStrictEqual(limited.reasons, [{ _tag: "ConcurrencyLimited", worker: "note", by: [first] }])
+      const [a, b, c] = yield* node.run(
+        Other.enqueueAll([{}, {}, {}], (_, i) => ({ partitionKey: i === 2 ? "globex" : "acme" }))
+      )
+      yield* reaches(node, a?.id as JobId, "executing") // three were enqueued
+      yield* reaches(node, c?.id as JobId, "executing")
+      assert.deepStrictEqual((yield* node.jobs.explain(b?.id as JobId)).reasons, [
+        { _tag: "PartitionLimited", partitionKey: "acme", running: 1, limit: 1 }
+      ])
+      yield* Deferred.succeed(gate, undefined)
+      for (const id of [second, b?.id as JobId]) yield* reaches(node, id, "completed")
+    })
+  )
+
+  onDatabase("names the node whose circuit is open, and is runnable again once it lets probes through", () =>
+    Effect.gen(function* () {
+      const Flaky = Job.make("flaky", { error: Schema.String, maxAttempts: 1 })
+      let down = true
+      const node = yield* startNode({
+        workers: Flaky.toLayer(() => (down ? Effect.fail("down") : Effect.void), {
+          circuitBreaker: { window: 2, failureRate: 1, openFor: "3 seconds", probes: 1 }
+        }),
+        config: { nodeName: "here" }
+      })
+      yield* node.run(Flaky.enqueueAll([{}, {}]))
+      yield* node.event("CircuitOpened")
+      down = false
+      const { id } = yield* node.run(Flaky.enqueue({}))
+      const open = yield* eventually(node.jobs.explain(id), (found) => found.status !== "runnable")
+      assert.deepStrictEqual(
+        [open.status, open.reasons],
+        ["waiting", [{ _tag: "CircuitOpen", worker: "flaky", nodes: ["here"] }]]
+      )
+      yield* reaches(node, id, "completed")
     })
   )
 

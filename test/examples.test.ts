@@ -46,6 +46,14 @@ const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
     /each-second: \* \* \* \* \* \* UTC, from code, paused/,
     /Refused: .*"night" cannot be used: hours: "25"/
   ],
+  "bulk.ts": [
+    /250 × sync failed like job \d+: connect ETIMEDOUT for customer \d+/,
+    /retried 250 of 250/,
+    /all done, 0 could not be retried/,
+    /deleted 750 of worker:sync/,
+    /Refused: An empty filter means every job/,
+    /Refused: wroker cannot be/
+  ],
   "encryption.ts": [
     /the handler gets 4242 4242 4242 4242/,
     /the result is "charged 4242"/,

@@ -201,7 +201,15 @@ const follow = Effect.fnUntraced(function* (store: Store, keptCancelled: number,
       }
       case "Beat": {
         const node = incarnations[operation.node] ?? 0
-        const live = yield* store.renew({ id: node, workers: [], queues: [], lagMillis: 0, listening: false })
+        const live = yield* store.renew({
+          id: node,
+          workers: [],
+          queues: [],
+          limits: [],
+          broken: [],
+          lagMillis: 0,
+          listening: false
+        })
         const [after, expected] = Model.renew(model, node)
         expectSame(live, expected, "renewed")
         model = after

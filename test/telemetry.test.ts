@@ -10,17 +10,20 @@ import * as Metric from "effect/Metric"
 import * as Otlp from "effect/observability/Otlp"
 import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
 import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import * as References from "effect/References"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
 import * as Tracer from "effect/Tracer"
+import * as Cipher from "../src/Cipher.ts"
 import { layer as eventsLayer, Events } from "../src/internal/events.ts"
 import * as Job from "../src/Job.ts"
 import type { JobId } from "../src/JobRow.ts"
 import { onDatabase, reaches, startNode } from "./integration/support.ts"
 import { eventually } from "./setup/eventually.ts"
 import { attributesOf, makeCollector } from "./setup/otlp.ts"
+import { TestDatabase } from "./setup/TestDatabase.ts"
 import { parse, valueOf } from "./setup/prometheus.ts"
 
 const Work = Job.make("work", {
@@ -315,7 +318,7 @@ describe("logs", () => {
       const bounded = yield* eventually(node.jobs.logs(many.id), (lines) => lines.length >= 4)
       assert.strictEqual(bounded.length, 4)
       assert.match(bounded[3]?.message ?? "", /^Nothing more of this attempt is kept: the limit is 3 lines/)
-      assert.strictEqual((yield* node.jobs.logs(many.id, { after: { attempt: 1, line: 2 }, limit: 1 }))[0]?.line, 3)
+      assert.strictEqual((yield* node.jobs.logs(many.id, { after: { epoch: 1, line: 2 }, limit: 1 }))[0]?.line, 3)
       assert.strictEqual((yield* Effect.flip(node.jobs.logs(many.id, { limit: 0 })))._tag, "InvalidFilter")
     })
   )
@@ -339,6 +342,40 @@ describe("logs", () => {
       assert.deepStrictEqual(yield* node.jobs.logs(quiet.id), [])
       yield* sql`UPDATE shigoto.logs SET stored_at = stored_at - interval '61 minutes'`
       yield* eventually(node.jobs.logs(id), (lines) => lines.length === 0)
+    })
+  )
+
+  onDatabase("are encrypted where there is a cipher, and keep the order of claims under one attempt's number", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const database = yield* TestDatabase
+      const Talk = Job.make("talk")
+      const keys = [{ id: "k1", key: Redacted.make(new Uint8Array(32).fill(7)) }] as const
+      const node = yield* startNode({
+        workers: Talk.toLayer((_, job) =>
+          Effect.andThen(
+            Effect.log(`canary after ${job.snoozes} snoozes`),
+            job.snoozes === 0 ? Job.snooze("10 millis") : Effect.log("canary ends")
+          )
+        ),
+        config: { captureLogs: true },
+        client: Layer.mergeAll(database.layerClient({ maxConnections: 12 }), Cipher.layerAesGcm({ keys }))
+      })
+      const { id } = yield* node.run(Talk.enqueue({}))
+      const lines = yield* eventually(node.jobs.logs(id), (found) => found.length === 3)
+      assert.deepStrictEqual(
+        lines.map(({ attempt, epoch, line, message }) => [attempt, epoch, line, message]),
+        [
+          [1, 1, 1, "canary after 0 snoozes"],
+          [1, 2, 1, "canary after 1 snoozes"],
+          [1, 2, 2, "canary ends"]
+        ]
+      )
+      const stored = yield* sql<{ readonly text: string }>`SELECT message::text AS text FROM shigoto.logs`
+      assert.isTrue(stored.every(({ text }) => text.includes("$enc") && !text.includes("canary")))
+      const without = yield* startNode({ config: { queues: { other: 1 } } })
+      const [unread] = yield* without.jobs.logs(id)
+      assert.notInclude(unread?.message, "canary")
     })
   )
 })

@@ -73,6 +73,7 @@ export const layer: Layer.Layer<LogSink, never, JobStore> = Layer.effect(
             push({
               id: job.id,
               attempt: job.attempt,
+              epoch: job.epoch,
               line: lines,
               at: date,
               level: isOver ? "Warn" : logLevel,

@@ -12,6 +12,7 @@ import type * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import * as Backoff from "../Backoff.ts"
+import type * as CircuitBreaker from "../CircuitBreaker.ts"
 import { type Attempt, CurrentJob } from "../CurrentJob.ts"
 import type { AttemptFailure } from "../JobRow.ts"
 import * as Limit from "../Limit.ts"
@@ -29,6 +30,7 @@ import {
 } from "../ShigotoError.ts"
 import { Cancel, Discard, Fork, Snooze } from "../Signal.ts"
 import type { Worker } from "../Workers.ts"
+import { makeCircuit } from "./circuit.ts"
 import { Encrypted } from "./envelope.ts"
 import { failureOf, maxErrorBytes } from "./failure.ts"
 import { describe, maxDepth, type Problem, sanitize, stringify } from "./json.ts"
@@ -52,6 +54,7 @@ export interface Options {
   readonly concurrency?: number | undefined
   readonly globalConcurrency?: number | undefined
   readonly rateLimit?: Limit.Limit | Limit.Options | undefined
+  readonly circuitBreaker?: CircuitBreaker.Options<never> | undefined
   readonly middleware?: ReadonlyArray<Middleware<unknown, unknown>> | undefined
   readonly captureLogs?: boolean | LogLimits | undefined
   readonly onDiscard?:
@@ -70,7 +73,8 @@ export const defaultTimeout: Duration.Input = "5 minutes"
 export const makeWorker = Effect.fnUntraced(function* (
   definition: Definition,
   handler: (args: never, job: Attempt) => Effect.Effect<unknown, unknown, never>,
-  options: Options
+  options: Options,
+  rule?: CircuitBreaker.Rule
 ) {
   const context = yield* Effect.context<never>()
   const config = yield* Effect.serviceOption(ShigotoConfig)
@@ -161,6 +165,7 @@ export const makeWorker = Effect.fnUntraced(function* (
     name,
     concurrency: options.concurrency,
     governed: governedBy(name, options),
+    circuit: rule === undefined ? undefined : makeCircuit(rule),
     timeoutMillis: Duration.toMillis(Duration.fromInputUnsafe(definition.options.timeout ?? defaultTimeout)),
     run: (args, job) =>
       wrap(
@@ -194,7 +199,8 @@ export const makeWorker = Effect.fnUntraced(function* (
           return {
             _tag: "Failed",
             failure: told(shownError, cause, encoded),
-            delayMillis: yield* delayFor(attempt, error)
+            delayMillis: yield* delayFor(attempt, error),
+            counted: isCounted(options.circuitBreaker, error)
           } satisfies Ending
         })
         const { cause } = exit
@@ -326,6 +332,17 @@ const unreadable = (defect: unknown, attempt: Attempt, node: string): Effect.Eff
     }),
     delayMillis: Backoff.defaultDelayMillis(attempt.id, attempt.attempt)
   }))
+
+/** Whether the circuit breaker counts an error; a predicate that throws has not said no. */
+const isCounted = (breaker: CircuitBreaker.Options<never> | undefined, error: unknown): boolean => {
+  if (error instanceof ArgsDecodeError || error instanceof DecryptionError || error instanceof InvalidSnooze)
+    return false
+  try {
+    return breaker?.counts?.(error as never) ?? true
+  } catch {
+    return true
+  }
+}
 
 /** A codec with its services erased: they are in the worker's context, as its layer's type demands. */
 type Codec = (input: unknown) => Effect.Effect<unknown, Schema.SchemaError>

@@ -20,7 +20,7 @@ describe("the event loop", () => {
       const node = yield* startNode({
         workers: Busy.toLayer(() =>
           Effect.sync(() => {
-            const until = performance.now() + 1200
+            const until = performance.now() + 2000
             while (performance.now() < until);
           })
         ),

@@ -60,6 +60,8 @@ describe("a claim under limits", () => {
             yield* sql`DELETE FROM shigoto.jobs`
             yield* enqueue("work", 20)
             const [a, b] = [yield* bareStore, yield* bareStore]
+            // The limit's row is there: else the second would wait for its insert, lock or no lock.
+            yield* a.claim([governed], 0)
             const claimed = Latch.makeUnsafe(false)
             const commit = Latch.makeUnsafe(false)
             const first = yield* a.client

@@ -4,6 +4,7 @@ import type { JobId } from "../../JobRow.ts"
 import { type Db, oid, array } from "./db.ts"
 import { dependenciesOf } from "./depend.ts"
 import { type Asker, isLive, isPaused, isRemoved, isWaiting } from "./eligible.ts"
+import { type Governed, type Held, look } from "./limit.ts"
 import { type JobColumns, jobId, jobRow } from "./row.ts"
 import { autonomous } from "./statement.ts"
 
@@ -11,13 +12,16 @@ import { autonomous } from "./statement.ts"
 export const aheadLimit = 10_000
 export const parentLimit = 100
 
+/** The most running jobs named that take up a limit. */
+const holderLimit = 10
+
 /**
  * Reads one job and everything that decides over it, as of one instant.
  *
  * Whether a node would be given the job is asked in the words of the claim itself. In one transaction under a statement
  * timeout of two seconds; it is a savepoint where the caller has a transaction.
  */
-export const explain = (db: Db, id: JobId) =>
+export const explain = (db: Db, id: JobId, partitionLimit: (queue: string, key: string | undefined) => number) =>
   autonomous(
     db.sql,
     Effect.gen(function* () {
@@ -30,7 +34,10 @@ export const explain = (db: Db, id: JobId) =>
       if (row === undefined) return undefined
       const job = jobRow(row)
       const parents = job.state === "blocked" ? yield* waitsFor(db, id) : []
-      const nodes = yield* askers(db, id, job)
+      const nodes = yield* withLimits(db, job.worker, yield* askers(db, id, job))
+      const most = job.state === "available" ? partitionLimit(job.queue, job.partitionKey) : Infinity
+      const inPartition = most === Infinity ? 0 : yield* countPartition(db, job.queue, job.partitionKey)
+      const isCrowded = nodes.some((node) => node.takes) && inPartition >= most
       const wishes = yield* db.sql<WishColumns>`
         SELECT node, paused_at, removed_at
         FROM ${db.queues}
@@ -38,7 +45,17 @@ export const explain = (db: Db, id: JobId) =>
           AND (paused_at IS NOT NULL OR removed_at IS NOT NULL)
         ORDER BY node`
       const ahead = job.state === "available" ? yield* countAhead(db, row) : 0
-      return { job, waitMillis: row.wait_millis, parents, nodes, wishes, ahead } satisfies Findings
+      const concurrent = nodes.some((node) => node.held?.why === "concurrency")
+      return {
+        job,
+        waitMillis: row.wait_millis,
+        parents,
+        nodes: isCrowded ? nodes.map((node) => ({ ...node, takes: false })) : nodes,
+        wishes,
+        ahead,
+        partition: isCrowded ? { running: inPartition, limit: most } : undefined,
+        holders: concurrent ? yield* holdersOf(db, job.worker) : []
+      } satisfies Findings
     })
   )
 
@@ -54,10 +71,19 @@ export interface Findings {
     readonly state: string | undefined
     readonly total: number
   }>
-  readonly nodes: ReadonlyArray<AskerColumns>
+  readonly nodes: ReadonlyArray<AskerRow>
   readonly wishes: ReadonlyArray<WishColumns>
   /** How many jobs of its queue come before it, up to the limit. */
   readonly ahead: number
+  /** How many jobs of its partition run, where these are as many as may. */
+  readonly partition: { readonly running: number; readonly limit: number } | undefined
+  /** Running jobs of its worker, where these are as many as may: the first of them. */
+  readonly holders: ReadonlyArray<JobId>
+}
+
+/** A node, and what limits over all nodes hold back of what it would take. */
+export interface AskerRow extends AskerColumns {
+  readonly held: Held | undefined
 }
 
 /** What operators asked of the job's queue. */
@@ -77,11 +103,15 @@ export interface AskerColumns {
   readonly has_queue: boolean
   readonly paused: boolean
   readonly removed: boolean
+  /** Whether it claims no job of the worker, since its circuit is open there. */
+  readonly broken: boolean
   /** Whether its claim would take the job, if it had a free slot. */
   readonly takes: boolean
   /** How many jobs of the queue it holds, and may hold. */
   readonly executing: number
   readonly slots: number | null
+  /** What limits its workers over all nodes. */
+  readonly limits: ReadonlyArray<Governed>
 }
 
 // internal
@@ -107,7 +137,9 @@ const askers = Effect.fnUntraced(function* (
       ${job.queue}::text = ANY(node.queues) AS has_queue,
       ${isPaused(db, asker)} AS paused,
       ${isRemoved(db, asker)} AS removed,
+      ${job.worker}::text = ANY(node.broken) AS broken,
       ${job.queue}::text = ANY(node.queues)
+        AND NOT ${job.worker}::text = ANY(node.broken)
         AND ${isLive(db, asker)}
         AND NOT ${isPaused(db, asker)}
         AND NOT ${isRemoved(db, asker)}
@@ -123,9 +155,47 @@ const askers = Effect.fnUntraced(function* (
           AND held.state = 'executing'
           AND held.queue = ${job.queue}::text
       ) AS executing,
+      node.limits,
       node.slots[array_position(node.queues, ${job.queue}::text)] AS slots
     FROM ${db.nodes} AS node
     ORDER BY node.name, node.id`
+})
+
+/** Asks the limits, as each node keeps them, of those that would take the job. */
+const withLimits = Effect.fnUntraced(function* (db: Db, worker: string, nodes: ReadonlyArray<AskerColumns>) {
+  const answers = new Map<string, Held | undefined>()
+  return yield* Effect.forEach(
+    nodes,
+    Effect.fnUntraced(function* (node) {
+      const governed = node.limits.filter((one) => one.worker === worker)
+      if (!node.takes || governed.length === 0) return { ...node, held: undefined } satisfies AskerRow
+      const key = JSON.stringify(governed)
+      if (!answers.has(key)) answers.set(key, (yield* look(db, governed))[0])
+      const held = answers.get(key)
+      return { ...node, takes: held === undefined, held } satisfies AskerRow
+    })
+  )
+})
+
+const holdersOf = Effect.fnUntraced(function* (db: Db, worker: string) {
+  const rows = yield* db.sql<{ readonly id: bigint }>`
+    SELECT id
+    FROM ${db.jobs}
+    WHERE state = 'executing'
+      AND worker = ${worker}
+    ORDER BY claimed_at, id
+    LIMIT ${holderLimit}::integer`
+  return rows.map((row) => jobId(row.id))
+})
+
+const countPartition = Effect.fnUntraced(function* (db: Db, queue: string, key: string | undefined) {
+  const [row] = yield* db.sql<{ readonly count: number }>`
+    SELECT count(*)::integer AS count
+    FROM ${db.jobs}
+    WHERE state = 'executing'
+      AND queue = ${queue}
+      AND partition_key IS NOT DISTINCT FROM ${key ?? null}::text`
+  return row?.count ?? 0
 })
 
 /** The parents that have not ended, and those whose end keeps the job where it is; the unfinished ones first. */

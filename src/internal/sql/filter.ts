@@ -3,12 +3,21 @@ import type { Fragment } from "effect/sql/Statement"
 import type { Bound, Checked } from "../../Filter.ts"
 import { array, type Db, oid } from "./db.ts"
 
-/** The conditions that all hold; `TRUE` for a filter that asks for nothing. */
-export const matches = (db: Db, filter: Checked, now: Fragment): Fragment =>
-  db.sql.and([...cheap(db, filter, now), ...costly(db, filter)])
+/** The conditions that all hold, on jobs or on live ones alone, which have no time of an end. */
+export const matches = (db: Db, filter: Checked, now: Fragment, of: "all" | "live" = "all"): Fragment =>
+  db.sql.and([...cheap(db, filter, now, of), ...costly(db, filter)])
 
 /** The conditions on plain columns. */
-export const matchesPlain = (db: Db, filter: Checked, now: Fragment): Fragment => db.sql.and(cheap(db, filter, now))
+export const matchesPlain = (db: Db, filter: Checked, now: Fragment, of: "all" | "live" = "all"): Fragment =>
+  db.sql.and(cheap(db, filter, now, of))
+
+/** The part of a filter that an index or a partition answers. */
+export const selective = (filter: Checked): Checked => ({
+  anyOf: pick(filter.anyOf, ["state", "fingerprint"]),
+  numbers: pick(filter.numbers, ["id", "batch"]),
+  times: {},
+  json: {}
+})
 
 /** The conditions for which a job's JSON has to be read; undefined where there are none. */
 export const matchesJson = (db: Db, filter: Checked): Fragment | undefined => {
@@ -35,7 +44,12 @@ const columns = {
   meta: "meta"
 } as const
 
-const cheap = (db: Db, filter: Checked, now: Fragment): Array<Fragment> => {
+const pick = <A extends object, K extends keyof A>(fields: A, names: ReadonlyArray<K>): Partial<A> =>
+  Object.fromEntries(
+    Object.entries(fields).filter(([name]) => (names as ReadonlyArray<string>).includes(name))
+  ) as Partial<A> // fewer of them
+
+const cheap = (db: Db, filter: Checked, now: Fragment, of: "all" | "live"): Array<Fragment> => {
   const { sql } = db
   const column = (field: string) => sql.literal(columns[field as keyof typeof columns]) // a field of a checked filter
   const conditions: Array<Fragment> = []
@@ -57,6 +71,10 @@ const cheap = (db: Db, filter: Checked, now: Fragment): Array<Fragment> => {
       ? sql`${bound.at}::timestamptz(3)`
       : sql`${now} - ${bound.agoMillis}::float8 * interval '1 millisecond'`
   for (const [field, { from, to }] of Object.entries(filter.times)) {
+    if (field === "finished" && of === "live") {
+      conditions.push(sql`FALSE`)
+      continue
+    }
     if (from !== undefined) conditions.push(sql`${column(field)} >= ${instant(from)}`)
     if (to !== undefined) conditions.push(sql`${column(field)} < ${instant(to)}`)
   }

@@ -87,18 +87,21 @@ export const claimLimited = (
         })
       }
       if (jobs.length > 0) yield* keep(db, governed, accounts, spentAt)
-      const held = governed.flatMap(({ rate, worker }): ReadonlyArray<Held> => {
-        if (places(worker) <= (started.get(worker) ?? 0)) {
-          return [{ worker, why: "concurrency", limit: worker, freesInMillis: undefined }]
-        }
-        if (rate === undefined || units(rate) + slack >= rate.cost) return []
-        const account = accounts.get(rateRow(rate))
-        const at = Math.max(account?.heldUntil ?? now, freesAt(rate.rule, account?.spent ?? [], now, rate.cost))
-        return [{ worker, why: "rate", limit: rate.name, freesInMillis: Math.max(1, Math.ceil(at - now)) }]
-      })
+      for (const [worker, more] of started) running.set(worker, (running.get(worker) ?? 0) + more)
+      const held = heldBack(governed, running, accounts, now)
       return { jobs, held, saturated } satisfies LimitedClaim
     })
   )
+
+/** Says which workers their limits hold back, without a lock: as a claim of this instant would find it. */
+export const look = Effect.fnUntraced(function* (db: Db, governed: ReadonlyArray<Governed>) {
+  const rows = yield* read(db, governed.flatMap(rowsOf))
+  const running = yield* count(
+    db,
+    governed.flatMap(({ concurrency, worker }) => (concurrency === undefined ? [] : [worker]))
+  )
+  return heldBack(governed, running, byName(rows), (yield* db.instant).getTime())
+})
 
 /**
  * Charges a limit for more than its jobs' costs, or less; what is charged above the rate holds back later jobs.
@@ -170,17 +173,44 @@ const rowsOf = ({ concurrency, rate, worker }: Governed): ReadonlyArray<string> 
 const unitsOf = (rate: Limit, account: Stored | undefined, now: number): number =>
   account === undefined ? rate.rule.burst : (account.heldUntil ?? now) > now ? 0 : room(rate.rule, account.spent, now)
 
+/** Which workers have no place left, or too few units for one job. */
+const heldBack = (
+  governed: ReadonlyArray<Governed>,
+  running: ReadonlyMap<string, number>,
+  accounts: ReadonlyMap<string, Stored>,
+  now: number
+): ReadonlyArray<Held> =>
+  governed.flatMap(({ concurrency = Infinity, rate, worker }): ReadonlyArray<Held> => {
+    if (concurrency <= (running.get(worker) ?? 0)) {
+      return [{ worker, why: "concurrency", limit: worker, freesInMillis: undefined }]
+    }
+    const account = rate === undefined ? undefined : accounts.get(rateRow(rate))
+    if (rate === undefined || unitsOf(rate, account, now) + slack >= rate.cost) return []
+    const at = Math.max(account?.heldUntil ?? now, freesAt(rate.rule, account?.spent ?? [], now, rate.cost))
+    return [{ worker, why: "rate", limit: rate.name, freesInMillis: Math.max(1, Math.ceil(at - now)) }]
+  })
+
+interface LimitColumns {
+  readonly name: string
+  readonly account: Account
+  readonly held_until: Date | null
+}
+
+const read = (db: Db, names: ReadonlyArray<string>) => db.sql<LimitColumns>`
+  SELECT name, account, held_until
+  FROM ${table(db)}
+  WHERE name = ANY(${array(names, oid.text)}::text[])
+  ORDER BY name`
+
+const byName = (rows: ReadonlyArray<LimitColumns>): Map<string, Stored> =>
+  new Map(rows.map((row) => [row.name, { spent: row.account, heldUntil: row.held_until?.getTime() ?? undefined }]))
+
 /** Locks the rows of limits, made where they are missing, and reads them. */
 const lock = Effect.fnUntraced(function* (db: Db, names: ReadonlyArray<string>) {
   const { sql } = db
   const wanted = array(names, oid.text)
-  const read = sql<{ readonly name: string; readonly account: Account; readonly held_until: Date | null }>`
-    SELECT name, account, held_until
-    FROM ${table(db)}
-    WHERE name = ANY(${wanted}::text[])
-    ORDER BY name
-    FOR UPDATE`
-  let rows = yield* read
+  const locked = sql<LimitColumns>`${read(db, names)} FOR UPDATE`
+  let rows = yield* locked
   // A row may be pruned between its insert and its lock; then it is made again.
   while (rows.length < names.length) {
     const now = yield* db.now
@@ -190,14 +220,9 @@ const lock = Effect.fnUntraced(function* (db: Db, names: ReadonlyArray<string>) 
       FROM unnest(${wanted}::text[]) AS wanted (name)
       ORDER BY name
       ON CONFLICT (name) DO NOTHING`
-    rows = yield* read
+    rows = yield* locked
   }
-  return new Map(
-    rows.map((row): [string, Stored] => [
-      row.name,
-      { spent: row.account, heldUntil: row.held_until?.getTime() ?? undefined }
-    ])
-  )
+  return byName(rows)
 })
 
 /** Counts the executing jobs of workers. */

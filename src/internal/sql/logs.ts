@@ -1,13 +1,16 @@
 /** What handlers logged: appended in batches, read by job, forgotten by age. */
 import * as Effect from "effect/Effect"
 import type { JobId } from "../../JobRow.ts"
+import { Encrypted, type Place } from "../envelope.ts"
 import { array, type Db, ids, oid } from "./db.ts"
+import { open, sealText } from "./seal.ts"
 
 /** A line to store. */
 export interface NewLine {
   readonly id: JobId
   readonly attempt: number
-  /** Counted from 1 within the attempt. */
+  readonly epoch: number
+  /** Counted from 1 within the claim. */
   readonly line: number
   readonly at: Date
   readonly level: string
@@ -17,47 +20,56 @@ export interface NewLine {
 /** Which lines to read: those of one job after a position, in order. */
 export interface LogPage {
   readonly id: JobId
-  readonly after: { readonly attempt: number; readonly line: number }
+  readonly after: { readonly epoch: number; readonly line: number }
   readonly limit: number
 }
 
 /** The most lines deleted by one statement. */
 const pruneLimit = 10_000
 
-/** Stores lines. */
+/** Stores lines; what they say may quote anything, so it is encrypted where there is a cipher. */
 export const append = Effect.fnUntraced(function* (db: Db, lines: ReadonlyArray<NewLine>) {
   const { sql } = db
   const now = yield* db.now
   const column = (read: (line: NewLine) => unknown, type: number) => array(lines.map(read), type)
+  const messages = yield* Effect.forEach(lines, (line) => sealText(db, JSON.stringify(line.message), placeOf(line)))
   yield* db.statement(sql`
-    INSERT INTO ${sql(`${db.schema}.logs`)} (job_id, stored_at, logged_at, line, attempt, level, message)
-    SELECT l.job_id, ${now}, l.logged_at, l.line, l.attempt, l.level, l.message
+    INSERT INTO ${sql(`${db.schema}.logs`)} (job_id, stored_at, logged_at, line, epoch, attempt, level, message)
+    SELECT l.job_id, ${now}, l.logged_at, l.line, l.epoch, l.attempt, l.level, l.message
     FROM unnest(
       ${ids(lines.map((line) => line.id))}::bigint[],
       ${column((line) => line.at, oid.timestamptz)}::timestamptz[],
       ${column((line) => line.line, oid.int4)}::integer[],
+      ${column((line) => line.epoch, oid.int4)}::integer[],
       ${column((line) => line.attempt, oid.int2)}::smallint[],
       ${column((line) => line.level, oid.text)}::text[],
-      ${column((line) => line.message, oid.text)}::text[]
-    ) AS l (job_id, logged_at, line, attempt, level, message)`)
+      ${array(messages, oid.text)}::text[]::jsonb[]
+    ) AS l (job_id, logged_at, line, epoch, attempt, level, message)`)
 })
 
-/** Reads lines of one job in the order of attempts, by the index logs_job. */
+/** Reads lines of one job in the order of its claims, by the index logs_job. */
 export const read = Effect.fnUntraced(function* (db: Db, { after, id, limit }: LogPage) {
   const { sql } = db
-  return yield* sql<{
+  const rows = yield* sql<{
     readonly attempt: number
+    readonly epoch: number
     readonly line: number
     readonly logged_at: Date
     readonly level: string
-    readonly message: string
+    readonly message: unknown
   }>`
-    SELECT attempt, line, logged_at, level, message
+    SELECT attempt, epoch, line, logged_at, level, message
     FROM ${sql(`${db.schema}.logs`)}
     WHERE job_id = ${id}::bigint
-      AND (attempt, line) > (${after.attempt}::smallint, ${after.line}::integer)
-    ORDER BY attempt, line, logged_at
+      AND (epoch, line) > (${after.epoch}::integer, ${after.line}::integer)
+    ORDER BY epoch, line
     LIMIT ${limit}::integer`
+  return yield* Effect.forEach(rows, (row) =>
+    Effect.map(open(db, row.message, placeOf({ id, ...row }), false), (message) => ({
+      ...row,
+      message: message instanceof Encrypted ? message.problem.message : String(message)
+    }))
+  )
 })
 
 /** Deletes lines past their retention, by the index logs_stored; says how many. */
@@ -81,4 +93,11 @@ export const prune = Effect.fnUntraced(function* (db: Db, retentionMillis: numbe
     )
     SELECT count(*)::integer AS count FROM gone`)
   return row?.count ?? 0
+})
+
+// internal
+
+const placeOf = (line: Pick<NewLine, "id" | "epoch" | "line">): Place => ({
+  field: "log",
+  of: `${line.id}/${line.epoch}/${line.line}`
 })

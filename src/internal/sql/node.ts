@@ -1,12 +1,17 @@
 /** The lease of a node: taken at boot, renewed, given up last. */
 import * as Effect from "effect/Effect"
 import { array, type Db, ids, oid } from "./db.ts"
+import type { Governed } from "./limit.ts"
 import { jobId } from "./row.ts"
 
 /** What a node tells of itself with each renewal. */
 export interface Published {
   readonly workers: ReadonlyArray<string>
   readonly queues: ReadonlyArray<{ readonly name: string; readonly concurrency: number }>
+  /** Its workers whose circuit is open. */
+  readonly broken: ReadonlyArray<string>
+  /** What limits its workers over all nodes. */
+  readonly limits: ReadonlyArray<Governed>
   /** The longest that its event loop was late since the renewal before, in whole milliseconds. */
   readonly lagMillis: number
   /** Whether it hears notifications. */
@@ -47,7 +52,9 @@ export const renew = Effect.fnUntraced(function* (db: Db, node: { readonly id: n
       slots = ${array(
         node.queues.map((queue) => queue.concurrency),
         oid.int4
-      )}::integer[]
+      )}::integer[],
+      limits = ${JSON.stringify(node.limits)}::text::jsonb,
+      broken = ${array(node.broken, oid.text)}::text[]
     WHERE id = ${node.id}::integer
       AND expires_at > ${now}
     RETURNING id`)

@@ -19,6 +19,10 @@ export type Retried =
   | { readonly _tag: "Conflict"; readonly holder: JobId }
   | { readonly _tag: "NotFound" }
 
+/** The columns that a job takes back from the archive as they are. */
+export const restoredColumns =
+  "id, inserted_at, claimed_at, priority, attempt, snoozes, queue, worker, args, errors, fingerprint, meta, tags, partition_key, scheduled_for, unique_key, unique_states, batch_id, step, trace"
+
 /**
  * Makes a finished, scheduled or retryable job available now, with room for one attempt more.
  *
@@ -31,15 +35,12 @@ export const retry = (db: Db, id: JobId): Effect.Effect<Retried, SqlError> => au
 
 // internal
 
-const columns =
-  "id, inserted_at, claimed_at, priority, attempt, snoozes, queue, worker, args, errors, fingerprint, meta, tags, partition_key, scheduled_for, unique_key, unique_states, batch_id, step, trace"
-
 const retrying = Effect.fnUntraced(function* (db: Db, id: JobId): Effect.fn.Return<Retried, SqlError> {
   const { sql } = db
   const holder = yield* reacquire(db, id)
   if (holder !== undefined) return { _tag: "Conflict", holder } satisfies Retried
   const now = yield* db.now
-  const kept = sql.literal(columns)
+  const kept = sql.literal(restoredColumns)
   const [met] = yield* sql<{
     readonly worker: string
     readonly queue: string
@@ -126,7 +127,7 @@ const forgive = Effect.fnUntraced(function* (db: Db, id: JobId) {
 const reopen = Effect.fnUntraced(function* (db: Db, id: JobId, deltas: Deltas) {
   const { sql } = db
   const now = yield* db.now
-  const kept = sql.literal(columns)
+  const kept = sql.literal(restoredColumns)
   const all: Array<JobId> = []
   let parents: ReadonlyArray<JobId> = [id]
   while (parents.length > 0) {

@@ -150,15 +150,16 @@ const limited = <A>(db: Db, effect: Effect.Effect<A, SqlError>): Effect.Effect<A
   autonomous(db.sql, Effect.andThen(db.sql`SELECT set_config('statement_timeout', '2s', true)`, effect))
 
 /** The matching jobs; of a search by JSON, those among the newest that match in all else. */
-const windowed = (db: Db, filter: Checked, now: Fragment, table: Fragment | Db["jobs"]) => {
+const windowed = (db: Db, filter: Checked, now: Fragment, table: Db["jobs"]) => {
+  const of = table === db.jobs ? "live" : "all"
   const json = matchesJson(db, filter)
   return json === undefined
     ? db.sql`${table} AS j
-          WHERE ${matches(db, filter, now)}`
+          WHERE ${matches(db, filter, now, of)}`
     : db.sql`(
             SELECT *
             FROM ${table}
-            WHERE ${matchesPlain(db, filter, now)}
+            WHERE ${matchesPlain(db, filter, now, of)}
             ORDER BY id DESC
             LIMIT ${db.sql.literal(String(jsonWindow))}
           ) AS j

@@ -12,7 +12,8 @@ export const insightVerbs = (db: Db, { background, called }: Runner) => ({
   /** The nodes, those with a live lease first. */
   nodes: called("nodes")(node.list(db)),
   /** Everything that bears on whether a job runs; undefined where there is no such job. */
-  explain: (id: JobId) => called("explain")(explain.explain(db, id)),
+  explain: (id: JobId, partitionLimit: (queue: string, key: string | undefined) => number) =>
+    called("explain")(explain.explain(db, id, partitionLimit)),
   /** Whether the database answers and takes writes, and which version of the schema it has. */
   ping: background("health")(health.ping(db)),
   /** What the server says of itself. */
