@@ -16,6 +16,7 @@ import * as composition from "../migrations/0004_composition.ts"
 import * as results from "../migrations/0005_results.ts"
 import * as limits from "../migrations/0006_limits.ts"
 import * as logs from "../migrations/0007_logs.ts"
+import * as cells from "../migrations/0008_cells.ts"
 import { schemaProblem, shown } from "./internal/names.ts"
 import * as migrate from "./internal/sql/migrate.ts"
 import { grants } from "./internal/sql/roles.ts"
@@ -46,7 +47,8 @@ export const migrations: ReadonlyArray<Migration> = [
   { version: 4, name: "composition", statements: composition.statements },
   { version: 5, name: "results", statements: results.statements },
   { version: 6, name: "limits", statements: limits.statements },
-  { version: 7, name: "logs", statements: logs.statements }
+  { version: 7, name: "logs", statements: logs.statements },
+  { version: 8, name: "cells", statements: cells.statements }
 ]
 
 /**
