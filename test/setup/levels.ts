@@ -33,6 +33,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/Unique.ts",
       "src/Limit.ts",
       "src/Filter.ts",
+      "src/Redaction.ts",
       "src/ShigotoError.ts",
       "src/ShigotoConfig.ts"
     ]
