@@ -22,6 +22,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
     files: [
       "src/JobRow.ts",
       "src/internal/envelope.ts",
+      "src/internal/attemptError.ts",
       "src/internal/newJob.ts",
       "src/JobEvent.ts",
       "src/Outcome.ts",
@@ -48,6 +49,8 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/internal/awaiting.ts",
       "src/internal/bulk.ts",
       "src/internal/settled.ts",
+      "src/Dependency.ts",
+      "src/internal/definition.ts",
       "src/internal/searching.ts",
       "src/internal/flowRegistry.ts",
       "src/internal/progress.ts",
