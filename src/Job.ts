@@ -5,18 +5,27 @@
  * sides share the schemas, so what a handler receives is what a producer sent, or a typed failure of that attempt.
  */
 import type * as DateTime from "effect/DateTime"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
+import type * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import type * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as CircuitBreaker from "./CircuitBreaker.ts"
 import type { Attempt, CurrentJob } from "./CurrentJob.ts"
-import { checkOptions, checkWorker, type DependsOn, prepare, type Refusal } from "./internal/enqueueing.ts"
-import { shown } from "./internal/names.ts"
+import { captureProblem, concurrencyProblem, timeoutProblem, uniqueProblem } from "./internal/definition.ts"
+import type { Dependencies, Edges, ReadingServices, Results } from "./Dependency.ts"
+import {
+  checkDependencies,
+  checkOptions,
+  checkWorker,
+  type DependsOnAll,
+  missingEdges,
+  prepare,
+  type Refusal
+} from "./internal/enqueueing.ts"
 import { conclusionOf } from "./internal/settled.ts"
 import type { NewJob } from "./internal/newJob.ts"
 import { type Codec, makeUnique } from "./internal/uniqueness.ts"
@@ -26,20 +35,13 @@ import { type EnqueueResult, Jobs } from "./Jobs.ts"
 import type { Limit, Options as RateLimitOptions } from "./Limit.ts"
 import type { Any, Middleware, Services } from "./Middleware.ts"
 import type { LogLimits } from "./internal/logSink.ts"
-import { maxConcurrency } from "./ShigotoConfig.ts"
-import {
-  type AttemptError,
-  type AwaitError,
-  type EnqueueError,
-  InvalidConcurrency,
-  InvalidConfig,
-  type InvalidUnique
-} from "./ShigotoError.ts"
+import { type AttemptError, type AwaitError, type EnqueueError } from "./ShigotoError.ts"
 import type { Signal } from "./Signal.ts"
-import { check, type UniqueOptions } from "./Unique.ts"
+import type { UniqueOptions } from "./Unique.ts"
 import { Workers } from "./Workers.ts"
 
 export { CurrentJob, progress } from "./CurrentJob.ts"
+export type { Dependencies, DependencyResult, Results } from "./Dependency.ts"
 export { cancel, discard, type Signal, snooze } from "./Signal.ts"
 
 /**
@@ -74,9 +76,10 @@ export interface EnqueueOptions<Encoded = unknown, Args = unknown> {
   /**
    * Jobs that must have ended before it runs; at most 10,000, each once. When one of them is discarded or cancelled it
    * is cancelled too, or as `onFailure` says: `run` lets it run all the same, `hold` keeps it blocked until that job
-   * has succeeded on a retry or this one is retried. Defaults to none.
+   * has succeeded on a retry or this one is retried. In a list, or by names that its handler knows them by. Defaults to
+   * none.
    */
-  readonly dependsOn?: ReadonlyArray<DependsOn> | undefined
+  readonly dependsOn?: DependsOnAll | undefined
   /** The open batch that it becomes a member of. Defaults to none. */
   readonly batch?: BatchId | undefined
   /** What makes it the same as another job. Defaults to the definition's, else it is like no other. */
@@ -165,14 +168,35 @@ export interface Discarded<Args> {
 }
 
 /**
+ * The options of an enqueue, which name the jobs whose results the definition reads, where it reads any.
+ *
+ * @category models
+ */
+export type OptionsFor<Options, Needs extends Dependencies> = keyof Needs extends never
+  ? [options?: Options]
+  : [options: Omit<Options, "dependsOn"> & { readonly dependsOn: Edges<Needs> }]
+
+/**
+ * The running attempt, as a handler sees it: with the results that its definition reads, decoded.
+ *
+ * @category models
+ */
+export type AttemptFor<Needs extends Dependencies> = keyof Needs extends never
+  ? Attempt
+  : Omit<Attempt, "dependencies"> & { readonly dependencies: Results<Needs> }
+
+/**
  * A handler: what it returns, what it may fail with, and what it needs.
  *
  * @category models
  */
-export type Handler<Args extends Schema.Top, Success extends Schema.Top, Error extends Schema.Top, R> = (
-  args: Args["Type"],
-  job: Attempt
-) => Effect.Effect<Success["Type"], Error["Type"] | Signal, R>
+export type Handler<
+  Args extends Schema.Top,
+  Success extends Schema.Top,
+  Error extends Schema.Top,
+  R,
+  Needs extends Dependencies = {}
+> = (args: Args["Type"], job: AttemptFor<Needs>) => Effect.Effect<Success["Type"], Error["Type"] | Signal, R>
 
 /**
  * The definition of a job.
@@ -183,13 +207,16 @@ export interface Job<
   Name extends string,
   Args extends Schema.Top,
   Success extends Schema.Top = Schema.Void,
-  Error extends Schema.Top = Schema.Never
+  Error extends Schema.Top = Schema.Never,
+  Needs extends Dependencies = {}
 > {
   readonly [TypeId]: typeof TypeId
   readonly name: Name
   readonly args: Args
   readonly success: Success
   readonly error: Error
+  /** The jobs whose results its handler reads, by name. */
+  readonly dependencies: Needs
   readonly options: DefinitionOptions
   /**
    * Puts one job into the database, as part of the caller's transaction if there is one.
@@ -198,7 +225,7 @@ export interface Job<
    */
   readonly enqueue: (
     args: Args["~type.make.in"],
-    options?: EnqueueOptions<Args["Encoded"], Args["Type"]>
+    ...options: OptionsFor<EnqueueOptions<Args["Encoded"], Args["Type"]>, Needs>
   ) => Effect.Effect<EnqueueResult, EnqueueError, Jobs | Args["EncodingServices"]>
   /**
    * Puts any number of jobs into the database, all or none, and returns them in the order given.
@@ -207,9 +234,7 @@ export interface Job<
    */
   readonly enqueueAll: (
     args: Iterable<Args["~type.make.in"]>,
-    options?:
-      | EnqueueOptions<Args["Encoded"], Args["Type"]>
-      | ((args: Args["~type.make.in"], index: number) => EnqueueOptions<Args["Encoded"], Args["Type"]>)
+    ...options: ManyOptions<Args, Needs, OptionsFor<EnqueueOptions<Args["Encoded"], Args["Type"]>, Needs>>
   ) => Effect.Effect<ReadonlyArray<EnqueueResult>, EnqueueError, Jobs | Args["EncodingServices"]>
   /**
    * Puts one job into the database and waits for what its handler returns or last fails with, on whichever node it runs.
@@ -220,7 +245,7 @@ export interface Job<
    */
   readonly execute: (
     args: Args["~type.make.in"],
-    options?: ExecuteOptions<Args["Encoded"], Args["Type"]>
+    ...options: OptionsFor<ExecuteOptions<Args["Encoded"], Args["Type"]>, Needs>
   ) => Effect.Effect<
     Success["Type"],
     Error["Type"] | AwaitError | EnqueueError,
@@ -231,7 +256,7 @@ export interface Job<
    */
   readonly prepare: (
     args: Args["~type.make.in"],
-    options?: EnqueueOptions
+    ...options: OptionsFor<EnqueueOptions, Needs>
   ) => Effect.Effect<NewJob, Refusal, Jobs | Args["EncodingServices"]>
   /**
    * Makes the worker: a layer that runs the job's attempts on this node with the handler.
@@ -240,7 +265,7 @@ export interface Job<
    * get the node's `shutdownGrace` to end.
    */
   readonly toLayer: <R, R2 = never, Wrap extends Middleware<Success["Type"], Error["Type"] | Signal, unknown> = never>(
-    handler: Handler<Args, Success, Error, R>,
+    handler: Handler<Args, Success, Error, R, Needs>,
     // The second half of the union types the parameters of a function that is written in place.
     options?: WorkerOptions<
       Args["Type"],
@@ -258,6 +283,7 @@ export interface Job<
     | Args["DecodingServices"]
     | Success["EncodingServices"]
     | Error["EncodingServices"]
+    | ReadingServices<Needs>
   >
 }
 
@@ -281,39 +307,59 @@ export type SchemaOf<Args> = Args extends Schema.Top
  * `{}`, without `success` it returns nothing, without `error` its handler may fail only by a defect or by
  * `Job.discard`, `Job.cancel` and `Job.snooze`.
  *
+ * `dependencies` names the definitions whose results the handler reads as `job.dependencies`: `{ charge: Charge }` for
+ * one job's result, `{ pages: [Page] }` for any number, `{ charge: { job: Charge, onFailure: "run" } }` for how it
+ * ended, also where it failed. Its jobs are enqueued with the ids by the same names as `dependsOn`.
+ *
  * @category constructors
  */
 export const make = <
   const Name extends string,
   Args extends Schema.Struct.Fields | Schema.Top = {},
   Success extends Schema.Top = Schema.Void,
-  Error extends Schema.Top = Schema.Never
+  Error extends Schema.Top = Schema.Never,
+  const Needs extends Dependencies = {}
 >(
   name: Name,
   definition: DefinitionOptions<SchemaOf<Args>["Encoded"], SchemaOf<Args>["Type"]> & {
     readonly args?: Args
     readonly success?: Success
     readonly error?: Error
+    readonly dependencies?: Needs
   } = {}
-): Job<Name, SchemaOf<Args>, Success, Error> => {
-  const { args: argsOrFields, error, success, ...options } = definition
+): Job<Name, SchemaOf<Args>, Success, Error, Needs> => {
+  const { args: argsOrFields, dependencies: needs = {}, error, success, ...options } = definition
   const problem =
-    checkWorker(name) ?? checkOptions(options) ?? timeoutProblem(options.timeout) ?? uniqueProblem(options.unique)
+    checkWorker(name) ??
+    checkOptions(options) ??
+    checkDependencies(name, needs) ??
+    timeoutProblem(options.timeout) ??
+    uniqueProblem(options.unique)
   if (problem !== undefined) throw problem
   const args = Schema.isSchema(argsOrFields)
     ? argsOrFields
     : Schema.Struct((argsOrFields as Schema.Struct.Fields) ?? {})
   // The one place where a definition's types are erased: below, schemas are just schemas.
-  return makeErased(name, args, success ?? Schema.Void, error ?? Schema.Never, options) as never
+  return makeErased(name, args, success ?? Schema.Void, error ?? Schema.Never, needs, options) as never
 }
 
 // internal
+
+/** The same options for many jobs, or those of each. */
+type ManyOptions<
+  Args extends Schema.Top,
+  Needs extends Dependencies,
+  One extends ReadonlyArray<unknown>
+> = keyof Needs extends never
+  ? [options?: One[0] | ((args: Args["~type.make.in"], index: number) => NonNullable<One[0]>)]
+  : [options: One[0] | ((args: Args["~type.make.in"], index: number) => One[0])]
 
 const makeErased = (
   name: string,
   args: Schema.Top,
   success: Schema.Top,
   error: Schema.Top,
+  dependencies: Dependencies,
   options: DefinitionOptions
 ): Job<string, Schema.Top, Schema.Top, Schema.Top> => {
   // The services that the codecs need are in the public types, and in the context of the caller.
@@ -323,7 +369,8 @@ const makeErased = (
   const encode = Effect.fnUntraced(function* (
     input: unknown,
     given: EnqueueOptions,
-    index: { readonly index?: number }
+    index: { readonly index?: number },
+    isWhole = true
   ) {
     const { maxArgsBytes } = yield* Jobs
     const codec: Codec = {
@@ -341,6 +388,7 @@ const makeErased = (
       encoded,
       {
         ...given,
+        needs: dependencies,
         queue: given.queue ?? options.queue ?? "default",
         priority: given.priority ?? options.priority ?? 0,
         maxAttempts: given.maxAttempts ?? options.maxAttempts ?? 20,
@@ -349,6 +397,10 @@ const makeErased = (
       { maxArgsBytes },
       index
     )
+    if (isWhole && Result.isSuccess(prepared)) {
+      const missing = missingEdges(name, dependencies, prepared.success.dependsOn ?? [], index)
+      if (missing !== undefined) return yield* missing
+    }
     const unique = given.unique ?? options.unique
     const complete =
       unique === undefined || Result.isFailure(prepared)
@@ -362,9 +414,11 @@ const makeErased = (
     args,
     success,
     error,
+    dependencies,
     options,
+    // What it waits for may be known only to what stores it.
     prepare: (input: unknown, given: EnqueueOptions = {}) =>
-      Effect.map(encode(input, given, {}), (job) => ({ ...job, unique: undefined })),
+      Effect.map(encode(input, given, {}, false), (job) => ({ ...job, unique: undefined })),
     enqueue: Effect.fnUntraced(function* (input: unknown, given: EnqueueOptions = {}) {
       const jobs = yield* Jobs
       const [result] = yield* jobs.insert([yield* encode(input, given, {})])
@@ -406,52 +460,11 @@ const makeErased = (
             (args: never, job: Attempt) => Effect.Effect<unknown, unknown>,
             Options
           ]
-          yield* workers.register(yield* makeWorker({ name, args, success, error, options }, ...erased, rule))
+          yield* workers.register(
+            yield* makeWorker({ name, args, success, error, dependencies, options }, ...erased, rule)
+          )
         })
       )
     }
   }
 }
-
-const uniqueProblem = (unique: UniqueOptions | undefined): InvalidUnique | undefined => {
-  const checked = unique === undefined ? undefined : check(unique)
-  return checked !== undefined && Result.isFailure(checked) ? checked.failure : undefined
-}
-
-const timeoutProblem = (timeout: Duration.Input | undefined): InvalidConfig | undefined => {
-  if (timeout === undefined) return undefined
-  const parsed = Duration.fromInput(timeout)
-  return Option.isSome(parsed) && Duration.toMillis(parsed.value) > 0
-    ? undefined
-    : new InvalidConfig({
-        field: "timeout",
-        value: shown(timeout),
-        message: `timeout cannot be ${shown(timeout)}: it must be a duration above zero, or Duration.infinity for no limit.`
-      })
-}
-
-const captureProblem = (name: string, capture: boolean | LogLimits | undefined): InvalidConfig | undefined => {
-  const { maxBytes = 1, maxLines = 1 } = typeof capture === "object" ? capture : {}
-  const isLimit = (value: unknown): boolean => typeof value === "number" && Number.isInteger(value) && value >= 1
-  return isLimit(maxBytes) && isLimit(maxLines)
-    ? undefined
-    : new InvalidConfig({
-        field: "captureLogs",
-        value: shown(capture),
-        message: `captureLogs of the worker "${name}" cannot be ${shown(capture)}: maxLines and maxBytes are positive integers.`
-      })
-}
-
-const concurrencyProblem = (
-  name: string,
-  field: "concurrency" | "globalConcurrency",
-  concurrency: number | undefined
-): InvalidConcurrency | undefined =>
-  concurrency === undefined || (Number.isInteger(concurrency) && concurrency >= 1 && concurrency <= maxConcurrency)
-    ? undefined
-    : new InvalidConcurrency({
-        value: shown(concurrency),
-        min: 1,
-        max: maxConcurrency,
-        message: `The ${field} of the worker "${name}" is an integer from 1 to ${maxConcurrency}, not ${shown(concurrency)}.`
-      })

@@ -138,6 +138,11 @@ export class JobStore extends Context.Service<
     >
     /** Stores what is asked of a queue. */
     readonly changeQueue: (change: queue.QueueChange) => Effect.Effect<void, StorageFailure>
+    /** What is asked of queues at the moment, and which partition keys are paused. */
+    readonly wishes: Effect.Effect<
+      { readonly wishes: ReadonlyArray<promote.QueueColumns>; readonly keys: ReadonlyArray<queue.PausedKey> },
+      StorageFailure
+    >
     /** How many jobs of a queue are executing on nodes of one name, or anywhere. */
     readonly executing: (queue: string, node: string) => Effect.Effect<number, StorageFailure>
     /** Changes of many jobs. */
@@ -231,6 +236,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       search: searchVerbs(db, runner),
       counts: called("counts")(inspect.counts(db)),
       changeQueue: (change) => called("queue")(queue.change(db, change)),
+      wishes: called("queue")(queue.wishes(db)),
       executing: (name, on) => called("executing")(queue.executing(db, name, on)),
       bulk: bulkVerbs(db, runner),
       results: resultVerbs(db, runner),

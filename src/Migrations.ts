@@ -73,6 +73,26 @@ export const minServerVersion = 140_000
 export type MigrationError = SchemaVersionMismatch | UnsupportedServer | StorageFailure
 
 /**
+ * The version found in the database, 0 for none; refuses servers and schemas that this code cannot work with.
+ *
+ * @category migrations
+ */
+export const installed: Effect.Effect<number, MigrationError, PgClient | ShigotoConfig> = Effect.gen(function* () {
+  const { schema } = yield* ShigotoConfig
+  const client = (yield* PgClient).withoutTransforms()
+  const server = yield* Effect.mapError(migrate.server(client), (error) => classify("migrate", error))
+  if (server.version < minServerVersion || !server.isPostgres) {
+    return yield* new UnsupportedServer({
+      version: server.description,
+      message: `Shigoto needs PostgreSQL 14 or newer; this server is ${server.description}.`
+    })
+  }
+  const found = yield* Effect.mapError(migrate.installedVersion(client, schema), (error) => classify("migrate", error))
+  yield* refuseNewer(found)
+  return found
+})
+
+/**
  * Runs the pending steps and returns their versions; none where the schema is up to date.
  *
  * **Details**
@@ -86,7 +106,7 @@ export const run: Effect.Effect<ReadonlyArray<number>, MigrationError, PgClient 
   function* () {
     const { schema } = yield* ShigotoConfig
     const client = (yield* PgClient).withoutTransforms()
-    const found = yield* currentVersion
+    const found = yield* installed
     if (found === latest) return []
     const attempt = Effect.gen(function* () {
       yield* migrate.lock(client, schema)
@@ -118,7 +138,7 @@ export const run: Effect.Effect<ReadonlyArray<number>, MigrationError, PgClient 
  */
 export const check: Effect.Effect<void, MigrationError, PgClient | ShigotoConfig> = Effect.gen(function* () {
   const { schema } = yield* ShigotoConfig
-  const found = yield* currentVersion
+  const found = yield* installed
   if (found >= latest) return
   return yield* new SchemaVersionMismatch({
     found,
@@ -207,19 +227,3 @@ const refuseNewer = (found: number): Effect.Effect<void, SchemaVersionMismatch> 
           message: `The schema is at version ${found}, newer than this code (${latest}). Deploy the newer code, not the older.`
         })
       )
-
-/** The version found in the database, 0 for none; also refuses servers and schemas that this code cannot work with. */
-const currentVersion: Effect.Effect<number, MigrationError, PgClient | ShigotoConfig> = Effect.gen(function* () {
-  const { schema } = yield* ShigotoConfig
-  const client = (yield* PgClient).withoutTransforms()
-  const server = yield* Effect.mapError(migrate.server(client), (error) => classify("migrate", error))
-  if (server.version < minServerVersion || !server.isPostgres) {
-    return yield* new UnsupportedServer({
-      version: server.description,
-      message: `Shigoto needs PostgreSQL 14 or newer; this server is ${server.description}.`
-    })
-  }
-  const found = yield* Effect.mapError(migrate.installedVersion(client, schema), (error) => classify("migrate", error))
-  yield* refuseNewer(found)
-  return found
-})

@@ -19,6 +19,7 @@ import {
   InvalidWorkerName,
   type StorageFailure
 } from "../ShigotoError.ts"
+import { declaration, type Dependencies } from "../Dependency.ts"
 import { stringify } from "./json.ts"
 import type { BatchId, JobId } from "../JobRow.ts"
 import { nameProblem, shown } from "./names.ts"
@@ -35,12 +36,15 @@ export interface Options {
   readonly tags?: ReadonlyArray<string> | undefined
   readonly meta?: Readonly<Record<string, unknown>> | undefined
   readonly partitionKey?: string | undefined
-  readonly dependsOn?: ReadonlyArray<DependsOn> | undefined
+  readonly dependsOn?: DependsOnAll | undefined
   readonly batch?: BatchId | undefined
 }
 
 /** A job to wait for: its id, or its id with what happens when it fails. */
 export type DependsOn = JobId | { readonly id: JobId; readonly onFailure?: OnFailure | undefined }
+
+/** Jobs to wait for, in a list, or by what the waiting job calls them. */
+export type DependsOnAll = ReadonlyArray<DependsOn> | { readonly [name: string]: DependsOn | ReadonlyArray<DependsOn> }
 
 /** What keeps a job from being enqueued before the database is asked. */
 export type Refusal = Exclude<EnqueueError, StorageFailure | CompositionError>
@@ -68,6 +72,27 @@ export const checkWorker = (name: string): InvalidWorkerName | undefined => {
         value: shown(name),
         message: `${shown(name)} cannot name a job: ${problem}. Use 1 to 128 bytes without control characters.`
       })
+}
+
+/** Says what is wrong with what a definition reads of others, if anything. */
+export const checkDependencies = (worker: string, needs: Dependencies): InvalidDependencies | undefined => {
+  for (const name of Object.keys(needs)) {
+    const problem = nameProblem(name)
+    const need: unknown = needs[name]
+    const { job, onFailure } = (isDeclared(need) ? declaration(needs, name) : undefined) ?? {}
+    const why =
+      problem ??
+      (typeof job?.name === "string" ? undefined : "it names no definition") ??
+      (onFailure !== undefined && onFailures.includes(onFailure)
+        ? undefined
+        : `the policies are ${onFailures.join(", ")}`)
+    if (why === undefined) continue
+    return new InvalidDependencies({
+      value: shown(name),
+      message: `"${worker}" cannot read the result of ${shown(name)}: ${why}.`
+    })
+  }
+  return undefined
 }
 
 /** Checks the options that a definition and a call have in common. */
@@ -143,7 +168,13 @@ export const dueOf = (
 export const prepare = (
   worker: string,
   encoded: unknown,
-  options: Options & { readonly queue: string; readonly priority: number; readonly maxAttempts: number },
+  options: Options & {
+    readonly queue: string
+    readonly priority: number
+    readonly maxAttempts: number
+    /** What its definition reads of the jobs that it waits for. */
+    readonly needs?: Dependencies | undefined
+  },
   limits: { readonly maxArgsBytes: number },
   index: { readonly index?: number } = {}
 ): Result.Result<NewJob, Refusal> => {
@@ -151,7 +182,7 @@ export const prepare = (
   if (refusal !== undefined) return Result.fail(refusal)
   const due = dueOf(options, index)
   if (Result.isFailure(due)) return Result.fail(due.failure)
-  const dependsOn = edgesOf(options.dependsOn, index)
+  const dependsOn = edgesOf(options.dependsOn, options.needs ?? {}, index)
   if (Result.isFailure(dependsOn)) return Result.fail(dependsOn.failure)
   const meta = encodeMeta(options.meta, index)
   if (Result.isFailure(meta)) return Result.fail(meta.failure)
@@ -196,6 +227,9 @@ export const prepare = (
 
 // internal
 
+const isDeclared = (need: unknown): boolean =>
+  Array.isArray(need) ? need.length === 1 && isDeclared(need[0]) : typeof need === "object" && need !== null
+
 const firstInstant = -62_135_596_800_000
 const lastInstant = 253_402_300_799_999
 const maxDelayMillis = 1000 * 365.25 * 24 * 3_600_000
@@ -230,7 +264,8 @@ const checkTags = (
 }
 
 const edgesOf = (
-  dependsOn: ReadonlyArray<DependsOn> | undefined,
+  dependsOn: DependsOnAll | undefined,
+  needs: Dependencies,
   index: { readonly index?: number }
 ): Result.Result<ReadonlyArray<NewEdge> | undefined, InvalidDependencies> => {
   const refuse = (value: unknown, why: string) =>
@@ -242,21 +277,58 @@ const edgesOf = (
       })
     )
   if (dependsOn === undefined) return Result.succeed(undefined)
-  if (!Array.isArray(dependsOn)) return refuse(dependsOn, "it is no array of job ids")
-  if (dependsOn.length > maxDependencies) {
-    return refuse(dependsOn.length, `there are ${dependsOn.length} jobs, the limit is ${maxDependencies}`)
+  if (typeof dependsOn !== "object" || dependsOn === null) return refuse(dependsOn, "it is no array of job ids")
+  const wanted: Array<{ readonly one: unknown; readonly name?: string }> = []
+  if (Array.isArray(dependsOn)) wanted.push(...dependsOn.map((one: unknown) => ({ one })))
+  else {
+    for (const [name, given] of Object.entries(dependsOn)) {
+      const problem = nameProblem(name)
+      if (problem !== undefined) return refuse(name, problem)
+      if (Array.isArray(given)) for (const one of given as ReadonlyArray<unknown>) wanted.push({ one, name })
+      else if (given !== undefined) wanted.push({ one: given, name })
+    }
+  }
+  if (wanted.length > maxDependencies) {
+    return refuse(wanted.length, `there are ${wanted.length} jobs, the limit is ${maxDependencies}`)
   }
   const seen = new Set<JobId>()
   const edges: Array<NewEdge> = []
-  for (const one of dependsOn as ReadonlyArray<DependsOn | null>) {
-    const { id, onFailure = "cancel" } = typeof one === "object" && one !== null ? one : { id: one as JobId }
+  for (const { name, one } of wanted) {
+    const need = name === undefined ? undefined : declaration(needs, name)
+    const usual = need?.onFailure ?? "cancel"
+    const { id, onFailure = usual } = (typeof one === "object" && one !== null ? one : { id: one }) as {
+      readonly id: JobId // checked next
+      readonly onFailure?: OnFailure
+    }
     if (!(Number.isSafeInteger(id) && id > 0)) return refuse(id, "it is no job id")
     if (!onFailures.includes(onFailure)) return refuse(onFailure, `the policies are ${onFailures.join(", ")}`)
+    if (onFailure === "run" && need !== undefined && usual !== "run") {
+      return refuse(onFailure, `the job reads the result of "${name}", so it cannot run without one`)
+    }
     if (seen.has(id)) return refuse(id, "it is there twice")
     seen.add(id)
-    edges.push({ parent: { id }, onFailure })
+    edges.push({ parent: { id }, onFailure, ...(name !== undefined && { name }) })
   }
   return Result.succeed(edges.length === 0 ? undefined : edges)
+}
+
+/** Says which of the jobs that a definition reads a new job names none for, or more than one. */
+export const missingEdges = (
+  worker: string,
+  needs: Dependencies,
+  edges: ReadonlyArray<NewEdge>,
+  index: { readonly index?: number }
+): InvalidDependencies | undefined => {
+  for (const name of Object.keys(needs)) {
+    const count = edges.filter((edge) => edge.name === name).length
+    if (declaration(needs, name)?.many === true || count === 1) continue
+    return new InvalidDependencies({
+      value: name,
+      message: `"${worker}" reads the result of "${name}": enqueue it with dependsOn: { ${name}: id }, the id of one job.`,
+      ...index
+    })
+  }
+  return undefined
 }
 
 const encodeMeta = (

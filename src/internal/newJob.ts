@@ -1,6 +1,6 @@
 /** A job on its way into the database, and what ties it to others. */
 import type * as Effect from "effect/Effect"
-import type { BatchId, JobId } from "../JobRow.ts"
+import type { AttemptFailure, BatchId, JobId } from "../JobRow.ts"
 import type { ArgsTooLarge, DecryptionError, InvalidArgs } from "../ShigotoError.ts"
 import type { UniqueRule } from "../Unique.ts"
 
@@ -95,12 +95,18 @@ export type Occasion = "finished" | "succeeded" | "failed"
 /** A job that another one waited for, as its handler sees it. */
 export interface Dependency {
   readonly id: JobId
-  /** What the waiting job calls it: the node's name in a flow, the group's name of a fan-out. */
+  /** What the waiting job calls it: the name in its definition or flow, the group's name of a fan-out. */
   readonly name: string | undefined
+  /** The name of its definition; undefined where nothing of it is kept. */
+  readonly worker: string | undefined
   /** How it ended; `pruned` for one that ended so long ago that nothing of it is kept. */
   readonly state: "completed" | "discarded" | "cancelled" | "pruned"
-  /** The encoded result of a completed job; undefined where it had none or is no longer kept. */
+  /** The encoded result of a completed job, null for none; undefined where it is no longer kept. */
   readonly result: unknown
+  /** Its last failure, where it failed and is still kept. */
+  readonly failure: AttemptFailure | undefined
+  /** Why it was cancelled, where that is still kept. */
+  readonly reason: string | undefined
 }
 
 /** What an end, or an insert, brought about beside itself. */

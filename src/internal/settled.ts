@@ -19,7 +19,7 @@ export interface Readable<Success extends Schema.Top, Error extends Schema.Top> 
 /** The decoded result. */
 export const successOf = <Success extends Schema.Top>(
   { name, success }: { readonly name: string; readonly success: Success },
-  { id, result }: Settled
+  { id, result }: Pick<Settled, "id" | "result">
 ): Effect.Effect<Success["Type"], ResultDecodeError, Success["DecodingServices"]> =>
   // Nothing is stored for nothing.
   (success as Schema.Top) === Schema.Void

@@ -24,6 +24,8 @@ import {
   AttemptDefect,
   AttemptTimeout,
   DecryptionError,
+  DependencyError,
+  FlowArgsError,
   InvalidArgs,
   InvalidSnooze,
   ResultEncodeError
@@ -31,6 +33,7 @@ import {
 import { Cancel, Discard, Fork, Snooze } from "../Signal.ts"
 import type { Worker } from "../Workers.ts"
 import { makeCircuit } from "./circuit.ts"
+import { type Dependencies, readAll } from "../Dependency.ts"
 import { Encrypted } from "./envelope.ts"
 import { failureOf, maxErrorBytes } from "./failure.ts"
 import { describe, maxDepth, type Problem, sanitize, stringify } from "./json.ts"
@@ -45,6 +48,7 @@ export interface Definition {
   readonly args: Schema.Top
   readonly success: Schema.Top
   readonly error: Schema.Top
+  readonly dependencies: Dependencies
   readonly options: { readonly timeout?: Duration.Input | undefined }
 }
 
@@ -89,15 +93,23 @@ export const makeWorker = Effect.fnUntraced(function* (
   const encodeError = Schema.encodeUnknownEffect(Schema.toCodecJson(definition.error)) as Codec
   const { name } = definition
   const middlewares = [...(yield* Global), ...(options.middleware ?? [])]
-  const handle =
+  // Middlewares see the job as the node does, its handler with what its definition reads of others.
+  const handle = (args: never, job: Attempt, forHandler: Attempt) =>
     middlewares.length === 0
-      ? handler
-      : (args: never, job: Attempt) =>
-          chain(
-            middlewares,
-            job,
-            Effect.suspend(() => handler(args, job))
-          )
+      ? handler(args, forHandler)
+      : chain(
+          middlewares,
+          job,
+          Effect.suspend(() => handler(args, forHandler))
+        )
+  const reads = Object.keys(definition.dependencies).length > 0
+  const attempt = (args: never, job: Attempt): Effect.Effect<unknown, unknown> =>
+    reads
+      ? Effect.flatMap(readAll(name, definition.dependencies, job.dependencies), (dependencies) =>
+          // Typed by the definition, as the handler is.
+          handle(args, job, { ...job, dependencies: dependencies as never })
+        )
+      : handle(args, job, job)
 
   const encodeResult = (value: unknown): Effect.Effect<string | undefined, ResultEncodeError> =>
     value === undefined && definition.success === (Schema.Void as Schema.Top)
@@ -181,7 +193,7 @@ export const makeWorker = Effect.fnUntraced(function* (
                   })
             ),
           // Only the handler and what wraps it can be interrupted: after their success, during finalizers, a cancel is late.
-          onSuccess: (decoded) => Effect.flatMap(Effect.interruptible(handle(decoded as never, job)), encodeResult)
+          onSuccess: (decoded) => Effect.flatMap(Effect.interruptible(attempt(decoded as never, job)), encodeResult)
         }).pipe(Effect.scoped)
       ).pipe(Effect.provideContext(inside(context, job))),
     ending: Effect.fnUntraced(
@@ -335,10 +347,12 @@ const unreadable = (defect: unknown, attempt: Attempt, node: string): Effect.Eff
     delayMillis: Backoff.defaultDelayMillis(attempt.id, attempt.attempt)
   }))
 
+/** Failures of attempts that say nothing of what the handler depends on. */
+const isOurs = [ArgsDecodeError, DecryptionError, InvalidSnooze, FlowArgsError, DependencyError]
+
 /** Whether the circuit breaker counts an error; a predicate that throws has not said no. */
 const isCounted = (breaker: CircuitBreaker.Options<never> | undefined, error: unknown): boolean => {
-  if (error instanceof ArgsDecodeError || error instanceof DecryptionError || error instanceof InvalidSnooze)
-    return false
+  if (isOurs.some((ours) => error instanceof ours)) return false
   try {
     return breaker?.counts?.(error as never) ?? true
   } catch {

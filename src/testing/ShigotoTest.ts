@@ -29,7 +29,8 @@ import * as Stream from "effect/Stream"
 import * as Claimer from "../Claimer.ts"
 import type { CronJobs } from "../CronJobs.ts"
 import * as EmbeddedPostgres from "../embedded/EmbeddedPostgres.ts"
-import type { Job } from "../Job.ts"
+import type { Batches } from "../Batches.ts"
+import type { Dependencies, Job, Results } from "../Job.ts"
 import type { JobEvent } from "../JobEvent.ts"
 import type { JobRow, JobState } from "../JobRow.ts"
 import { Jobs } from "../Jobs.ts"
@@ -132,6 +133,7 @@ export type Services =
   | Jobs
   | Queues
   | CronJobs
+  | Batches
   | Workers.Workers
   | ShigotoConfig.ShigotoConfig
   | PgClient.PgClient
@@ -167,6 +169,15 @@ export const layerPerform: Layer.Layer<Workers.Workers> = Layer.fresh(Workers.la
 export type PerformOptions = Perform.PerformOptions
 
 /**
+ * The same for a job that reads results of others: with those, as its handler gets them.
+ *
+ * @category models
+ */
+export type PerformOptionsFor<Needs extends Dependencies> = keyof Needs extends never
+  ? [options?: PerformOptions]
+  : [options: PerformOptions & { readonly dependencies: Results<Needs> }]
+
+/**
  * Runs one attempt of a job as a node would: args are checked, encoded, and decoded again, the handler has the job's
  * timeout, the result is encoded and decoded. Nothing is stored, retried or settled.
  *
@@ -185,18 +196,19 @@ export const perform = <
   Name extends string,
   Args extends Schema.Top,
   Success extends Schema.Top,
-  Error extends Schema.Top
+  Error extends Schema.Top,
+  Needs extends Dependencies
 >(
-  job: Job<Name, Args, Success, Error>,
+  job: Job<Name, Args, Success, Error, Needs>,
   args: Args["~type.make.in"],
-  options: PerformOptions = {}
+  ...options: PerformOptionsFor<Needs>
 ): Effect.Effect<
   Success["Type"],
   Error["Type"] | Signal | AttemptError | Exclude<EnqueueError, StorageFailure>,
   Workers.Workers | Args["EncodingServices"] | Success["DecodingServices"]
 > =>
   // Inside, schemas are just schemas; the types are those of the definition.
-  Perform.perform(job as never, args, options)
+  Perform.perform(job as never, args, options[0] ?? {})
 
 /**
  * Runs everything that is due now, and what becomes due by running it, until nothing moves; time does not pass.

@@ -22,6 +22,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
     files: [
       "src/JobRow.ts",
       "src/internal/envelope.ts",
+      "src/internal/attemptError.ts",
       "src/internal/newJob.ts",
       "src/JobEvent.ts",
       "src/Outcome.ts",
@@ -34,6 +35,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/Unique.ts",
       "src/Limit.ts",
       "src/Filter.ts",
+      "src/Redaction.ts",
       "src/ShigotoError.ts",
       "src/ShigotoConfig.ts"
     ]
@@ -48,6 +50,8 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/internal/awaiting.ts",
       "src/internal/bulk.ts",
       "src/internal/settled.ts",
+      "src/Dependency.ts",
+      "src/internal/definition.ts",
       "src/internal/searching.ts",
       "src/internal/flowRegistry.ts",
       "src/internal/progress.ts",

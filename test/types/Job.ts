@@ -192,6 +192,61 @@ export const workers = () => {
   })
 }
 
+export const dependencies = (id: JobId) => {
+  const Render = Job.make("render", { success: Schema.Struct({ url: Schema.String }) })
+  const Publish = Job.make("publish", {
+    args: { title: Schema.String },
+    dependencies: { first: Render, sent: { job: Send, onFailure: "run" }, pages: [Render] }
+  })
+  const live = Publish.toLayer((args, job) => {
+    expectTypeOf(args.title).toEqualTypeOf<string>()
+    expectTypeOf(job.dependencies.first).toEqualTypeOf<{ readonly url: string }>()
+    expectTypeOf(job.dependencies.pages).toEqualTypeOf<ReadonlyArray<{ readonly url: string }>>()
+    expectTypeOf(job.dependencies.sent).toEqualTypeOf<Job.DependencyResult<{ readonly messageId: string }, Bounced>>()
+    expectTypeOf(job.id).toEqualTypeOf<JobId>()
+    // @ts-expect-error: it may have failed
+    void job.dependencies.sent.value
+    // @ts-expect-error: not declared
+    void job.dependencies.second
+    return Effect.void
+  })
+  expectTypeOf(live).toEqualTypeOf<Layer.Layer<never, never, Workers>>()
+  const dependsOn = { first: id, sent: { id, onFailure: "hold" as const }, pages: [id, id] }
+  expectTypeOf(Publish.enqueue({ title: "x" }, { dependsOn, priority: 1 })).toEqualTypeOf<
+    Effect.Effect<EnqueueResult, EnqueueError, Jobs>
+  >()
+  void Publish.enqueueAll([{ title: "x" }], ({ title }, i) => ({ dependsOn, tags: [title, String(i)] }))
+  void Publish.execute({ title: "x" }, { dependsOn, cancelOnInterrupt: true })
+  // @ts-expect-error: it reads results
+  void Publish.enqueue({ title: "x" })
+  // @ts-expect-error: one is missing
+  void Publish.enqueue({ title: "x" }, { dependsOn: { first: id, pages: [] } })
+  // @ts-expect-error: a list has no names
+  void Publish.enqueue({ title: "x" }, { dependsOn: [id] })
+  // @ts-expect-error: one job, not many
+  void Publish.enqueue({ title: "x" }, { dependsOn: { ...dependsOn, first: [id] } })
+  // @ts-expect-error: its handler takes the result for granted
+  void Publish.enqueue({ title: "x" }, { dependsOn: { ...dependsOn, first: { id, onFailure: "run" } } })
+  // @ts-expect-error: no definition
+  Job.make("j", { dependencies: { first: "render" } })
+  // @ts-expect-error: a tick has no ids to wait for
+  CronJob.make({ name: "n", cron: "@daily", job: Publish, args: { title: "x" } })
+  // Any job may name what it waits for.
+  void Send.enqueue({ to: "ada" }, { dependsOn: { first: id, others: [id, { id, onFailure: "run" }] } })
+
+  // Reading a result takes what its schema takes.
+  const Coded = Job.make("coded", {
+    success: Schema.String.pipe(
+      Schema.decodeTo(Schema.String, {
+        decode: SchemaGetter.transformEffect((text: string) => Effect.as(Codebook, text)),
+        encode: SchemaGetter.transformEffect((text: string) => Effect.as(Audit, text))
+      })
+    )
+  })
+  const Reader = Job.make("reader", { dependencies: { coded: Coded } })
+  expectTypeOf(Reader.toLayer(() => Effect.void)).toEqualTypeOf<Layer.Layer<never, never, Workers | Codebook>>()
+}
+
 export const cron = () => {
   expectTypeOf(CronJob.make({ name: "n", cron: "@daily", job: Send, args: { to: "ada" } })).toEqualTypeOf<
     Layer.Layer<never, CronError, CronJobs | Jobs>

@@ -7,7 +7,7 @@
  */
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
-import type { BatchId, JobId } from "../../JobRow.ts"
+import type { AttemptFailure, BatchId, JobId } from "../../JobRow.ts"
 import { type Dependency, link, type NewEdge } from "../newJob.ts"
 import { archivedColumns, keptStates } from "./archive.ts"
 import { batchId, type End } from "./batch.ts"
@@ -367,8 +367,14 @@ export const read = Effect.fnUntraced(function* (db: Db, children: ReadonlyArray
     readonly name: string | null
     readonly outcome: Dependency["state"] | null
     readonly result: unknown
+    readonly kept: boolean
+    readonly worker: string | null
+    readonly failure: AttemptFailure | null
+    readonly reason: string | null
   }>`
-    SELECT d.child_id, d.parent_id, d.name, d.outcome, coalesce(d.result, a.result) AS result
+    SELECT d.child_id, d.parent_id, d.name, d.outcome, coalesce(d.result, a.result) AS result,
+      a.id IS NOT NULL OR d.result IS NOT NULL AS kept,
+      a.worker, a.errors -> -1 AS failure, a.cancel_reason AS reason
     FROM ${dependenciesOf(db)} AS d
     LEFT JOIN ${db.archive} AS a
       ON a.id = d.parent_id
@@ -379,8 +385,11 @@ export const read = Effect.fnUntraced(function* (db: Db, children: ReadonlyArray
     found.get(jobId(row.child_id))?.push({
       id: jobId(row.parent_id),
       name: row.name ?? undefined,
+      worker: row.worker ?? undefined,
       state: row.outcome ?? "pruned",
-      result: row.result ?? undefined
+      result: row.kept ? row.result : undefined,
+      failure: row.outcome === "completed" ? undefined : (row.failure ?? undefined),
+      reason: row.reason ?? undefined
     })
   }
   return found

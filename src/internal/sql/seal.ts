@@ -115,10 +115,14 @@ export const openClaimed = <Job extends Readable>(db: Db, job: Job): Effect.Effe
   Effect.gen(function* () {
     const args = yield* open(db, job.args, argsOf(job.id, job.worker), true)
     const dependencies = yield* Effect.forEach(job.dependencies, (dependency) =>
-      Effect.map(open(db, dependency.result, { field: "result", of: dependency.id }, true), (result) => ({
-        ...dependency,
-        result
-      }))
+      Effect.gen(function* () {
+        const { failure, id } = dependency
+        // Nothing is stored for nothing, so that cannot be encrypted either.
+        const result =
+          dependency.result === null ? null : yield* open(db, dependency.result, { field: "result", of: id }, true)
+        const [last] = failure === undefined ? [] : yield* openFailures(db, id, [failure])
+        return { ...dependency, result, failure: last }
+      })
     )
     const flow =
       job.flow === undefined

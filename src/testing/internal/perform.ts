@@ -9,7 +9,8 @@ import * as Formatter from "effect/Formatter"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { Attempt } from "../../CurrentJob.ts"
-import type { EnqueueOptions, Job } from "../../Job.ts"
+import { declaration } from "../../Dependency.ts"
+import type { Dependencies, DependencyResult, EnqueueOptions, Job } from "../../Job.ts"
 import type { AttemptFailure, JobId } from "../../JobRow.ts"
 import { Jobs } from "../../Jobs.ts"
 import { defaults, ShigotoConfig } from "../../ShigotoConfig.ts"
@@ -18,7 +19,7 @@ import { Snooze } from "../../Signal.ts"
 import { type Worker, Workers } from "../../Workers.ts"
 
 /** What may be said of the attempt, beside what may be said of a job. */
-export interface PerformOptions extends EnqueueOptions {
+export interface PerformOptions extends Omit<EnqueueOptions, "dependsOn" | "batch"> {
   /** Which attempt it is. Defaults to 1. */
   readonly attempt?: number | undefined
   /** The failures of earlier attempts. Defaults to none. */
@@ -31,9 +32,9 @@ export interface PerformOptions extends EnqueueOptions {
 
 /** Runs the attempt; fails with whatever its handler or the library's judgement of it says. */
 export const perform = Effect.fnUntraced(function* (
-  job: Job<string, Schema.Top, Schema.Top, Schema.Top>,
+  job: Job<string, Schema.Top, Schema.Top, Schema.Top, Dependencies>,
   args: unknown,
-  options: PerformOptions
+  options: PerformOptions & { readonly dependencies?: Readonly<Record<string, unknown>> }
 ) {
   const workers = yield* Workers
   const worker = workers.get(job.name)
@@ -44,7 +45,8 @@ export const perform = Effect.fnUntraced(function* (
       )
     )
   }
-  const stored = yield* store(job, args, options)
+  const dependencies = yield* storeResults(job.dependencies, options.dependencies ?? {})
+  const stored = yield* store(job, args, options, dependencies)
   const now = DateTime.makeUnsafe(yield* Clock.currentTimeMillis)
   const attempt: Attempt = {
     id: (options.id ?? 1) as JobId,
@@ -63,7 +65,7 @@ export const perform = Effect.fnUntraced(function* (
     insertedAt: now,
     trace: stored.trace,
     batch: stored.batch,
-    dependencies: new Map()
+    dependencies: new Map(dependencies.map((one) => [one.id, one]))
   }
   const fiber = yield* Effect.forkChild(
     worker.run(JSON.parse(stored.args), { ...attempt, progress: () => Effect.void })
@@ -86,9 +88,10 @@ export const perform = Effect.fnUntraced(function* (
 
 /** What an enqueue would have stored: the real one, before a database that is not there. */
 const store = Effect.fnUntraced(function* (
-  job: Job<string, Schema.Top, Schema.Top, Schema.Top>,
+  job: Job<string, Schema.Top, Schema.Top, Schema.Top, Dependencies>,
   args: unknown,
-  options: PerformOptions
+  options: PerformOptions,
+  dependencies: ReadonlyArray<Stored>
 ) {
   const config = Option.getOrElse(yield* Effect.serviceOption(ShigotoConfig), () => defaults)
   type NewJobs = Parameters<Jobs["Service"]["insert"]>[0]
@@ -102,9 +105,62 @@ const store = Effect.fnUntraced(function* (
       })
   }
   // An enqueue asks for no more of the service than this.
-  yield* Effect.provideService(job.enqueue(args as never, options), Jobs, recorder as Jobs["Service"])
+  const dependsOn: Record<string, Array<JobId>> = {}
+  for (const { id, name = "" } of dependencies) (dependsOn[name] ??= []).push(id)
+  const given = { ...options, dependsOn: dependsOn as never } // one id is a list of one
+  yield* Effect.provideService(job.enqueue(args as never, given), Jobs, recorder as Jobs["Service"])
   return stored[0] as NewJobs[number] // one enqueue, one job
 })
+
+type Stored = Attempt["dependencies"] extends ReadonlyMap<JobId, infer One> ? One : never
+
+/** Results as the database would hold them, from what the handler is to get. */
+const storeResults = Effect.fnUntraced(function* (needs: Dependencies, given: Readonly<Record<string, unknown>>) {
+  const stored: Array<Stored> = []
+  for (const [name, results] of Object.entries(given)) {
+    const need = declaration(needs, name)
+    if (need === undefined) continue
+    for (const result of need.many ? (results as ReadonlyArray<unknown>) : [results]) {
+      const id = (1_000_000 + stored.length) as JobId
+      const base = { id, name, worker: need.job.name, result: undefined, failure: undefined, reason: undefined }
+      const encoded = (value: unknown) =>
+        need.job.success === (Schema.Void as Schema.Top)
+          ? Effect.succeed(null)
+          : Effect.orDie(Schema.encodeUnknownEffect(Schema.toCodecJson(need.job.success))(value))
+      // Under `run` it is how the job ended, else what it returned; the types say so.
+      const ended = (need.onFailure === "run" ? result : { _tag: "Completed", value: result }) as DependencyResult<
+        unknown,
+        unknown
+      >
+      switch (ended._tag) {
+        case "Completed":
+          stored.push({ ...base, state: "completed", result: yield* encoded(ended.value) })
+          break
+        case "Discarded":
+          stored.push({ ...base, state: "discarded", failure: yield* failureWith(need.job.error, ended) })
+          break
+        case "Cancelled":
+          stored.push({ ...base, state: "cancelled", reason: ended.reason })
+          break
+        case "Pruned":
+          stored.push({ ...base, state: "pruned" })
+          break
+      }
+    }
+  }
+  return stored
+})
+
+const failureWith = (
+  error: Schema.Top,
+  ended: Extract<DependencyResult<unknown, unknown>, { readonly _tag: "Discarded" }>
+): Effect.Effect<AttemptFailure | undefined, never, unknown> =>
+  Option.isNone(ended.error)
+    ? Effect.succeed(ended.failure)
+    : Effect.map(Effect.orDie(Schema.encodeUnknownEffect(Schema.toCodecJson(error))(ended.error.value)), (encoded) => ({
+        ...(ended.failure ?? { attempt: 1, at: "1970-01-01T00:00:00.000Z", node: "test", tag: "", message: "" }),
+        error: encoded
+      }))
 
 const timedOut = (worker: Worker): AttemptTimeout =>
   new AttemptTimeout({

@@ -1,0 +1,56 @@
+/** What may be wrong with a definition or a worker before it runs. */
+import * as Duration from "effect/Duration"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import { maxConcurrency } from "../ShigotoConfig.ts"
+import { InvalidConcurrency, InvalidConfig, type InvalidUnique } from "../ShigotoError.ts"
+import { check, type UniqueOptions } from "../Unique.ts"
+import type { LogLimits } from "./logSink.ts"
+import { shown } from "./names.ts"
+
+/** What is wrong with what makes its jobs unique, if anything. */
+export const uniqueProblem = (unique: UniqueOptions | undefined): InvalidUnique | undefined => {
+  const checked = unique === undefined ? undefined : check(unique)
+  return checked !== undefined && Result.isFailure(checked) ? checked.failure : undefined
+}
+
+/** What is wrong with a timeout, if anything. */
+export const timeoutProblem = (timeout: Duration.Input | undefined): InvalidConfig | undefined => {
+  if (timeout === undefined) return undefined
+  const parsed = Duration.fromInput(timeout)
+  return Option.isSome(parsed) && Duration.toMillis(parsed.value) > 0
+    ? undefined
+    : new InvalidConfig({
+        field: "timeout",
+        value: shown(timeout),
+        message: `timeout cannot be ${shown(timeout)}: it must be a duration above zero, or Duration.infinity for no limit.`
+      })
+}
+
+/** What is wrong with how logs are kept, if anything. */
+export const captureProblem = (name: string, capture: boolean | LogLimits | undefined): InvalidConfig | undefined => {
+  const { maxBytes = 1, maxLines = 1 } = typeof capture === "object" ? capture : {}
+  const isLimit = (value: unknown): boolean => typeof value === "number" && Number.isInteger(value) && value >= 1
+  return isLimit(maxBytes) && isLimit(maxLines)
+    ? undefined
+    : new InvalidConfig({
+        field: "captureLogs",
+        value: shown(capture),
+        message: `captureLogs of the worker "${name}" cannot be ${shown(capture)}: maxLines and maxBytes are positive integers.`
+      })
+}
+
+/** What is wrong with a worker's concurrency, if anything. */
+export const concurrencyProblem = (
+  name: string,
+  field: "concurrency" | "globalConcurrency",
+  concurrency: number | undefined
+): InvalidConcurrency | undefined =>
+  concurrency === undefined || (Number.isInteger(concurrency) && concurrency >= 1 && concurrency <= maxConcurrency)
+    ? undefined
+    : new InvalidConcurrency({
+        value: shown(concurrency),
+        min: 1,
+        max: maxConcurrency,
+        message: `The ${field} of the worker "${name}" is an integer from 1 to ${maxConcurrency}, not ${shown(concurrency)}.`
+      })
