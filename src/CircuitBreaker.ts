@@ -21,6 +21,11 @@ import { type AttemptError, InvalidConfig } from "./ShigotoError.ts"
  * @category models
  */
 export interface Options<Error = unknown> {
+  /**
+   * Whether each node has a circuit of its own, or all share one in the database: `shared` opens by the attempts of all
+   * nodes, for all nodes. Defaults to `local`.
+   */
+  readonly state?: "local" | "shared" | undefined
   /** The share of failures that opens the circuit, above 0 and up to 1. Defaults to 0.5. */
   readonly failureRate?: number | undefined
   /** Of how many attempts, the last ones, shares are taken; it does not open before so many. Defaults to 20. */
@@ -46,6 +51,7 @@ export interface Options<Error = unknown> {
  * @category models
  */
 export interface Rule {
+  readonly state: "local" | "shared"
   readonly failureRate: number
   readonly window: number
   readonly openMillis: number
@@ -63,38 +69,49 @@ export interface Rule {
 export const maxWindow = 10_000
 
 /**
+ * The most attempts that a shared circuit looks back on: its calls are written with each of them.
+ *
+ * @category constants
+ */
+export const maxSharedWindow = 1000
+
+/**
  * Checks options and fills in what they leave out.
  *
  * @category rules
  */
 export const check = (options: Options<never>): Result.Result<Rule, InvalidConfig> => {
   const { failureRate = 0.5, openFor = "30 seconds", probes = 3, slowerThan, slowRate = 0.5, window = 20 } = options
+  const { state = "local" } = options
+  const most = state === "shared" ? maxSharedWindow : maxWindow
   const openMillis = millisOf(openFor)
   const slowMillis = slowerThan === undefined ? Infinity : millisOf(slowerThan)
-  const known = new Set(["failureRate", "window", "openFor", "probes", "slowerThan", "slowRate", "counts"])
+  const known = new Set(["state", "failureRate", "window", "openFor", "probes", "slowerThan", "slowRate", "counts"])
   const unknown = Object.keys(options).find((key) => !known.has(key))
   const problem =
     unknown !== undefined
       ? refuse(unknown, options[unknown as keyof Options], "there is no such option")
-      : !isShare(failureRate)
-        ? refuse("failureRate", failureRate, "it must be above 0 and at most 1")
-        : !isCount(window, maxWindow)
-          ? refuse("window", window, `it must be an integer from 1 to ${maxWindow}`)
-          : !(openMillis > 0 && openMillis <= maxOpenMillis)
-            ? refuse("openFor", openFor, "it must be a duration above zero and up to 24 days")
-            : !isCount(probes, maxWindow)
-              ? refuse("probes", probes, `it must be an integer from 1 to ${maxWindow}`)
-              : !(slowMillis > 0)
-                ? refuse("slowerThan", slowerThan, "it must be a duration above zero")
-                : !isShare(slowRate)
-                  ? refuse("slowRate", slowRate, "it must be above 0 and at most 1")
-                  : options.slowRate !== undefined && slowerThan === undefined
-                    ? refuse("slowRate", slowRate, "it needs slowerThan beside it")
-                    : options.counts !== undefined && typeof options.counts !== "function"
-                      ? refuse("counts", options.counts, "it must be a function")
-                      : undefined
+      : state !== "local" && state !== "shared"
+        ? refuse("state", state, "it must be local or shared")
+        : !isShare(failureRate)
+          ? refuse("failureRate", failureRate, "it must be above 0 and at most 1")
+          : !isCount(window, most)
+            ? refuse("window", window, `it must be an integer from 1 to ${most}`)
+            : !(openMillis > 0 && openMillis <= maxOpenMillis)
+              ? refuse("openFor", openFor, "it must be a duration above zero and up to 24 days")
+              : !isCount(probes, maxWindow)
+                ? refuse("probes", probes, `it must be an integer from 1 to ${maxWindow}`)
+                : !(slowMillis > 0)
+                  ? refuse("slowerThan", slowerThan, "it must be a duration above zero")
+                  : !isShare(slowRate)
+                    ? refuse("slowRate", slowRate, "it must be above 0 and at most 1")
+                    : options.slowRate !== undefined && slowerThan === undefined
+                      ? refuse("slowRate", slowRate, "it needs slowerThan beside it")
+                      : options.counts !== undefined && typeof options.counts !== "function"
+                        ? refuse("counts", options.counts, "it must be a function")
+                        : undefined
   return problem === undefined
-    ? Result.succeed({ failureRate, window, openMillis, probes, slowMillis, slowRate })
+    ? Result.succeed({ state, failureRate, window, openMillis, probes, slowMillis, slowRate })
     : Result.fail(problem)
 }
 

@@ -144,7 +144,12 @@ export const layer: Layer.Layer<
       const partitions = config.partitions.get(queue)
       const exit = yield* Effect.exit(
         governed.length === 0 && partitions === undefined
-          ? Effect.map(store.claim(request), (jobs): LimitedClaim => ({ jobs, held: [], saturated: false }))
+          ? Effect.map(store.claim(request), (jobs): LimitedClaim => ({
+              jobs,
+              held: [],
+              saturated: false,
+              halfOpened: []
+            }))
           : store.limits.claim(request, governed, partitions)
       )
       if (exit._tag === "Failure") {
@@ -157,7 +162,8 @@ export const layer: Layer.Layer<
         heartbeat.claimLost()
         return true
       }
-      const { held, jobs: claimed, saturated } = exit.value
+      const { halfOpened, held, jobs: claimed, saturated } = exit.value
+      for (const worker of halfOpened) events.publish({ _tag: "CircuitHalfOpened", worker })
       if (events.isHeard()) events.publish({ _tag: "QueuePolled", queue, asked: limit, claimed: claimed.length })
       executor.start(claimed, node)
       // A request to cancel one of them is found by then, should its notification be lost.

@@ -23,7 +23,8 @@ import type { Attempt } from "./CurrentJob.ts"
 import { Heartbeat } from "./Heartbeat.ts"
 import { Events } from "./internal/events.ts"
 import { Encrypted } from "./internal/envelope.ts"
-import { type Permit, type Verdict, verdictOf } from "./internal/circuit.ts"
+import { type Permit, verdictOf } from "./internal/circuit.ts"
+import { makeCircuits } from "./internal/circuits.ts"
 import { forever } from "./internal/loop.ts"
 import { concerned, type Dependency } from "./internal/newJob.ts"
 import { makeReporter } from "./internal/progress.ts"
@@ -108,7 +109,9 @@ export const layer: Layer.Layer<
       [...running].filter((entry) => name === undefined || entry.worker.name === name)
 
     const isCounted = ({ claimed, worker }: Running): boolean =>
-      worker.governed?.concurrency !== undefined || config.partitions.get(claimed.queue)?.isLimited === true
+      worker.governed?.concurrency !== undefined ||
+      claimed.passage?.probe === true ||
+      config.partitions.get(claimed.queue)?.isLimited === true
     const finish = (entry: Running, ending: Ending): void => {
       if (entry.concluded) return
       entry.concluded = true
@@ -150,49 +153,29 @@ export const layer: Layer.Layer<
     const wakeAll = (): void => {
       for (const callback of free) callback(undefined)
     }
-    const leaveCircuit = ({ permit, worker }: Running, verdict: Verdict): void => {
-      const { circuit } = worker
-      if (circuit === undefined || permit === undefined || workers.get(worker.name) !== worker) return
-      const change = circuit.leave(permit, verdict, monotonic())
-      if (change !== undefined) heartbeat.republish()
-      if (change === "closed") events.publish({ _tag: "CircuitClosed", worker: worker.name })
-      if (change === "opened") {
-        const { openMillis } = circuit.rule
-        events.publish({ _tag: "CircuitOpened", worker: worker.name, openMillis })
-        fork(
-          Effect.forkIn(
-            Effect.andThen(
-              Effect.logWarning(
-                `The circuit of ${worker.name} is open: its attempts keep failing. Jobs wait for ${openMillis} ms.`
-              ),
-              Effect.andThen(
-                Effect.sleep(openMillis),
-                Effect.sync(() => {
-                  if (workers.get(worker.name) !== worker) return
-                  circuit.probe()
-                  heartbeat.republish()
-                  events.publish({ _tag: "CircuitHalfOpened", worker: worker.name })
-                  wakeAll()
-                })
-              )
-            ),
-            scope
-          )
-        )
-      } else if (change === "closed" || circuit.room() < Infinity) wakeAll()
+    const circuits = yield* makeCircuits(wakeAll)
+    const leave = (entry: Running, ending: Ending): Effect.Effect<void> | undefined => {
+      if (entry.left) return undefined
+      entry.left = true
+      return circuits.leave(entry, verdictOf(ending))
+    }
+    const conclude = (entry: Running, ending: Ending): void => {
+      const told = leave(entry, ending)
+      const end = (): void => {
+        finish(entry, ending)
+        release(entry)
+      }
+      if (told === undefined) end()
+      else fork(Effect.andThen(told, Effect.sync(end)))
     }
     const ended = (entry: Running, exit: Exit.Exit<string | undefined, unknown>): void => {
-      if (exit._tag === "Success") {
-        leaveCircuit(entry, "succeeded")
-        finish(entry, { _tag: "Succeeded", result: exit.value })
-        release(entry)
-      } else {
+      entry.deadline = Infinity
+      if (exit._tag === "Success") conclude(entry, { _tag: "Succeeded", result: exit.value })
+      else {
         fork(
-          Effect.map(entry.worker.ending(exit, entry.attempt, entry.stopped, config.nodeName), (ending) => {
-            leaveCircuit(entry, verdictOf(ending))
-            finish(entry, ending)
-            release(entry)
-          })
+          Effect.map(entry.worker.ending(exit, entry.attempt, entry.stopped, config.nodeName), (ending) =>
+            conclude(entry, ending)
+          )
         )
       }
     }
@@ -212,7 +195,7 @@ export const layer: Layer.Layer<
         settler.settle({
           ...claimed,
           linked: isMarked(claimed.links),
-          outcome: { _tag: "Released" },
+          outcome: { _tag: "Released", deferredBy: isAccepting() && worker !== undefined ? "circuit" : undefined },
           endedAt: iso(),
           runMillis: undefined,
           node: config.nodeName,
@@ -222,7 +205,17 @@ export const layer: Layer.Layer<
       }
       const startedAt = monotonic()
       const deadline = startedAt + worker.timeoutMillis
-      const entry: Running = { claimed, node, worker, attempt, startedAt, deadline, concluded: false, permit }
+      const entry: Running = {
+        claimed,
+        node,
+        worker,
+        attempt,
+        startedAt,
+        deadline,
+        concluded: false,
+        permit,
+        left: false
+      }
       running.add(entry)
       count(byQueue, claimed.queue, 1)
       count(byWorker, worker.name, 1)
@@ -264,11 +257,14 @@ export const layer: Layer.Layer<
         Effect.logWarning(
           `The handler of ${entry.worker.name} (job ${entry.claimed.id}) did not end after its timeout and keeps its slot; it never yields to interruption.`
         ),
-        Effect.map(entry.worker.ending(timedOut(entry.worker), entry.attempt, "timeout", config.nodeName), (ending) => {
-          leaveCircuit(entry, verdictOf(ending))
-          entry.permit = undefined
-          finish(entry, ending)
-        })
+        Effect.flatMap(
+          entry.worker.ending(timedOut(entry.worker), entry.attempt, "timeout", config.nodeName),
+          (ending) =>
+            Effect.andThen(
+              leave(entry, ending) ?? Effect.void,
+              Effect.sync(() => finish(entry, ending))
+            )
+        )
       )
     }
     const expire = (entry: Running): void => {
@@ -414,7 +410,9 @@ interface Running {
   readonly startedAt: number
   deadline: number
   /** What its worker's circuit let it through with. */
-  permit: Permit | undefined
+  readonly permit: Permit | undefined
+  /** Circuits know of its end. */
+  left: boolean
   /** Its outcome has been handed to the settler. */
   concluded: boolean
   fiber?: Fiber.Fiber<string | undefined, unknown>

@@ -45,7 +45,15 @@ export type Reason =
   /** An operator removed the queue, from all nodes or from those of one name. */
   | { readonly _tag: "Removed"; readonly queue: string; readonly node: string | undefined; readonly since: Date }
   /** The circuit of its worker is open on every node that would take it: attempts keep failing there. */
-  | { readonly _tag: "CircuitOpen"; readonly worker: string; readonly nodes: ReadonlyArray<string> }
+  | {
+      readonly _tag: "CircuitOpen"
+      readonly worker: string
+      readonly nodes: ReadonlyArray<string>
+      /** Whether all nodes share it. */
+      readonly shared: boolean
+      /** In how many milliseconds a shared one takes probes; undefined while these run, and for one of each node. */
+      readonly probesInMillis: number | undefined
+    }
   /** A rate is spent, on all nodes; there is room for it again in this time. */
   | { readonly _tag: "RateLimited"; readonly limit: string; readonly freesInMillis: number }
   /** As many of its worker's jobs run, on all nodes, as may; at most 10 of them are named. */
@@ -155,7 +163,13 @@ export const tell = (reason: Reason): string => {
     case "Removed":
       return `the queue "${reason.queue}" was removed${where(reason)}`
     case "CircuitOpen":
-      return `the circuit of "${reason.worker}" is open on ${reason.nodes.join(", ")}`
+      return `the circuit of "${reason.worker}" is open on ${reason.nodes.join(", ")}${
+        !reason.shared
+          ? ""
+          : reason.probesInMillis === undefined
+            ? ", until its probes have succeeded"
+            : `, for another ${Duration.format(Duration.millis(reason.probesInMillis))}`
+      }`
     case "RateLimited":
       return `the rate "${reason.limit}" is spent for ${Duration.format(Duration.millis(reason.freesInMillis))}`
     case "ConcurrencyLimited":
@@ -255,7 +269,15 @@ const standing = ({ job, nodes, wishes }: Findings): ReadonlyArray<Reason> => {
     }
   }
   const broken = able.filter((node) => node.broken).map((node) => node.name)
-  if (broken.length > 0 && stopped) reasons.push({ _tag: "CircuitOpen", worker: job.worker, nodes: broken })
+  if (broken.length > 0 && stopped) {
+    reasons.push({
+      _tag: "CircuitOpen",
+      worker: job.worker,
+      nodes: broken,
+      shared: false,
+      probesInMillis: undefined
+    })
+  }
   return reasons
 }
 
@@ -264,12 +286,21 @@ const limited = ({ holders, job, nodes, partition }: Findings): ReadonlyArray<Re
   if (partition !== undefined) return [{ _tag: "PartitionLimited", partitionKey: job.partitionKey, ...partition }]
   if (nodes.some((node) => node.takes)) return []
   const held = nodes.flatMap((node) => node.held ?? [])
-  const rates = new Map(held.map((one) => [one.limit, one.freesInMillis]))
-  return [...rates].map(([limit, freesInMillis]) =>
+  const rates = new Map(held.flatMap((one) => (one.why === "circuit" ? [] : [[one.limit, one.freesInMillis] as const])))
+  const broken = nodes.filter((node) => node.held?.why === "circuit")
+  const circuits = broken.slice(0, 1).map(({ held }): Reason => ({
+    _tag: "CircuitOpen",
+    worker: job.worker,
+    nodes: broken.map((node) => node.name),
+    shared: true,
+    probesInMillis: held?.freesInMillis
+  }))
+  const limits = [...rates].map(([limit, freesInMillis]): Reason =>
     freesInMillis === undefined
       ? { _tag: "ConcurrencyLimited", worker: limit, by: holders }
       : { _tag: "RateLimited", limit, freesInMillis }
   )
+  return [...limits, ...circuits]
 }
 
 /** What it waits for although a claim would take it. */

@@ -62,6 +62,8 @@ export type JobEvent =
       readonly runMillis: Run
     })
   | (JobRef & { readonly _tag: "Released"; readonly attempt: number; readonly runMillis: Run })
+  /** It was claimed and turned away before its handler started: it is back in its place, with all its attempts. */
+  | (JobRef & { readonly _tag: "Deferred"; readonly by: "circuit" })
   | (JobRef & { readonly _tag: "Retried" })
   | (JobRef & { readonly _tag: "Deleted" })
   /** It waits for the jobs that its handler has just added. */

@@ -19,6 +19,8 @@ import * as claim from "./internal/sql/claim.ts"
 import * as database from "./internal/sql/db.ts"
 import * as enqueue from "./internal/sql/enqueue.ts"
 import { type BulkVerbs, bulkVerbs } from "./internal/store/bulk.ts"
+import { cellVerbs } from "./internal/store/cells.ts"
+import { type CircuitVerbs, circuitVerbs } from "./internal/store/circuits.ts"
 import { type CompositionVerbs, compositionVerbs } from "./internal/store/composition.ts"
 import { type CronVerbs, cronVerbs } from "./internal/store/cron.ts"
 import { type ResultVerbs, resultVerbs } from "./internal/store/results.ts"
@@ -75,6 +77,8 @@ export class JobStore extends Context.Service<
     readonly claim: (request: claim.ClaimRequest) => Effect.Effect<ReadonlyArray<claim.Claimed>, StorageFailure>
     /** Claims under limits, and their accounts. */
     readonly limits: LimitVerbs
+    /** Circuits that all nodes share. */
+    readonly circuits: CircuitVerbs
     /** Stores how far attempts have come. */
     readonly progress: (
       reports: ReadonlyArray<{ readonly id: JobId; readonly epoch: number; readonly percent: number }>
@@ -134,6 +138,11 @@ export class JobStore extends Context.Service<
     >
     /** Stores what is asked of a queue. */
     readonly changeQueue: (change: queue.QueueChange) => Effect.Effect<void, StorageFailure>
+    /** What is asked of queues at the moment, and which partition keys are paused. */
+    readonly wishes: Effect.Effect<
+      { readonly wishes: ReadonlyArray<promote.QueueColumns>; readonly keys: ReadonlyArray<queue.PausedKey> },
+      StorageFailure
+    >
     /** How many jobs of a queue are executing on nodes of one name, or anywhere. */
     readonly executing: (queue: string, node: string) => Effect.Effect<number, StorageFailure>
     /** Changes of many jobs. */
@@ -144,6 +153,8 @@ export class JobStore extends Context.Service<
     readonly cron: CronVerbs
     /** What people and probes ask about the whole: nodes, health, why a job does not run. */
     readonly insight: InsightVerbs
+    /** Forgets shared values that nobody uses. */
+    readonly pruneCells: Effect.Effect<void, StorageFailure>
     /** Forgets keys of unique jobs whose time is over. */
     readonly pruneKeys: Effect.Effect<void, StorageFailure>
     /** Makes and drops partitions of the archive of one state. */
@@ -172,6 +183,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
     const db = { ...base, cipher }
     const runner = makeRunner(client, config)
     const { background, called, limited, told } = runner
+    const cells = yield* cellVerbs(db, runner)
     const insertChunk = (jobs: ReadonlyArray<enqueue.NewJob>) =>
       jobs.some((job) => job.unique !== undefined)
         ? reservation.insertUnique(db, jobs)
@@ -207,6 +219,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       promote: (options) => background("promote")(promote.promote(db, options)),
       claim: (request) => background("claim")(claim.claim(db, request)),
       limits: limitVerbs(db, runner),
+      circuits: circuitVerbs(cells),
       progress: (reports) => background("progress")(inspect.progress(db, reports)),
       settle: (settlements) => background("settle")(settle.settle(db, settlements)),
       register: (options) => background("register")(node.register(db, options)),
@@ -223,11 +236,13 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       search: searchVerbs(db, runner),
       counts: called("counts")(inspect.counts(db)),
       changeQueue: (change) => called("queue")(queue.change(db, change)),
+      wishes: called("queue")(queue.wishes(db)),
       executing: (name, on) => called("executing")(queue.executing(db, name, on)),
       bulk: bulkVerbs(db, runner),
       results: resultVerbs(db, runner),
       cron: cronVerbs(db, runner),
       insight: insightVerbs(db, runner),
+      pruneCells: cells.prune,
       pruneKeys: background("prune")(reservation.pruneKeys(db)),
       // A lock that is taken is not tried for again: settles wait behind each try.
       prune: (state) => limited("prune")(told("prune")(prune.prune(db, state)))

@@ -16,6 +16,7 @@ import * as composition from "../migrations/0004_composition.ts"
 import * as results from "../migrations/0005_results.ts"
 import * as limits from "../migrations/0006_limits.ts"
 import * as logs from "../migrations/0007_logs.ts"
+import * as cells from "../migrations/0008_cells.ts"
 import { schemaProblem, shown } from "./internal/names.ts"
 import * as migrate from "./internal/sql/migrate.ts"
 import { grants } from "./internal/sql/roles.ts"
@@ -46,7 +47,8 @@ export const migrations: ReadonlyArray<Migration> = [
   { version: 4, name: "composition", statements: composition.statements },
   { version: 5, name: "results", statements: results.statements },
   { version: 6, name: "limits", statements: limits.statements },
-  { version: 7, name: "logs", statements: logs.statements }
+  { version: 7, name: "logs", statements: logs.statements },
+  { version: 8, name: "cells", statements: cells.statements }
 ]
 
 /**
@@ -71,6 +73,26 @@ export const minServerVersion = 140_000
 export type MigrationError = SchemaVersionMismatch | UnsupportedServer | StorageFailure
 
 /**
+ * The version found in the database, 0 for none; refuses servers and schemas that this code cannot work with.
+ *
+ * @category migrations
+ */
+export const installed: Effect.Effect<number, MigrationError, PgClient | ShigotoConfig> = Effect.gen(function* () {
+  const { schema } = yield* ShigotoConfig
+  const client = (yield* PgClient).withoutTransforms()
+  const server = yield* Effect.mapError(migrate.server(client), (error) => classify("migrate", error))
+  if (server.version < minServerVersion || !server.isPostgres) {
+    return yield* new UnsupportedServer({
+      version: server.description,
+      message: `Shigoto needs PostgreSQL 14 or newer; this server is ${server.description}.`
+    })
+  }
+  const found = yield* Effect.mapError(migrate.installedVersion(client, schema), (error) => classify("migrate", error))
+  yield* refuseNewer(found)
+  return found
+})
+
+/**
  * Runs the pending steps and returns their versions; none where the schema is up to date.
  *
  * **Details**
@@ -84,7 +106,7 @@ export const run: Effect.Effect<ReadonlyArray<number>, MigrationError, PgClient 
   function* () {
     const { schema } = yield* ShigotoConfig
     const client = (yield* PgClient).withoutTransforms()
-    const found = yield* currentVersion
+    const found = yield* installed
     if (found === latest) return []
     const attempt = Effect.gen(function* () {
       yield* migrate.lock(client, schema)
@@ -116,7 +138,7 @@ export const run: Effect.Effect<ReadonlyArray<number>, MigrationError, PgClient 
  */
 export const check: Effect.Effect<void, MigrationError, PgClient | ShigotoConfig> = Effect.gen(function* () {
   const { schema } = yield* ShigotoConfig
-  const found = yield* currentVersion
+  const found = yield* installed
   if (found >= latest) return
   return yield* new SchemaVersionMismatch({
     found,
@@ -205,19 +227,3 @@ const refuseNewer = (found: number): Effect.Effect<void, SchemaVersionMismatch> 
           message: `The schema is at version ${found}, newer than this code (${latest}). Deploy the newer code, not the older.`
         })
       )
-
-/** The version found in the database, 0 for none; also refuses servers and schemas that this code cannot work with. */
-const currentVersion: Effect.Effect<number, MigrationError, PgClient | ShigotoConfig> = Effect.gen(function* () {
-  const { schema } = yield* ShigotoConfig
-  const client = (yield* PgClient).withoutTransforms()
-  const server = yield* Effect.mapError(migrate.server(client), (error) => classify("migrate", error))
-  if (server.version < minServerVersion || !server.isPostgres) {
-    return yield* new UnsupportedServer({
-      version: server.description,
-      message: `Shigoto needs PostgreSQL 14 or newer; this server is ${server.description}.`
-    })
-  }
-  const found = yield* Effect.mapError(migrate.installedVersion(client, schema), (error) => classify("migrate", error))
-  yield* refuseNewer(found)
-  return found
-})

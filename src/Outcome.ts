@@ -54,7 +54,11 @@ export type Outcome =
   | { readonly _tag: "Discarded"; readonly failure: AttemptFailure }
   | { readonly _tag: "Cancelled"; readonly reason: string | undefined; readonly failure: AttemptFailure | undefined }
   | { readonly _tag: "Snoozed"; readonly delayMillis: number }
-  | { readonly _tag: "Released" }
+  | {
+      readonly _tag: "Released"
+      /** What turned the job away as it was to start; undefined where the node leaves. */
+      readonly deferredBy?: "circuit" | undefined
+    }
   | ForkedEnding
 
 /**

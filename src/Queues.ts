@@ -10,7 +10,9 @@ import * as Layer from "effect/Layer"
 import { Events } from "./internal/events.ts"
 import { nameProblem, shown } from "./internal/names.ts"
 import type { QueueColumns } from "./internal/sql/promote.ts"
-import type { QueueChange } from "./internal/sql/queue.ts"
+import type { NodeColumns } from "./internal/sql/node.ts"
+import type { PausedKey, QueueChange } from "./internal/sql/queue.ts"
+import type { JobState } from "./JobRow.ts"
 import { JobStore } from "./JobStore.ts"
 import { Notifier } from "./Notifier.ts"
 import { maxConcurrency, ShigotoConfig } from "./ShigotoConfig.ts"
@@ -49,6 +51,32 @@ export type What =
   | { readonly partitionKey: string; readonly node?: undefined }
 
 /**
+ * A queue over all nodes: what operators asked of it, who runs it, and what is in it.
+ *
+ * @category models
+ */
+export interface QueueOverview {
+  readonly name: string
+  /** Whether it is paused on all nodes. */
+  readonly paused: boolean
+  /** How many live nodes run it. */
+  readonly nodes: number
+  /** How many of its jobs those run at once. */
+  readonly slots: number
+  /** Its live jobs by state; a state without any is left out. */
+  readonly counts: Readonly<Partial<Record<JobState, number>>>
+  /** What holds for the nodes of a name, or, without one, for all. */
+  readonly wishes: ReadonlyArray<{
+    readonly node: string | undefined
+    readonly concurrency: number | undefined
+    readonly paused: boolean
+    readonly removed: boolean
+  }>
+  /** The partition keys that are paused. */
+  readonly pausedKeys: ReadonlyArray<string>
+}
+
+/**
  * What changing a queue may fail with.
  *
  * @category errors
@@ -73,6 +101,10 @@ export class Queues extends Context.Service<
     readonly resume: (name: string, options?: What) => Effect.Effect<void, QueueError>
     /** Changes how many jobs of a queue run at once on each node. */
     readonly scale: (name: string, concurrency: number, options?: Where) => Effect.Effect<void, QueueError>
+    /**
+     * All queues that have jobs, nodes or wishes, by name. Counts every live job: for people, not for loops.
+     */
+    readonly overview: Effect.Effect<ReadonlyArray<QueueOverview>, StorageFailure>
     /** The queues that this node runs, as last read. */
     readonly list: Effect.Effect<ReadonlyArray<QueueState>>
     /** The queue of a name, if this node runs it. */
@@ -194,6 +226,15 @@ export const layer: Layer.Layer<Queues, never, JobStore | Notifier | ShigotoConf
               Effect.sync(() => events.publish({ _tag: "QueueResumed", queue: name }))
             ),
       scale: (name, concurrency, options) => change({ name, node: at(options), concurrency }),
+      overview: Effect.gen(function* () {
+        const [counts, nodes, { keys, wishes }] = yield* Effect.all([store.counts, store.insight.nodes, store.wishes])
+        return overviewOf(
+          counts,
+          nodes.filter((node) => node.live),
+          wishes,
+          keys
+        )
+      }),
       list: Effect.sync(() => [...states.values()]),
       states: () => [...states.values()],
       get: (name) => states.get(name),
@@ -211,3 +252,37 @@ export const layer: Layer.Layer<Queues, never, JobStore | Notifier | ShigotoConf
     })
   })
 )
+
+// internal
+
+const overviewOf = (
+  counts: ReadonlyArray<{ readonly queue: string; readonly state: JobState; readonly count: number }>,
+  nodes: ReadonlyArray<NodeColumns>,
+  wishes: ReadonlyArray<QueueColumns>,
+  keys: ReadonlyArray<PausedKey>
+): ReadonlyArray<QueueOverview> => {
+  const names = new Set([
+    ...counts.map((row) => row.queue),
+    ...nodes.flatMap((node) => node.queues),
+    ...wishes.map((wish) => wish.name),
+    ...keys.map((row) => row.queue)
+  ])
+  return [...names].toSorted().map((name) => {
+    const own = wishes.filter((wish) => wish.name === name)
+    const serving = nodes.filter((node) => node.queues.includes(name))
+    return {
+      name,
+      paused: own.some((wish) => wish.node === "" && wish.paused),
+      nodes: serving.length,
+      slots: serving.reduce((sum, node) => sum + (node.slots[node.queues.indexOf(name)] ?? 0), 0),
+      counts: Object.fromEntries(counts.filter((row) => row.queue === name).map((row) => [row.state, row.count])),
+      wishes: own.map((wish) => ({
+        node: wish.node === "" ? undefined : wish.node,
+        concurrency: wish.concurrency ?? undefined,
+        paused: wish.paused,
+        removed: wish.removed
+      })),
+      pausedKeys: keys.filter((row) => row.queue === name).map((row) => row.key)
+    }
+  })
+}

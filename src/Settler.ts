@@ -225,7 +225,11 @@ const publish = (events: Events["Service"], ended: Ended, state: string | undefi
     case "Snoozed":
       return events.publish({ _tag: "Snoozed", ...ref, delayMillis: outcome.delayMillis })
     case "Released":
-      return events.publish({ _tag: "Released", ...ref })
+      return events.publish(
+        outcome.deferredBy === undefined
+          ? { _tag: "Released", ...ref }
+          : { _tag: "Deferred", id, worker, queue, by: outcome.deferredBy }
+      )
     case "Forked":
       return events.publish({ _tag: "Blocked", ...ref })
     case "Cancelled":

@@ -267,7 +267,10 @@ describe("explain", () => {
       const open = yield* eventually(node.jobs.explain(id), (found) => found.status !== "runnable")
       assert.deepStrictEqual(
         [open.status, open.reasons],
-        ["waiting", [{ _tag: "CircuitOpen", worker: "flaky", nodes: ["here"] }]]
+        [
+          "waiting",
+          [{ _tag: "CircuitOpen", worker: "flaky", nodes: ["here"], shared: false, probesInMillis: undefined }]
+        ]
       )
       yield* reaches(node, id, "completed")
     })

@@ -22,7 +22,7 @@ import { DashboardApi } from "./DashboardApi.ts"
 import { type Asset, readAssets } from "./internal/assets.ts"
 import { crossSite, headers } from "./internal/guard.ts"
 import { AuthorizationLive, handlers } from "./internal/handlers.ts"
-import { type Carried, defaultRedactKeys } from "./internal/redact.ts"
+import { type Carried, defaultRedactKeys } from "../Redaction.ts"
 
 /**
  * How the dashboard is mounted, and for whom.

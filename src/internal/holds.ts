@@ -15,7 +15,8 @@ export const makeHolds = (publish: (event: JobEvent) => void) => {
         const hold = held.find((one) => one.worker === worker)
         if (hold?.freesInMillis === undefined) until.delete(worker)
         else until.set(worker, now + hold.freesInMillis)
-        if (hold !== undefined && told.get(worker) !== hold.why) publish(eventOf(queue, hold))
+        // A circuit tells its changes itself.
+        if (hold !== undefined && hold.why !== "circuit" && told.get(worker) !== hold.why) publish(eventOf(queue, hold))
         if (hold === undefined) told.delete(worker)
         else told.set(worker, hold.why)
       }

@@ -176,8 +176,8 @@ export const makeWorker = Effect.fnUntraced(function* (
   const worker: Worker = {
     name,
     concurrency: options.concurrency,
-    governed: governedBy(name, options),
-    circuit: rule === undefined ? undefined : makeCircuit(rule),
+    governed: governedBy(name, options, rule),
+    circuit: rule?.state === "local" ? makeCircuit(rule) : undefined,
     timeoutMillis: Duration.toMillis(Duration.fromInputUnsafe(definition.options.timeout ?? defaultTimeout)),
     run: (args, job) =>
       wrap(
@@ -298,14 +298,16 @@ export const unreadableArgs = (worker: string, defect: unknown, index: { readonl
 /** What limits a worker over all nodes, undefined for nothing; throws where a limit cannot be used. */
 export const governedBy = (
   worker: string,
-  { globalConcurrency: concurrency, rateLimit }: Options
+  { globalConcurrency: concurrency, rateLimit }: Options,
+  circuit?: CircuitBreaker.Rule
 ): Governed | undefined =>
-  concurrency === undefined && rateLimit === undefined
+  concurrency === undefined && rateLimit === undefined && circuit?.state !== "shared"
     ? undefined
     : {
         worker,
         concurrency,
-        rate: rateLimit === undefined || "rule" in rateLimit ? rateLimit : Limit.make(worker, rateLimit)
+        rate: rateLimit === undefined || "rule" in rateLimit ? rateLimit : Limit.make(worker, rateLimit),
+        circuit: circuit?.state === "shared" ? circuit : undefined
       }
 
 // internal

@@ -16,6 +16,7 @@ import type { CronJobs } from "../../src/CronJobs.ts"
 import type { Flows } from "../../src/Flows.ts"
 import type { JobEvent } from "../../src/JobEvent.ts"
 import type { JobId, JobRow } from "../../src/JobRow.ts"
+import type * as CircuitBreaker from "../../src/CircuitBreaker.ts"
 import { Jobs } from "../../src/Jobs.ts"
 import type * as Limit from "../../src/Limit.ts"
 import type { Limits } from "../../src/Limits.ts"
@@ -131,7 +132,12 @@ export interface WorkerSettings {
   readonly config?: ShigotoConfig.Options
   readonly prepare?: boolean
   /** What limits the worker over all nodes. */
-  readonly limits?: { readonly globalConcurrency?: number; readonly rateLimit?: Limit.Options }
+  readonly limits?: {
+    readonly concurrency?: number
+    readonly globalConcurrency?: number
+    readonly rateLimit?: Limit.Options
+    readonly circuitBreaker?: CircuitBreaker.Options<never>
+  }
 }
 
 export interface WorkerProcess {

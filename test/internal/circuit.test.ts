@@ -15,6 +15,7 @@ const enter = (circuit: ReturnType<typeof makeCircuit>, now = 0): Permit => {
 describe("circuit", () => {
   it("has 50 % of 20 calls, 30 s and 3 probes as its defaults", () => {
     assert.deepStrictEqual(rule(), {
+      state: "local",
       failureRate: 0.5,
       window: 20,
       openMillis: 30_000,

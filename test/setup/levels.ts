@@ -29,11 +29,13 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/Signal.ts",
       "src/CircuitBreaker.ts",
       "src/internal/circuit.ts",
+      "src/internal/sharedCircuit.ts",
       "src/CurrentJob.ts",
       "src/Backoff.ts",
       "src/Unique.ts",
       "src/Limit.ts",
       "src/Filter.ts",
+      "src/Redaction.ts",
       "src/ShigotoError.ts",
       "src/ShigotoConfig.ts"
     ]
@@ -53,6 +55,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/internal/searching.ts",
       "src/internal/progress.ts",
       "src/internal/holds.ts",
+      "src/internal/circuits.ts",
       "src/internal/enqueueing.ts",
       "src/internal/flowPlan.ts",
       "src/internal/failure.ts",

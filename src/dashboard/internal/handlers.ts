@@ -14,7 +14,7 @@ import { type FailureGroup, Jobs } from "../../Jobs.ts"
 import { Queues } from "../../Queues.ts"
 import { type Access, allows, CurrentAccess, permissions, Requires, seesQueue, Viewer } from "../Access.ts"
 import { Authorization, DashboardApi, Forbidden, Invalid, NotFound, Unavailable } from "../DashboardApi.ts"
-import { asksForSecret, type Carried, makeIsSecret, redact } from "./redact.ts"
+import { asksForSecret, type Carried, makeIsSecret, redact } from "../../Redaction.ts"
 
 /** What the host decides about secrets. */
 export interface Redaction {

@@ -53,6 +53,8 @@ export interface Claimed {
   readonly trace: string | undefined
   readonly batch: BatchId | undefined
   readonly dependencies: ReadonlyArray<Dependency>
+  /** What the shared circuit of its worker let it through with; undefined where there is none. */
+  readonly passage?: { readonly generation: number; readonly probe: boolean } | undefined
   /** What its args are to be computed from, for a node of a flow. */
   readonly flow: { readonly name: string; readonly input: unknown; readonly step: string } | undefined
 }

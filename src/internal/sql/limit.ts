@@ -1,9 +1,11 @@
 /** Limits over all nodes: claims what they admit, and keeps their accounts. */
 import * as Effect from "effect/Effect"
+import type { Rule as CircuitRule } from "../../CircuitBreaker.ts"
 import type { Limit } from "../../Limit.ts"
 import type { Partitions } from "../../ShigotoConfig.ts"
 import { type Account, freesAt, idleAt, room, slack, spend } from "../rate.ts"
 import { claim, type Claimed, type ClaimRequest } from "./claim.ts"
+import { type Guarded, lookAtPassages, type Passage, passages } from "./circuit.ts"
 import { array, type Db, oid } from "./db.ts"
 import { claimFair, type FairClaim } from "./partition.ts"
 import { autonomous } from "./statement.ts"
@@ -13,13 +15,15 @@ export interface Governed {
   readonly worker: string
   readonly concurrency: number | undefined
   readonly rate: Limit | undefined
+  /** Of a circuit that all nodes share. */
+  readonly circuit?: CircuitRule | undefined
 }
 
 /** A worker that a limit kept from being claimed, or from being claimed further. */
 export interface Held {
   readonly worker: string
-  readonly why: "rate" | "concurrency"
-  /** The name of the limit; for concurrency, that of the worker. */
+  readonly why: "rate" | "concurrency" | "circuit"
+  /** The name of the rate; for anything else, that of the worker. */
   readonly limit: string
   /** In how many milliseconds there is room again; undefined where that depends on running jobs. */
   readonly freesInMillis: number | undefined
@@ -31,6 +35,8 @@ export interface LimitedClaim {
   readonly held: ReadonlyArray<Held>
   /** Whether a partition with work had no place left. */
   readonly saturated: boolean
+  /** Workers whose circuit this claim found open for long enough. */
+  readonly halfOpened: ReadonlyArray<string>
 }
 
 /**
@@ -56,8 +62,13 @@ export const claimLimited = (
         governed.flatMap(({ concurrency, worker }) => (concurrency === undefined ? [] : [worker]))
       )
       const now = (yield* db.instant).getTime()
+      const circuits = yield* circuitsOf(governed, (guarded) => passages(db, guarded))
       const byWorker = new Map(governed.map((one) => [one.worker, one]))
-      const places = (worker: string) => (byWorker.get(worker)?.concurrency ?? Infinity) - (running.get(worker) ?? 0)
+      const places = (worker: string) =>
+        Math.min(
+          (byWorker.get(worker)?.concurrency ?? Infinity) - (running.get(worker) ?? 0),
+          circuits.get(worker)?.room ?? Infinity
+        )
       const units = (rate: Limit) => unitsOf(rate, accounts.get(rateRow(rate)), now)
       const workers = request.workers.flatMap(({ name, room: here }) => {
         const rate = byWorker.get(name)?.rate
@@ -89,7 +100,12 @@ export const claimLimited = (
       if (jobs.length > 0) yield* keep(db, governed, accounts, spentAt)
       for (const [worker, more] of started) running.set(worker, (running.get(worker) ?? 0) + more)
       const held = heldBack(governed, running, accounts, now)
-      return { jobs, held, saturated } satisfies LimitedClaim
+      return {
+        jobs: circuits.size === 0 ? jobs : jobs.map((job) => passed(job, circuits.get(job.worker))),
+        held: withCircuits(held, circuits, started),
+        saturated,
+        halfOpened: [...circuits.values()].filter((passage) => passage.halfOpened).map(({ worker }) => worker)
+      } satisfies LimitedClaim
     })
   )
 
@@ -100,7 +116,8 @@ export const look = Effect.fnUntraced(function* (db: Db, governed: ReadonlyArray
     db,
     governed.flatMap(({ concurrency, worker }) => (concurrency === undefined ? [] : [worker]))
   )
-  return heldBack(governed, running, byName(rows), (yield* db.instant).getTime())
+  const held = heldBack(governed, running, byName(rows), (yield* db.instant).getTime())
+  return withCircuits(held, yield* circuitsOf(governed, (guarded) => lookAtPassages(db, guarded)), new Map())
 })
 
 /**
@@ -189,6 +206,36 @@ const heldBack = (
     const at = Math.max(account?.heldUntil ?? now, freesAt(rate.rule, account?.spent ?? [], now, rate.cost))
     return [{ worker, why: "rate", limit: rate.name, freesInMillis: Math.max(1, Math.ceil(at - now)) }]
   })
+
+/** The circuits of those workers that share one over all nodes; no statement where there are none. */
+const circuitsOf = Effect.fnUntraced(function* <E>(
+  governed: ReadonlyArray<Governed>,
+  ask: (guarded: ReadonlyArray<Guarded>) => Effect.Effect<ReadonlyArray<Passage>, E>
+) {
+  const guarded = governed.flatMap(({ circuit, worker }) => (circuit === undefined ? [] : [{ worker, rule: circuit }]))
+  const found = guarded.length === 0 ? [] : yield* ask(guarded)
+  return new Map(found.map((passage) => [passage.worker, passage]))
+})
+
+const passed = (job: Claimed, passage: Passage | undefined): Claimed =>
+  passage === undefined ? job : { ...job, passage: { generation: passage.generation, probe: passage.room < Infinity } }
+
+/** Adds what circuits hold back to what limits do; a worker is held by the first that refuses it. */
+const withCircuits = (
+  held: ReadonlyArray<Held>,
+  circuits: ReadonlyMap<string, Passage>,
+  started: ReadonlyMap<string, number>
+): ReadonlyArray<Held> => [
+  ...held,
+  ...[...circuits.values()]
+    .filter(({ room, worker }) => room <= (started.get(worker) ?? 0) && !held.some((one) => one.worker === worker))
+    .map(({ opensInMillis, worker }) => ({
+      worker,
+      why: "circuit" as const,
+      limit: worker,
+      freesInMillis: opensInMillis
+    }))
+]
 
 interface LimitColumns {
   readonly name: string

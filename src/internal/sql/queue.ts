@@ -1,6 +1,7 @@
 /** What operators ask of queues, for all nodes or for one name of node. */
 import * as Effect from "effect/Effect"
 import type { Db } from "./db.ts"
+import type { QueueColumns } from "./promote.ts"
 
 /** A change to what is asked of a queue; what is undefined stays as it is. */
 export interface QueueChange {
@@ -59,4 +60,27 @@ export const executing = Effect.fnUntraced(function* (db: Db, queue: string, nod
         OR j.claimed_by IN (SELECT n.id FROM ${db.nodes} AS n WHERE n.name = ${node})
       )`
   return row?.count ?? 0
+})
+
+/** A partition key of a fair queue that is paused. */
+export interface PausedKey {
+  readonly queue: string
+  readonly key: string
+}
+
+/** Everything that is asked of queues at the moment. */
+export const wishes = Effect.fnUntraced(function* (db: Db) {
+  const { sql } = db
+  return {
+    wishes: yield* sql<QueueColumns>`
+      SELECT name, node, concurrency, paused_at IS NOT NULL AS paused, removed_at IS NOT NULL AS removed
+      FROM ${db.queues}
+      ORDER BY name, node`,
+    keys: yield* sql<PausedKey>`
+      SELECT queue, key
+      FROM ${sql(`${db.schema}.partitions`)}
+      WHERE paused_at IS NOT NULL
+      ORDER BY queue, key
+      LIMIT 1000`
+  }
 })

@@ -1,0 +1,133 @@
+/**
+ * Hides secrets on the way out to people: values under telling names, the same values wherever else the job quotes
+ * them, and what looks like a credential in any text. The dashboard and the command line share these rules.
+ */
+import type { JobRow } from "./JobRow.ts"
+
+/**
+ * Names whose values are hidden, written in any style: `apiKey`, `api_key`, `API-KEY`.
+ *
+ * @category constants
+ */
+export const defaultRedactKeys: ReadonlyArray<string> = [
+  "password",
+  "passwd",
+  "passphrase",
+  "secret",
+  "token",
+  "authorization",
+  "cookie",
+  "apiKey",
+  "accessKey",
+  "privateKey",
+  "credential",
+  "signature"
+]
+
+/**
+ * What stands in place of a secret.
+ *
+ * @category constants
+ */
+export const hidden = "••••••"
+
+/**
+ * What a viewer may see of what a job carries.
+ *
+ * @category models
+ */
+export type Carried = Pick<JobRow, "args" | "result" | "meta" | "errors" | "cancelReason">
+
+/**
+ * Says whether a name tells of a secret: it contains one of the keys, in any style.
+ *
+ * @category constructors
+ */
+export const makeIsSecret = (keys: ReadonlyArray<string>): ((name: string) => boolean) => {
+  const plain = keys.map(normal)
+  return (name) => plain.some((key) => normal(name).includes(key))
+}
+
+/**
+ * Hides what stands under secret names, and where those values are quoted.
+ *
+ * @category redacting
+ */
+export const redact = (job: Carried, isSecret: (name: string) => boolean): Carried => {
+  const inText = makeRedactText(job, isSecret)
+  const inValue = (value: unknown): unknown => {
+    if (typeof value === "string") return inText(value)
+    if (Array.isArray(value)) return value.map(inValue)
+    if (typeof value !== "object" || value === null) return value
+    return Object.fromEntries(
+      Object.entries(value).map(([name, item]) => [inText(name), isSecret(name) ? hidden : inValue(item)])
+    )
+  }
+  return {
+    args: inValue(job.args),
+    result: inValue(job.result),
+    meta: inValue(job.meta) as JobRow["meta"], // an object stays one
+    errors: job.errors.map((error) => ({
+      ...error,
+      message: inText(error.message),
+      ...(error.error === undefined ? {} : { error: inValue(error.error) }),
+      ...(error.cause === undefined ? {} : { cause: inText(error.cause) })
+    })),
+    cancelReason: job.cancelReason === undefined ? undefined : inText(job.cancelReason)
+  }
+}
+
+/**
+ * Makes what hides a job's secrets in other texts about it, such as its logs.
+ *
+ * @category constructors
+ */
+export const makeRedactText = (job: Carried, isSecret: (name: string) => boolean): ((text: string) => string) => {
+  const secrets = new Set<string>()
+  const collect = (value: unknown, secret: boolean): void => {
+    if (Array.isArray(value)) for (const item of value) collect(item, secret)
+    else if (typeof value === "object" && value !== null) {
+      for (const [name, item] of Object.entries(value)) collect(item, secret || isSecret(name))
+      // A short value would blacken half of an innocent text.
+    } else if (secret && String(value).length >= 4) secrets.add(String(value))
+  }
+  for (const value of [job.args, job.result, job.meta, job.errors.map((error) => error.error)]) collect(value, false)
+  const longestFirst = [...secrets].toSorted((a, b) => b.length - a.length)
+  return (text) => {
+    let clean = text
+    for (const secret of longestFirst) {
+      for (const form of new Set([secret, JSON.stringify(secret).slice(1, -1)])) clean = clean.replaceAll(form, hidden)
+    }
+    return redactText(clean, isSecret)
+  }
+}
+
+/**
+ * Hides what looks like a credential: the password of a URL, `Bearer …`, and `name=value` or `name: value` under a
+ * secret name.
+ *
+ * @category redacting
+ */
+export const redactText = (text: string, isSecret: (name: string) => boolean): string =>
+  text
+    .replaceAll(/(\b[a-z][a-z0-9+.-]*:\/\/[^\s:@/?#]*):[^\s@/]+@/gi, `$1:${hidden}@`)
+    .replaceAll(/\b(Bearer|Basic)\s+[\w.~+/=-]{8,}/gi, `$1 ${hidden}`)
+    .replaceAll(
+      /(["']?)([A-Za-z][\w.-]{1,60})\1(\s*[=:]\s*)("(?:[^"\\]|\\.)+"|'[^']+'|[^\s,;&"'(){}[\]<>]{4,})/g,
+      (all, quote: string, name: string, sign: string) =>
+        isSecret(name) ? `${quote}${name}${quote}${sign}${hidden}` : all
+    )
+
+/**
+ * Says whether JSON asks for a value under a secret name: to search for a secret is to guess it.
+ *
+ * @category guards
+ */
+export const asksForSecret = (value: unknown, isSecret: (name: string) => boolean): boolean =>
+  typeof value === "object" &&
+  value !== null &&
+  Object.entries(value).some(([name, item]) => isSecret(name) || asksForSecret(item, isSecret))
+
+// internal
+
+const normal = (name: string): string => name.toLowerCase().replaceAll(/[^a-z0-9]/g, "")

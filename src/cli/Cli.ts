@@ -1,0 +1,115 @@
+/**
+ * The command line `shigoto`: looks at any Shigoto database and acts on it, without the application's code.
+ *
+ * Everything goes through the services that the application uses itself, so what is refused there is refused here. What
+ * a job carries is redacted unless `--reveal`, and nothing in data can steer the terminal.
+ */
+import * as CliConfig from "effect/cli/CliConfig"
+import * as CliOutput from "effect/cli/CliOutput"
+import * as Command from "effect/cli/Command"
+import * as GlobalFlag from "effect/cli/GlobalFlag"
+import { TerminalCapabilities } from "effect/cli/TerminalCapabilities"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { existsSync, readFileSync } from "node:fs"
+import * as Environment from "./internal/environment.ts"
+import { exitCodes, tell } from "./internal/exit.ts"
+import * as Options from "./internal/options.ts"
+import * as Screen from "./internal/screen.ts"
+import { lines } from "./internal/text.ts"
+import { jobs } from "./JobsCommand.ts"
+import { migrate } from "./MigrateCommand.ts"
+import { queues } from "./QueuesCommand.ts"
+import { status } from "./StatusCommand.ts"
+
+/**
+ * The command with all its subcommands.
+ *
+ * @category commands
+ */
+export const command = Command.make("shigoto").pipe(
+  Command.withDescription("Background jobs in your PostgreSQL: look at them, and act on them."),
+  Command.withSubcommands([
+    { group: "Look", commands: [status, jobs, queues] },
+    { group: "Set up", commands: [migrate] }
+  ]),
+  Command.provide(() => Screen.layer),
+  Command.withGlobalFlags(Options.all)
+)
+
+/**
+ * Runs a command line and returns its exit code; what went wrong is said on standard error.
+ *
+ * @category running
+ */
+export const run = (args: ReadonlyArray<string>): Effect.Effect<number> =>
+  Command.runWith(command, { version })(args).pipe(
+    Effect.as<number>(exitCodes.ok),
+    Effect.catch((error) => Effect.succeed(fail(tell(error)))),
+    Effect.catchCause((cause) =>
+      Cause.hasInterruptsOnly(cause)
+        ? Effect.failCause(cause)
+        : Effect.succeed(
+            fail({
+              code: exitCodes.failure,
+              message: `This is a bug in shigoto: ${Cause.pretty(cause)}`,
+              hint: undefined
+            })
+          )
+    ),
+    Effect.provide(Layer.mergeAll(Environment.layer, presenter, builtIns))
+  )
+
+/**
+ * Runs the command line of this process, to its exit code.
+ *
+ * @category running
+ */
+export const main = (): void => Environment.runMain(run(process.argv.slice(2)))
+
+// internal
+
+/** From the nearest package.json above, be this file source or compiled. */
+const { version } = ((): { readonly version: string } => {
+  for (let folder = new URL(".", import.meta.url); ; folder = new URL("..", folder)) {
+    const file = new URL("package.json", folder)
+    if (existsSync(file)) return JSON.parse(readFileSync(file, "utf8")) as { readonly version: string } // npm demands one
+  }
+})()
+
+/** Without the wizard: a filter or a URL is not put together by questions. */
+const builtIns = CliConfig.layer({
+  builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions, GlobalFlag.LogLevel]
+})
+
+/** Help that was asked for is data; what is said about a mistake is not. */
+const presenter = CliOutput.layerPresenter({
+  present: Effect.fnUntraced(function* (event) {
+    const { canColor } = yield* TerminalCapabilities
+    const isRoot = event._tag !== "Version" && event.commandPath.length === 1
+    const formatter = CliOutput.defaultFormatter({ colors: canColor, globalFlags: isRoot ? "full" : "summary" })
+    const write = (stream: NodeJS.WriteStream, text: string) => Effect.sync(() => void stream.write(`${text}\n`))
+    switch (event._tag) {
+      case "Version":
+        return yield* write(process.stdout, event.version)
+      case "Help":
+        return yield* event.reason === "Requested"
+          ? write(process.stdout, formatter.formatHelpDoc(event.helpDoc))
+          : write(process.stderr, formatter.formatHelpDoc(event.helpDoc))
+      case "InvalidInvocation": {
+        const problems = event.errors.flatMap((error) => lines(error.message))
+        return yield* write(
+          process.stderr,
+          [...problems.map((problem) => `error: ${problem}`), `See: ${event.commandPath.join(" ")} --help`].join("\n")
+        )
+      }
+    }
+  })
+})
+
+const fail = ({ code, hint, message }: ReturnType<typeof tell>): number => {
+  if (message !== undefined) process.stderr.write(`error: ${lines(message).join("\n  ")}\n`)
+  if (hint !== undefined) process.stderr.write(`${lines(hint).join("\n")}\n`)
+  return code
+}

@@ -1,0 +1,159 @@
+/**
+ * `shigoto status`: the whole on one screen, once or again and again.
+ */
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import { tell as tellReason } from "../Health.ts"
+import { Jobs } from "../Jobs.ts"
+import { Queues } from "../Queues.ts"
+import { connected, target } from "./internal/connection.ts"
+import { exitCodes, Unwell } from "./internal/exit.ts"
+import { standing } from "./internal/queueView.ts"
+import { type Cell, type Column, Screen } from "./internal/screen.ts"
+import * as shapes from "./internal/shapes.ts"
+import { count, duration, line, many } from "./internal/text.ts"
+
+/**
+ * The command.
+ *
+ * @category commands
+ */
+export const status = Command.make(
+  "status",
+  {
+    watch: Flag.Boolean("watch").pipe(
+      Flag.withAlias("w"),
+      Flag.withDescription("Look again every --interval, until Ctrl-C"),
+      Flag.withDefault(false)
+    ),
+    interval: Flag.Finite("interval").pipe(
+      Flag.withMetavar("<seconds>"),
+      Flag.withDescription("Seconds between two looks"),
+      Flag.filter(
+        (seconds) => seconds >= 0.1 && seconds <= 3600,
+        (seconds) => `${seconds} is not from 0.1 to 3600`
+      ),
+      Flag.withDefault(2)
+    )
+  },
+  Effect.fnUntraced(function* ({ interval, watch }) {
+    const screen = yield* Screen
+    const { schema, shown } = yield* target
+    const status = yield* connected(
+      Effect.gen(function* () {
+        const look = Effect.gen(function* () {
+          const seen = yield* read
+          yield* screen.show(shape(seen, schema), screen.write(`${draw(seen, screen, shown, schema).join("\n")}\n`))
+          return seen.health.status
+        })
+        if (!watch) return yield* look
+        if (!screen.isTerminal || screen.format !== "text") {
+          return yield* Effect.forever(Effect.andThen(look, Effect.sleep(interval * 1000)))
+        }
+        // A screen of its own, without wrapping: what was there before is there again afterwards.
+        return yield* Effect.acquireUseRelease(
+          screen.write("\u001b[?1049h\u001b[?25l\u001b[?7l"),
+          () =>
+            Effect.forever(
+              Effect.gen(function* () {
+                const rows = Math.max(5, process.stdout.rows)
+                const seen = yield* read
+                const all = draw(seen, screen, shown, schema)
+                const fits =
+                  all.length < rows ? all : [...all.slice(0, rows - 2), `… ${all.length - rows + 2} more lines`]
+                // Written over what is there, line by line: a screen that is cleared first flickers.
+                yield* screen.write(`\u001b[H${fits.map((text) => `${text}\u001b[K`).join("\n")}\u001b[J`)
+                yield* Effect.sleep(interval * 1000)
+              })
+            ),
+          () => screen.write("\u001b[?7h\u001b[?25h\u001b[?1049l")
+        )
+      })
+    )
+    if (status === "down") return yield* new Unwell({ code: exitCodes.failure })
+  })
+).pipe(
+  Command.withDescription("Show whether jobs flow: health, queues, nodes, failures; exit code 1 while they cannot"),
+  Command.withExamples([{ command: "shigoto status --watch", description: "Keep looking" }])
+)
+
+// internal
+
+const read = Effect.gen(function* () {
+  const jobs = yield* Jobs
+  const queues = yield* Queues
+  return yield* Effect.all({
+    health: jobs.health,
+    queues: queues.overview,
+    failures: jobs.failures({ limit: 5 }),
+    at: DateTime.now
+  })
+})
+
+type Seen = Effect.Success<typeof read>
+
+const shape = ({ failures, health, queues }: Seen, schema: string) => ({
+  status: health.status,
+  reasons: health.reasons.map((reason) => ({ ...reason, message: tellReason(reason) })),
+  postgres: health.database.version ?? null,
+  schema: { name: schema, found: health.schema.found ?? null, expected: health.schema.expected },
+  counts: health.counts ?? null,
+  queues: queues.map((queue) => ({
+    ...shapes.queue(queue),
+    oldestMillis: health.queues.find((one) => one.queue === queue.name)?.oldestMillis ?? null
+  })),
+  nodes: health.nodes.map(shapes.node),
+  failures: failures.map(({ count, fingerprint, isExact, worker }) => ({ fingerprint, worker, count, isExact }))
+})
+
+const columns: ReadonlyArray<Column> = [
+  { title: "QUEUE", shrinkTo: 8 },
+  { title: "STATUS" },
+  { title: "RUNNING", align: "right" },
+  { title: "WAITING", align: "right" },
+  { title: "OLDEST", align: "right" },
+  { title: "SCHEDULED", align: "right", optional: 3 },
+  { title: "RETRYABLE", align: "right", optional: 2 },
+  { title: "BLOCKED", align: "right", optional: 4 },
+  { title: "NODES", align: "right", optional: 1 }
+]
+
+const draw = (seen: Seen, screen: Screen["Service"], shown: string, schema: string): ReadonlyArray<string> => {
+  const { failures, health, queues } = seen
+  const { paint } = screen
+  const color = health.status === "ok" ? "green" : health.status === "degraded" ? "yellow" : "red"
+  const live = health.nodes.filter((node) => node.live)
+  const rows = queues.map((queue): ReadonlyArray<Cell> => {
+    const of = (state: keyof typeof queue.counts): string => count(queue.counts[state] ?? 0)
+    const oldest = health.queues.find((one) => one.queue === queue.name)?.oldestMillis
+    return [
+      queue.name,
+      standing(queue),
+      `${of("executing")}${queue.nodes === 0 ? "" : `/${count(queue.slots)}`}`,
+      of("available"),
+      oldest === undefined ? "–" : [duration(oldest), oldest >= 60_000 ? "yellow" : undefined],
+      of("scheduled"),
+      [of("retryable"), (queue.counts.retryable ?? 0) > 0 ? "yellow" : undefined],
+      of("blocked"),
+      String(queue.nodes)
+    ]
+  })
+  const head = [
+    `shigoto · postgres ${line(health.database.version ?? "?")} · schema ${schema} v${health.schema.found ?? "?"}`,
+    `${many(live.length, "node")} · ${line(shown)} · ${DateTime.formatIso(seen.at).slice(11, 19)} UTC`
+  ].join(" · ")
+  return [
+    `${paint(health.status, color)} · ${head}`,
+    ...health.reasons.map((reason) => `${paint("!", color)} ${line(tellReason(reason))}`),
+    "",
+    ...(rows.length === 0 ? ["No queues yet."] : screen.lines(columns, rows)),
+    ...(failures.length === 0
+      ? []
+      : [
+          "",
+          `Failing: ${failures.map((group) => `${line(group.worker)} ×${count(group.count)}${group.isExact ? "" : "+"}`).join(" · ")}   ${paint("→ shigoto failures", "dim")}`
+        ])
+  ]
+}

@@ -1,0 +1,135 @@
+/**
+ * Which database, and what a command does with it.
+ *
+ * The flag comes before `SHIGOTO_DATABASE_URL`, that before `DATABASE_URL`, and that before the `PG*` variables. A
+ * password is in none of the messages.
+ */
+import * as PgClient from "@effect/sql-pg/PgClient"
+import * as Config from "effect/Config"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import type { SqlClient } from "effect/sql/SqlClient"
+import type { SqlError } from "effect/sql/SqlError"
+import type { Batches } from "../../Batches.ts"
+import type { CronJobs } from "../../CronJobs.ts"
+import type { Jobs } from "../../Jobs.ts"
+import * as JobStore from "../../JobStore.ts"
+import type { Queues } from "../../Queues.ts"
+import * as Shigoto from "../../Shigoto.ts"
+import * as ShigotoConfig from "../../ShigotoConfig.ts"
+import type { InvalidConfig, InvalidSchemaName } from "../../ShigotoError.ts"
+import { UsageError } from "./exit.ts"
+import { SchemaName, Url } from "./options.ts"
+
+/** A database as it was named. */
+export interface Target {
+  readonly pool: PgClient.PgPoolConfig
+  /** For people: without the password. */
+  readonly shown: string
+  readonly schema: string
+}
+
+/** Finds out which database is meant. */
+export const target: Effect.Effect<Target, UsageError, TargetFlags> = Effect.gen(function* () {
+  const flag = yield* Url
+  const variables = yield* environment
+  const named = Option.getOrUndefined(yield* SchemaName) ?? variables.schema ?? ShigotoConfig.defaults.schema
+  const url = Option.getOrUndefined(flag) ?? variables.own ?? variables.usual
+  if (url !== undefined) return { ...(yield* fromUrl(url)), schema: named }
+  const { database, host, password, port, ssl, user } = variables
+  if ([host, database, user, port].every((one) => one === undefined)) {
+    return yield* new UsageError({
+      message: "No database is named.",
+      hint: "Pass --url postgres://user@host/database, or set SHIGOTO_DATABASE_URL or DATABASE_URL."
+    })
+  }
+  return {
+    pool: { host: host ?? "localhost", port, username: user, database, password, ssl },
+    shown: `${user === undefined ? "" : `${user}@`}${host ?? "localhost"}:${port ?? 5432}/${database ?? user ?? ""}`,
+    schema: named
+  }
+})
+
+/** The services that commands speak to; the schema must be at the version of this code. */
+export type Services = Jobs | Queues | CronJobs | Batches | JobStore.JobStore | Base
+
+/** The database and nothing that asks for tables. */
+export type Base = PgClient.PgClient | SqlClient | ShigotoConfig.ShigotoConfig
+
+/** What connecting may fail with. */
+export type ConnectError = UsageError | SqlError | InvalidConfig | InvalidSchemaName
+
+/** The flags that name a database. */
+export type TargetFlags = Effect.Services<typeof Url | typeof SchemaName>
+
+/** Runs a command on the database, whatever is in it. */
+export const withDatabase = <A, E, R>(
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E | ConnectError, Exclude<R, Base> | TargetFlags> => Effect.provide(effect, base)
+
+/** Runs a command on a database that has the tables. */
+export const connected = <A, E, R>(
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E | ConnectError | Shigoto.StartError, Exclude<R, Services> | TargetFlags> =>
+  Effect.provide(effect, services)
+
+// internal
+
+const base = Layer.unwrap(
+  Effect.map(target, ({ pool, schema }) =>
+    Layer.merge(
+      // No named statements: the way may lead through a pooler, and nothing here is hot.
+      PgClient.layer({ ...pool, prepare: false, maxConnections: 3, applicationName: "shigoto-cli" }),
+      ShigotoConfig.layer({ schema, migrate: false, queues: {}, listen: false })
+    )
+  )
+)
+
+const services = Layer.merge(Shigoto.layerProducer, JobStore.layer).pipe(Layer.provideMerge(base))
+
+const text = (name: string) =>
+  Config.option(Config.String(name)).pipe(
+    Effect.map(Option.filter((value: string) => value !== "")),
+    Effect.map(Option.getOrUndefined),
+    Effect.orElseSucceed((): string | undefined => undefined)
+  )
+
+const environment = Effect.gen(function* () {
+  const redacted = (value: string | undefined) => (value === undefined ? undefined : Redacted.make(value))
+  const mode = yield* text("PGSSLMODE")
+  const port = yield* text("PGPORT")
+  return {
+    own: redacted(yield* text("SHIGOTO_DATABASE_URL")),
+    usual: redacted(yield* text("DATABASE_URL")),
+    schema: yield* text("SHIGOTO_SCHEMA"),
+    host: yield* text("PGHOST"),
+    port: port === undefined ? undefined : Number(port),
+    user: yield* text("PGUSER"),
+    database: yield* text("PGDATABASE"),
+    password: redacted(yield* text("PGPASSWORD")),
+    ssl:
+      mode === "require"
+        ? { rejectUnauthorized: false }
+        : mode === "verify-ca" || mode === "verify-full"
+          ? true
+          : undefined
+  }
+})
+
+const fromUrl = Effect.fnUntraced(function* (url: Redacted.Redacted<string>) {
+  const value = Redacted.value(url)
+  if (!URL.canParse(value) || !/^postgres(ql)?:$/.test(new URL(value).protocol)) {
+    return yield* new UsageError({
+      message: "The database URL cannot be read.",
+      hint: "It looks like postgres://user:password@host:5432/database; special characters in a password are %-encoded."
+    })
+  }
+  const { hostname, pathname, port, searchParams, username } = new URL(value)
+  const host = searchParams.get("host") ?? hostname
+  return {
+    pool: { url },
+    shown: `${username === "" ? "" : `${decodeURIComponent(username)}@`}${host}${port === "" ? "" : `:${port}`}${decodeURIComponent(pathname)}`
+  }
+})

@@ -1,0 +1,47 @@
+/** Which jobs a command is about: ids, or the text of a filter. */
+import * as Argument from "effect/cli/Argument"
+import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
+import * as Filter from "../../Filter.ts"
+import type { JobId } from "../../JobRow.ts"
+import type { InvalidFilter } from "../../ShigotoError.ts"
+import { UsageError } from "./exit.ts"
+
+/** The operands of commands about jobs. */
+export const jobsArgument = Argument.String("jobs").pipe(
+  Argument.withDescription("Ids, or a filter such as worker:send-email state:discarded finished:>1h"),
+  Argument.variadic()
+)
+
+/** The operand of commands about one job. */
+export const idArgument = Argument.Int("id").pipe(
+  Argument.withDescription("The job's id"),
+  Argument.map((id) => id as JobId)
+)
+
+/** What was selected. */
+export type Selection =
+  | { readonly _tag: "Ids"; readonly ids: ReadonlyArray<JobId> }
+  | { readonly _tag: "Filter"; readonly filter: Filter.Filter; readonly text: string }
+
+/** Reads operands: all of them ids, or all of them tokens of one filter. */
+export const select = Effect.fnUntraced(function* (
+  operands: ReadonlyArray<string>
+): Effect.fn.Return<Selection, UsageError | InvalidFilter> {
+  const ids = operands.filter((operand) => /^#?\d{1,16}$/.test(operand))
+  if (operands.length > 0 && ids.length === operands.length) {
+    return { _tag: "Ids", ids: [...new Set(ids.map((id) => Number(id.replace("#", "")) as JobId))] }
+  }
+  if (ids.length > 0) {
+    return yield* new UsageError({
+      message: `Ids and a filter do not go together: ${ids.join(" ")} beside a filter.`,
+      hint: "Ask for ids within a filter by id:12,13."
+    })
+  }
+  const text = operands.join(" ")
+  return { _tag: "Filter", filter: yield* readFilter(text), text }
+})
+
+/** Reads a filter. */
+export const readFilter = (text: string): Effect.Effect<Filter.Filter, InvalidFilter> =>
+  Result.match(Filter.parse(text), { onFailure: (problem) => Effect.fail(problem), onSuccess: Effect.succeed })

@@ -1,0 +1,207 @@
+/** Runs the command line as a person does: in a process of its own, on pipes or in a terminal. */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import { spawn } from "node:child_process"
+import { fileURLToPath } from "node:url"
+import { TestDatabase } from "../setup/TestDatabase.ts"
+import * as Job from "../../src/Job.ts"
+import * as Outcome from "../../src/Signal.ts"
+import { eventually } from "../setup/eventually.ts"
+import { startNode } from "../integration/support.ts"
+
+const bin = fileURLToPath(new URL("../../src/cli/bin.ts", import.meta.url))
+
+/** The words that run the command line. */
+export const argv: ReadonlyArray<string> = [process.execPath, "--conditions=source", bin]
+
+export interface Ran {
+  readonly code: number | string
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** Nothing of the environment of the test run decides what is seen. */
+const environment = (url: string | undefined, more: Readonly<Record<string, string>>): NodeJS.ProcessEnv => ({
+  PATH: process.env.PATH,
+  HOME: process.env.HOME,
+  LANG: "C.UTF-8",
+  TERM: "xterm",
+  ...(url === undefined ? {} : { SHIGOTO_DATABASE_URL: url }),
+  ...more
+})
+
+export interface Options {
+  readonly env?: Readonly<Record<string, string>>
+  readonly input?: string
+  /** False for no database at all. */
+  readonly database?: boolean
+}
+
+/** Runs any program to its end. */
+export const exec = (
+  command: string,
+  args: ReadonlyArray<string>,
+  options: { readonly env: NodeJS.ProcessEnv; readonly input?: string | undefined; readonly cwd?: string }
+): Effect.Effect<Ran> =>
+  Effect.callback<Ran>((resume) => {
+    const child = spawn(command, args, { env: options.env, cwd: options.cwd, stdio: "pipe" })
+    let stdout = ""
+    let stderr = ""
+    child.stdout.setEncoding("utf8").on("data", (chunk: string) => (stdout += chunk))
+    child.stderr.setEncoding("utf8").on("data", (chunk: string) => (stderr += chunk))
+    child.stdin.on("error", () => {})
+    child.stdin.end(options.input ?? "")
+    child.on("close", (code, signal) => resume(Effect.succeed({ code: code ?? signal ?? "unknown", stdout, stderr })))
+    return Effect.sync(() => child.kill("SIGKILL"))
+  })
+
+/** Runs `shigoto …` on pipes, on the test's database. */
+export const shigoto = Effect.fnUntraced(function* (args: ReadonlyArray<string>, options: Options = {}) {
+  const [node = "", ...before] = argv
+  return yield* exec(node, [...before, ...args], {
+    env: yield* envOf(options),
+    input: options.input
+  })
+})
+
+/** Runs a line of shell in which `shigoto` is the command line. */
+export const shell = Effect.fnUntraced(function* (text: string, options: Options = {}) {
+  return yield* exec("bash", ["-c", `shigoto() { ${argv.map(quote).join(" ")} "$@"; }\n${text}`], {
+    env: yield* envOf(options),
+    input: options.input
+  })
+})
+
+/** Runs `shigoto …` in a terminal of a size; `keys` are typed once the screen shows `until`, one after the other. */
+export const terminal = Effect.fnUntraced(function* (
+  args: ReadonlyArray<string>,
+  options: Options & {
+    readonly columns?: number
+    readonly rows?: number
+    readonly keys?: ReadonlyArray<{ readonly until: string | RegExp; readonly type: string }>
+  } = {}
+) {
+  const env = yield* envOf(options)
+  const { columns = 80, keys = [], rows = 24 } = options
+  const line = `trap : INT; stty cols ${columns} rows ${rows} -echoctl; ${[...argv, ...args].map(quote).join(" ")}; echo "[$?]"`
+  return yield* Effect.callback<Ran>((resume) => {
+    const child = spawn("script", ["-qfec", line, "/dev/null"], { env, stdio: "pipe" })
+    let screen = ""
+    let typed = 0
+    let seen = 0
+    child.stdout.setEncoding("utf8").on("data", (chunk: string) => {
+      screen += chunk
+      for (let next = keys[typed]; next !== undefined; next = keys[typed]) {
+        const at = screen.slice(seen).search(next.until)
+        if (at < 0) break
+        seen = screen.length
+        typed++
+        child.stdin.write(next.type)
+      }
+    })
+    child.stdin.on("error", () => {})
+    child.on("close", () => {
+      const [, code = "unknown"] = /\[(\d+)\]\s*$/.exec(screen) ?? []
+      resume(
+        Effect.succeed({
+          code: Number(code),
+          stdout: screen.replace(/\[\d+\]\s*$/, "").replaceAll("\r\n", "\n"),
+          stderr: ""
+        })
+      )
+    })
+    return Effect.sync(() => child.kill("SIGKILL"))
+  })
+})
+
+/** Several command lines and what they answered, as text in which nothing differs from run to run. */
+export const transcript = Effect.fnUntraced(function* (
+  lines: ReadonlyArray<string>,
+  options: { readonly columns?: number } = {}
+) {
+  const parts: Array<string> = []
+  for (const text of lines) {
+    const args = [...text.matchAll(/'([^']*)'|(\S+)/g)].map(([, quoted, bare]) => quoted ?? bare ?? "")
+    const { code, stderr, stdout } =
+      options.columns === undefined ? yield* shigoto(args) : yield* terminal(args, { columns: options.columns })
+    parts.push(
+      `$ shigoto ${text}\n${stdout}${stderr === "" ? "" : stderr.replaceAll(/^/gm, "2> ").replace(/2> $/, "")}[${code}]\n`
+    )
+  }
+  return normal(parts.join("\n"))
+})
+
+/** Takes out what differs from run to run. */
+export const normal = (text: string): string =>
+  text
+    .replaceAll("\u001b", "␛")
+    .replaceAll(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z/g, "<instant>")
+    .replaceAll(/\d\d:\d\d:\d\d UTC/g, "<clock>")
+    .replaceAll(/(?:in )?(?<![[\d;])\b\d+(?:\.\d)?(?:ms|s|m|h|d)(?:\d+[smh])?(?: ago)?\b/g, "<span>")
+    .replaceAll(/ +<span>/g, " <span>")
+    .replaceAll(/postgres \d+(\.\d+)?/g, "postgres <version>")
+    .replaceAll(/\bv\d+\b/g, "v<n>")
+    .replaceAll(/\bversion \d+|\b\d+ steps/g, (found) => found.replace(/\d+/, "<n>"))
+    .replaceAll(/((^|\n).*\b0001_core\b.*)(\n.*\b\d{4}_\w+\b.*)+/g, "$1\n…")
+    .replaceAll(/"fingerprint": ?"\w+"/g, '"fingerprint": "<hash>"')
+    .replaceAll(/\S+@\S+\/shigoto_test_\w+/g, "<target>")
+    .replaceAll(/"postgres": "[^"]*"/g, '"postgres": "<version>"')
+    .replaceAll(/^ +at .*\n/gm, "")
+    .replaceAll(/(\\n +at [^"\\]*)+/g, "")
+
+export const canary = "canary-7f3a9c"
+
+export const Mail = Job.make("send-email", {
+  args: { to: Schema.String, password: Schema.optional(Schema.String) },
+  success: Schema.Struct({ sent: Schema.Boolean, sessionToken: Schema.String }),
+  queue: "mails",
+  maxAttempts: 2,
+  tags: ["welcome"]
+})
+
+export const Hostile = Job.make("evil\u202eworker", { args: Schema.Json, queue: "キュー", maxAttempts: 1 })
+
+const workers = Layer.mergeAll(
+  Mail.toLayer(
+    Effect.fn(function* ({ password, to }) {
+      yield* Effect.logInfo(`logging in as ${to} with ${password}`)
+      if (to.startsWith("bad")) {
+        return yield* Effect.die(new Error(`550 ${to} rejected\u001b]0;owned\u0007 after AUTH password=${canary}`))
+      }
+      return { sent: true, sessionToken: canary }
+    }),
+    { captureLogs: true }
+  ),
+  Hostile.toLayer(() => Outcome.discard("no\u001b[2J\u009b31m\u202eway"))
+)
+
+/** Fills the database: jobs in several states, with secrets and with what would steer a terminal. */
+export const seed = Effect.gen(function* () {
+  const node = yield* startNode({ workers, config: { queues: { mails: 1, キュー: 1 }, nodeName: "seeder" } })
+  const [good, bad] = yield* node.run(
+    Effect.gen(function* () {
+      const [good] = yield* Mail.enqueueAll([{ to: "ada@example.com", password: canary }])
+      const bad = yield* Mail.enqueue({ to: "bad@example.com", password: canary }, { maxAttempts: 1 })
+      const evil = yield* Hostile.enqueue({ "\u001b[31mkey": "\u001b[2J\u009b31m\u202e", apiKey: canary })
+      yield* eventually(node.jobs.get(evil.id), (job) => job.state === "discarded")
+      return [good, bad] as const
+    })
+  )
+  yield* eventually(node.jobs.get(bad.id), (job) => job.state === "discarded")
+  yield* eventually(node.jobs.get((good ?? bad).id), (job) => job.state === "completed")
+  // What handlers logged is stored a little later than what became of them.
+  yield* eventually(node.jobs.logs(bad.id), (lines) => lines.length > 0)
+  yield* node.run(Mail.enqueue({ to: "later@example.com", password: canary }, { delay: "30 days" }))
+  yield* node.stop
+})
+
+// internal
+
+const envOf = (options: Options) =>
+  options.database === false
+    ? Effect.succeed(environment(undefined, options.env ?? {}))
+    : Effect.map(TestDatabase, (database) => environment(Redacted.value(database.url), options.env ?? {}))
+
+const quote = (word: string): string => `'${word.replaceAll("'", `'\\''`)}'`
