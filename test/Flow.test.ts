@@ -218,7 +218,7 @@ describe("a flow", () => {
       const a = flow.node("a", Step, { args: { name: "a" } })
       const b = flow.node("b", Step, { args: { name: "b" } })
       const both = flow.node("both", Step, { after: { a, b }, args: (_, { a, b }) => ({ name: "both", n: a + b }) })
-      flow.node("then", Step, { after: { both }, args: { name: "then" } })
+      flow.node("last", Step, { after: { both }, args: { name: "last" } })
     })
     return Effect.gen(function* () {
       const jobs = yield* Jobs
@@ -229,10 +229,10 @@ describe("a flow", () => {
         failing.clear()
         yield* jobs.retry(nodes[first] as JobId)
         yield* ShigotoTest.drain
-        assert.deepInclude(yield* states(id), { [first]: "completed", both: "cancelled", then: "cancelled" })
+        assert.deepInclude(yield* states(id), { [first]: "completed", both: "cancelled", last: "cancelled" })
         yield* jobs.retry(nodes[first === "a" ? "b" : "a"] as JobId)
         yield* ShigotoTest.drain
-        assert.deepInclude(yield* states(id), { both: "completed", then: "completed" })
+        assert.deepInclude(yield* states(id), { both: "completed", last: "completed" })
         assert.strictEqual(ran.at(-2), "both 20")
       }
     }).pipe(Effect.provide(world(Join.layer)))
