@@ -10,6 +10,10 @@ export * as Job from "./Job.ts"
 export * as Batch from "./Batch.ts"
 /** Control over batches. */
 export { Batches } from "./Batches.ts"
+/** Graphs of jobs. */
+export * as Flow from "./Flow.ts"
+/** Control over flows. */
+export { Flows } from "./Flows.ts"
 /** Schedules. */
 export * as CronJob from "./CronJob.ts"
 /** Control over schedules. */

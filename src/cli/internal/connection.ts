@@ -13,6 +13,7 @@ import * as Redacted from "effect/Redacted"
 import type { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Batches } from "../../Batches.ts"
+import type { Flows } from "../../Flows.ts"
 import type { CronJobs } from "../../CronJobs.ts"
 import type { Jobs } from "../../Jobs.ts"
 import * as JobStore from "../../JobStore.ts"
@@ -53,7 +54,7 @@ export const target: Effect.Effect<Target, UsageError, TargetFlags> = Effect.gen
 })
 
 /** The services that commands speak to; the schema must be at the version of this code. */
-export type Services = Jobs | Queues | CronJobs | Batches | JobStore.JobStore | Base
+export type Services = Jobs | Queues | CronJobs | Batches | Flows | JobStore.JobStore | Base
 
 /** The database and nothing that asks for tables. */
 export type Base = PgClient.PgClient | SqlClient | ShigotoConfig.ShigotoConfig
