@@ -38,7 +38,7 @@ export const layer: Layer.Layer<never, never, JobStore | ShigotoConfig> = Layer.
         store.cron.pruneTicks,
         store.pruneKeys,
         store.limits.prune,
-        store.pruneCells,
+        store.cells.prune,
         Effect.repeat(store.composition.prune, { while: (more) => more }),
         Effect.repeat(store.results.prune, { while: (more) => more }),
         Effect.repeat(store.insight.pruneLogs(Duration.toMillis(config.logRetention)), { while: (gone) => gone > 0 })
