@@ -40,10 +40,10 @@ export type StartError = Migrations.MigrationError
  * @category layers
  */
 export const layerProducer: Layer.Layer<
-  Jobs.Jobs | Queues.Queues | CronJobs.CronJobs | Batches.Batches,
+  Jobs.Jobs | Queues.Queues | CronJobs.CronJobs | Batches.Batches | Limits.Limits,
   StartError,
   PgClient | ShigotoConfig
-> = Layer.mergeAll(CronJobs.layer, Batches.layer).pipe(
+> = Layer.mergeAll(CronJobs.layer, Batches.layer, Limits.layer).pipe(
   Layer.provideMerge(Layer.mergeAll(Jobs.layer, Queues.layer)),
   Layer.provide(Notifier.layerSend),
   Layer.provide(ShigotoMetrics.layer),

@@ -18,6 +18,10 @@ import { exitCodes, tell } from "./internal/exit.ts"
 import * as Options from "./internal/options.ts"
 import * as Screen from "./internal/screen.ts"
 import { lines } from "./internal/text.ts"
+import { batches } from "./BatchesCommand.ts"
+import { cron } from "./CronCommand.ts"
+import { failures } from "./FailuresCommand.ts"
+import { limits, nodes, workers } from "./FleetCommand.ts"
 import { jobs } from "./JobsCommand.ts"
 import { migrate } from "./MigrateCommand.ts"
 import { queues } from "./QueuesCommand.ts"
@@ -31,7 +35,7 @@ import { status } from "./StatusCommand.ts"
 export const command = Command.make("shigoto").pipe(
   Command.withDescription("Background jobs in your PostgreSQL: look at them, and act on them."),
   Command.withSubcommands([
-    { group: "Look", commands: [status, jobs, queues] },
+    { group: "Look", commands: [status, jobs, failures, queues, cron, batches, nodes, workers, limits] },
     { group: "Set up", commands: [migrate] }
   ]),
   Command.provide(() => Screen.layer),

@@ -142,6 +142,8 @@ export const normal = (text: string): string =>
     .replaceAll(/(?:in )?(?<![[\d;])\b\d+(?:\.\d)?(?:ms|s|m|h|d)(?:\d+[smh])?(?: ago)?\b/g, "<span>")
     .replaceAll(/ +<span>/g, " <span>")
     .replaceAll(/postgres \d+(\.\d+)?/g, "postgres <version>")
+    .replaceAll(/\d{4}-\d\d-\d\d \d\d:\d\d:\d\d/g, "<local>")
+    .replaceAll(/\b[0-9a-f]{13,14}\b/g, "<hash>")
     .replaceAll(/\bv\d+\b/g, "v<n>")
     .replaceAll(/\bversion \d+|\b\d+ steps/g, (found) => found.replace(/\d+/, "<n>"))
     .replaceAll(/((^|\n).*\b0001_core\b.*)(\n.*\b\d{4}_\w+\b.*)+/g, "$1\n…")

@@ -16,6 +16,7 @@ import type { Batches } from "../../Batches.ts"
 import type { CronJobs } from "../../CronJobs.ts"
 import type { Jobs } from "../../Jobs.ts"
 import * as JobStore from "../../JobStore.ts"
+import type { Limits } from "../../Limits.ts"
 import type { Queues } from "../../Queues.ts"
 import * as Shigoto from "../../Shigoto.ts"
 import * as ShigotoConfig from "../../ShigotoConfig.ts"
@@ -53,7 +54,7 @@ export const target: Effect.Effect<Target, UsageError, TargetFlags> = Effect.gen
 })
 
 /** The services that commands speak to; the schema must be at the version of this code. */
-export type Services = Jobs | Queues | CronJobs | Batches | JobStore.JobStore | Base
+export type Services = Jobs | Queues | CronJobs | Batches | Limits | JobStore.JobStore | Base
 
 /** The database and nothing that asks for tables. */
 export type Base = PgClient.PgClient | SqlClient | ShigotoConfig.ShigotoConfig

@@ -68,6 +68,8 @@ export class Screen extends Context.Service<
     ) => Effect.Effect<void, E, R>
     /** Hides the secrets of a job, unless `--reveal`. */
     readonly redact: (carried: Carried) => Carried
+    /** Hides secrets in a value that is not of a job, unless `--reveal`. */
+    readonly redactValue: (value: unknown) => unknown
     /** Hides the secrets of a job in a text about it, unless `--reveal`. */
     readonly redactText: (carried: Carried) => (text: string) => string
   }
@@ -126,6 +128,10 @@ export const layer = Layer.effect(
               ? Effect.void
               : print(...items.map((item) => json(item))),
       redact: (carried) => (reveal ? carried : redact(carried, isSecret)),
+      redactValue: (value) =>
+        reveal
+          ? value
+          : redact({ args: value, result: undefined, meta: {}, errors: [], cancelReason: undefined }, isSecret).args,
       redactText: (carried) => (reveal ? (text) => text : makeRedactText(carried, isSecret))
     })
   })

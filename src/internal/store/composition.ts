@@ -18,6 +18,8 @@ export const compositionVerbs = (db: Db, { background, called }: Runner) => ({
   seal: (id: BatchId) => called("seal")(compose.seal(db, id)),
   /** One batch. */
   get: (id: BatchId) => called("batch")(batch.get(db, id)),
+  /** A page of batches. */
+  list: (page: batch.BatchPage) => called("batch")(batch.list(db, page)),
   /** A page of a batch's members. */
   members: (page: Parameters<typeof batch.members>[1]) => called("batch")(batch.members(db, page)),
   /** The batches nested in one. */
