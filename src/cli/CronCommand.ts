@@ -100,7 +100,7 @@ const change = <A>(
   done: string,
   description: string,
   act: (cron: CronJobs["Service"], name: string) => Effect.Effect<A, CronNotFound | StorageFailure>,
-  more: (value: A) => Readonly<Record<string, unknown>> = () => ({})
+  more: (value: A) => { readonly job?: number } = () => ({})
 ) =>
   Command.make(
     verb,
@@ -113,11 +113,11 @@ const change = <A>(
           return dryRun ? undefined : more(yield* act(yield* CronJobs, name))
         })
       )
-      const job = result?.["job"]
+      const job = result?.job
       yield* screen.show(
         { name, outcome: done, dryRun, ...result },
         screen.say(
-          `${name} ${dryRun ? `would be ${done}` : `is ${done}`}${job === undefined ? "" : ` as job #${String(job)}`}.`
+          `${name} ${dryRun ? `would be ${done}` : `is ${done}`}${job === undefined ? "" : ` as job #${job}`}.`
         )
       )
     })

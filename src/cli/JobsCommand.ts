@@ -6,7 +6,7 @@ import * as Flag from "effect/cli/Flag"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { asksForSecret, defaultRedactKeys, makeIsSecret } from "../Redaction.ts"
+import { asksForSecret } from "../Redaction.ts"
 import type { JobId } from "../JobRow.ts"
 import { Jobs } from "../Jobs.ts"
 import { change } from "./internal/change.ts"
@@ -49,8 +49,7 @@ const list = Command.make(
     const screen = yield* Screen
     const selection = yield* select(operands)
     const filter = selection._tag === "Ids" ? { id: selection.ids } : selection.filter
-    const isSecret = makeIsSecret(defaultRedactKeys)
-    if (!(yield* Reveal) && asksForSecret([filter.args, filter.meta], isSecret)) {
+    if (!(yield* Reveal) && asksForSecret([filter.args, filter.meta], screen.isSecret)) {
       return yield* new UsageError({
         message: "The filter asks for a value that is hidden: to search for a secret is to guess it.",
         hint: "Pass --reveal if you may see it."

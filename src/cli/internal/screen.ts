@@ -10,6 +10,7 @@ import * as Layer from "effect/Layer"
 import { TerminalCapabilities } from "effect/cli/TerminalCapabilities"
 import { type Carried, defaultRedactKeys, makeIsSecret, makeRedactText, redact } from "../../Redaction.ts"
 import { UsageError } from "./exit.ts"
+import { Loaded } from "./load.ts"
 import { Json, Ndjson, Reveal } from "./options.ts"
 import { cut, json, line, lines as safeLines, pad, width } from "./text.ts"
 
@@ -33,6 +34,8 @@ export interface Column {
 export class Screen extends Context.Service<
   Screen,
   {
+    /** Whether a name tells of a secret. */
+    readonly isSecret: (name: string) => boolean
     readonly format: "text" | "json" | "ndjson"
     /** Whether standard output is a terminal. */
     readonly isTerminal: boolean
@@ -90,7 +93,8 @@ export const layer = Layer.effect(
     const isTerminal = process.stdout.isTTY
     const columns = isTerminal ? Math.max(20, process.stdout.columns || 80) : undefined
     const colored = canColor && format === "text"
-    const isSecret = makeIsSecret(defaultRedactKeys)
+    const config = yield* (yield* Loaded).named
+    const isSecret = makeIsSecret([...defaultRedactKeys, ...(config?.redactKeys ?? [])])
     const paint = (text: string, how: Paint | undefined): string =>
       colored && how !== undefined && text !== "" ? `\u001b[${codes[how]}m${text}\u001b[0m` : text
     const write = writer(() => process.stdout)
@@ -101,6 +105,7 @@ export const layer = Layer.effect(
         : layout(head, rows, columns, paint)
     const print = (...text: ReadonlyArray<string>) => write(text.map((one) => `${one}\n`).join(""))
     return Screen.of({
+      isSecret,
       format,
       isTerminal,
       isInteractive: process.stdin.isTTY && process.stderr.isTTY,
