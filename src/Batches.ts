@@ -170,6 +170,7 @@ export const layer: Layer.Layer<Batches, never, JobStore | Jobs | Notifier | Eve
             message: `${shown(name)} cannot name a batch: ${problem}.`
           })
         }
+        if (parent !== undefined) yield* found(parent)
         return yield* jobs.insertBatch({ name, input, parent, sealed, callbacks }, members)
       }),
       seal: Effect.fn("Batches.seal")(function* (id) {

@@ -55,6 +55,13 @@ export type DependencyResult<Success, Error> = { readonly id: JobId } & (
 )
 
 /**
+ * What happens to a job when a declared one fails.
+ *
+ * @category models
+ */
+export type PolicyOf<D> = D extends { readonly onFailure: infer Policy extends OnFailure } ? Policy : "cancel"
+
+/**
  * What a handler gets of one declared job.
  *
  * @category models
@@ -172,7 +179,6 @@ export const named = (dependencies: ReadonlyMap<JobId, Dependency>, name: string
 // internal
 
 type JobOf<D> = D extends { readonly job: infer Job } ? Job : D
-type PolicyOf<D> = D extends { readonly onFailure: infer Policy extends OnFailure } ? Policy : "cancel"
 type EdgeTo<Policy> =
   | JobId
   | {

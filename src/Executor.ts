@@ -21,7 +21,6 @@ import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import type { Attempt } from "./CurrentJob.ts"
 import { Heartbeat } from "./Heartbeat.ts"
-import { FlowRegistry } from "./internal/flowRegistry.ts"
 import { Events } from "./internal/events.ts"
 import { Encrypted } from "./internal/envelope.ts"
 import { type Permit, verdictOf } from "./internal/circuit.ts"
@@ -78,7 +77,7 @@ export class Executor extends Context.Service<
 export const layer: Layer.Layer<
   Executor,
   never,
-  Workers | Settler | Heartbeat | Queues | Notifier | JobStore | ShigotoConfig | Events | FlowRegistry
+  Workers | Settler | Heartbeat | Queues | Notifier | JobStore | ShigotoConfig | Events
 > = Layer.effect(
   Executor,
   Effect.gen(function* () {
@@ -89,7 +88,6 @@ export const layer: Layer.Layer<
     const queues = yield* Queues
     const notifier = yield* Notifier
     const events = yield* Events
-    const flows = yield* FlowRegistry
     const clock = yield* Clock.Clock
     const report = yield* makeReporter
     const scope = yield* Effect.scope
@@ -229,7 +227,7 @@ export const layer: Layer.Layer<
       const args =
         claimed.flow === undefined || claimed.args instanceof Encrypted
           ? Effect.succeed(claimed.args)
-          : flows.argsOf(claimed.flow, attempt)
+          : workers.argsOf(claimed.flow, attempt)
       const reporting = { ...attempt, progress: (percent: number) => report(attempt, percent) }
       entry.fiber = fork(
         Effect.flatMap(args, (given) => worker.run(given, reporting)),

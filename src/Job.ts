@@ -24,7 +24,8 @@ import {
   type DependsOnAll,
   missingEdges,
   prepare,
-  type Refusal
+  type Refusal,
+  withDefaults
 } from "./internal/enqueueing.ts"
 import { conclusionOf } from "./internal/settled.ts"
 import type { NewJob } from "./internal/newJob.ts"
@@ -386,14 +387,7 @@ const makeErased = (
     const prepared = prepare(
       name,
       encoded,
-      {
-        ...given,
-        needs: dependencies,
-        queue: given.queue ?? options.queue ?? "default",
-        priority: given.priority ?? options.priority ?? 0,
-        maxAttempts: given.maxAttempts ?? options.maxAttempts ?? 20,
-        tags: given.tags ?? options.tags
-      },
+      { ...withDefaults(given, options), needs: dependencies },
       { maxArgsBytes },
       index
     )

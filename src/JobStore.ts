@@ -19,7 +19,7 @@ import * as claim from "./internal/sql/claim.ts"
 import * as database from "./internal/sql/db.ts"
 import * as enqueue from "./internal/sql/enqueue.ts"
 import { type BulkVerbs, bulkVerbs } from "./internal/store/bulk.ts"
-import { cellVerbs } from "./internal/store/cells.ts"
+import { type CellVerbs, cellVerbs } from "./internal/store/cells.ts"
 import { type CircuitVerbs, circuitVerbs } from "./internal/store/circuits.ts"
 import { type CompositionVerbs, compositionVerbs } from "./internal/store/composition.ts"
 import { type CronVerbs, cronVerbs } from "./internal/store/cron.ts"
@@ -77,6 +77,8 @@ export class JobStore extends Context.Service<
     readonly claim: (request: claim.ClaimRequest) => Effect.Effect<ReadonlyArray<claim.Claimed>, StorageFailure>
     /** Claims under limits, and their accounts. */
     readonly limits: LimitVerbs
+    /** Values that many processes change. */
+    readonly cells: CellVerbs
     /** Circuits that all nodes share. */
     readonly circuits: CircuitVerbs
     /** Stores how far attempts have come. */
@@ -153,8 +155,6 @@ export class JobStore extends Context.Service<
     readonly cron: CronVerbs
     /** What people and probes ask about the whole: nodes, health, why a job does not run. */
     readonly insight: InsightVerbs
-    /** Forgets shared values that nobody uses. */
-    readonly pruneCells: Effect.Effect<void, StorageFailure>
     /** Forgets keys of unique jobs whose time is over. */
     readonly pruneKeys: Effect.Effect<void, StorageFailure>
     /** Makes and drops partitions of the archive of one state. */
@@ -219,6 +219,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       promote: (options) => background("promote")(promote.promote(db, options)),
       claim: (request) => background("claim")(claim.claim(db, request)),
       limits: limitVerbs(db, runner),
+      cells,
       circuits: circuitVerbs(cells),
       progress: (reports) => background("progress")(inspect.progress(db, reports)),
       settle: (settlements) => background("settle")(settle.settle(db, settlements)),
@@ -242,7 +243,6 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       results: resultVerbs(db, runner),
       cron: cronVerbs(db, runner),
       insight: insightVerbs(db, runner),
-      pruneCells: cells.prune,
       pruneKeys: background("prune")(reservation.pruneKeys(db)),
       // A lock that is taken is not tried for again: settles wait behind each try.
       prune: (state) => limited("prune")(told("prune")(prune.prune(db, state)))

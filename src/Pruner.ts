@@ -65,7 +65,7 @@ export const round: Effect.Effect<ReadonlyArray<Pruned>, StorageError, JobStore 
         store.cron.pruneTicks,
         store.pruneKeys,
         store.limits.prune,
-        store.pruneCells,
+        store.cells.prune,
         Effect.repeat(store.composition.prune, { while: (more) => more }),
         Effect.repeat(store.results.prune, { while: (more) => more }),
         Effect.repeat(store.insight.pruneLogs(Duration.toMillis(config.logRetention)), { while: (gone) => gone > 0 })

@@ -11,9 +11,9 @@ import * as Claimer from "./Claimer.ts"
 import * as CronJobs from "./CronJobs.ts"
 import * as CronScheduler from "./CronScheduler.ts"
 import * as Executor from "./Executor.ts"
+import * as Flows from "./Flows.ts"
 import * as Heartbeat from "./Heartbeat.ts"
 import * as Events from "./internal/events.ts"
-import * as FlowRegistry from "./internal/flowRegistry.ts"
 import * as LogSink from "./internal/logSink.ts"
 import * as Jobs from "./Jobs.ts"
 import * as JobStore from "./JobStore.ts"
@@ -40,10 +40,11 @@ export type StartError = Migrations.MigrationError
  * @category layers
  */
 export const layerProducer: Layer.Layer<
-  Jobs.Jobs | Queues.Queues | CronJobs.CronJobs | Batches.Batches | Limits.Limits,
+  Jobs.Jobs | Queues.Queues | CronJobs.CronJobs | Batches.Batches | Flows.Flows | Limits.Limits,
   StartError,
   PgClient | ShigotoConfig
-> = Layer.mergeAll(CronJobs.layer, Batches.layer, Limits.layer).pipe(
+> = Layer.mergeAll(CronJobs.layer, Flows.layer, Limits.layer).pipe(
+  Layer.provideMerge(Batches.layer),
   Layer.provideMerge(Layer.mergeAll(Jobs.layer, Queues.layer)),
   Layer.provide(Notifier.layerSend),
   Layer.provide(ShigotoMetrics.layer),
@@ -57,15 +58,16 @@ export const layerProducer: Layer.Layer<
  * @category layers
  */
 export const layer: Layer.Layer<
-  Jobs.Jobs | Queues.Queues | CronJobs.CronJobs | Batches.Batches | Limits.Limits | Workers.Workers,
+  Jobs.Jobs | Queues.Queues | CronJobs.CronJobs | Batches.Batches | Flows.Flows | Limits.Limits | Workers.Workers,
   StartError,
   PgClient | ShigotoConfig
 > = Layer.mergeAll(Claimer.layer, CronScheduler.layer, Pruner.layer, ShigotoMetrics.layerGauges).pipe(
   Layer.provideMerge(Executor.layer),
-  Layer.provideMerge(Layer.mergeAll(CronJobs.layer, Batches.layer, Limits.layer)),
+  Layer.provideMerge(Layer.mergeAll(CronJobs.layer, Flows.layer, Limits.layer)),
+  Layer.provideMerge(Batches.layer),
   Layer.provideMerge(Layer.mergeAll(Settler.layer, Jobs.layer, Queues.layer)),
   Layer.provideMerge(Layer.mergeAll(Notifier.layer, Heartbeat.layer, Workers.layer)),
   Layer.provideMerge(Layer.mergeAll(ShigotoMetrics.layer, LogSink.layer)),
-  Layer.provideMerge(Layer.mergeAll(JobStore.layer, Events.layer, FlowRegistry.layer)),
+  Layer.provideMerge(Layer.mergeAll(JobStore.layer, Events.layer)),
   Layer.provide(Migrations.layerConfigured)
 )

@@ -330,6 +330,17 @@ export class InvalidBatch extends Schema.TaggedError<InvalidBatch>("effect-shigo
 }) {}
 
 /**
+ * A part of a flow cannot be used; thrown as the flow is made.
+ *
+ * @category errors
+ */
+export class InvalidFlow extends Schema.TaggedError<InvalidFlow>("effect-shigoto/InvalidFlow")("InvalidFlow", {
+  flow: Schema.String,
+  value: Schema.String,
+  message: Schema.String
+}) {}
+
+/**
  * What ties a job to others, and the database did not find.
  *
  * @category errors

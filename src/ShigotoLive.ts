@@ -5,6 +5,7 @@ import type { PgClient } from "@effect/sql-pg/PgClient"
 import type * as Layer from "effect/Layer"
 import type { Batches } from "./Batches.ts"
 import type { CronJobs } from "./CronJobs.ts"
+import type { Flows } from "./Flows.ts"
 import type { Jobs } from "./Jobs.ts"
 import type { Limits } from "./Limits.ts"
 import type { Queues } from "./Queues.ts"
@@ -23,7 +24,7 @@ import type { Workers } from "./Workers.ts"
  * @category layers
  */
 export const ShigotoLive: Layer.Layer<
-  Jobs | Queues | CronJobs | Batches | Limits | Workers,
+  Jobs | Queues | CronJobs | Batches | Flows | Limits | Workers,
   Shigoto.StartError,
   PgClient | ShigotoConfig
 > = Shigoto.layer

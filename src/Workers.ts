@@ -15,6 +15,7 @@ import type { Circuit } from "./internal/circuit.ts"
 import type { Governed } from "./internal/sql/limit.ts"
 import type { AttemptFailure } from "./JobRow.ts"
 import type { Ending } from "./Outcome.ts"
+import { type DependencyError, FlowArgsError } from "./ShigotoError.ts"
 
 /**
  * A worker with its types erased: what the executor needs to run attempts of one name.
@@ -45,6 +46,21 @@ export interface Worker {
 }
 
 /**
+ * A flow with its types erased: what the executor needs to compute the args of its nodes.
+ *
+ * @category models
+ */
+export interface RegisteredFlow {
+  readonly name: string
+  /** The encoded args of a node, from the flow's encoded input and what the node waited for. */
+  readonly argsOf: (
+    step: string,
+    input: unknown,
+    attempt: Attempt
+  ) => Effect.Effect<unknown, FlowArgsError | DependencyError>
+}
+
+/**
  * Why the node interrupted an attempt.
  *
  * @category models
@@ -52,7 +68,7 @@ export interface Worker {
 export type Stopped = "timeout" | "cancel" | "shutdown" | "lease"
 
 /**
- * The registry of workers.
+ * The registry of workers, and of the flows that this node computes args for.
  *
  * @category services
  */
@@ -69,6 +85,17 @@ export class Workers extends Context.Service<
     readonly get: (name: string) => Worker | undefined
     /** The registered workers. */
     readonly all: () => Iterable<Worker>
+    /**
+     * Adds a flow until the scope closes.
+     *
+     * Dies where another flow of that name is registered.
+     */
+    readonly registerFlow: (flow: RegisteredFlow) => Effect.Effect<void, never, Scope.Scope>
+    /** The encoded args of a flow's node; fails where this node does not have the flow. */
+    readonly argsOf: (
+      of: { readonly name: string; readonly input: unknown; readonly step: string },
+      attempt: Attempt
+    ) => Effect.Effect<unknown, FlowArgsError | DependencyError>
     /** Calls back on every registration. */
     readonly onRegister: (callback: () => void) => void
     /** Sets what is to happen with the running attempts of a worker that leaves. */
@@ -84,11 +111,34 @@ export class Workers extends Context.Service<
 export const layer: Layer.Layer<Workers> = Layer.sync(Workers, () => {
   // A Map, not an object: a job named "constructor" is just unknown.
   const workers = new Map<string, Worker>()
+  const flows = new Map<string, RegisteredFlow>()
   const callbacks: Array<() => void> = []
   let drain = (_name: string): Effect.Effect<void> => Effect.void
   return Workers.of({
     get: (name) => workers.get(name),
     all: () => workers.values(),
+    registerFlow: (flow) =>
+      Effect.acquireRelease(
+        Effect.suspend(() =>
+          flows.has(flow.name)
+            ? Effect.die(
+                new Error(
+                  `Two flows "${flow.name}" are registered on one node. Provide its layer once, or give one flow another name.`
+                )
+              )
+            : Effect.sync(() => void flows.set(flow.name, flow))
+        ),
+        () => Effect.sync(() => flows.delete(flow.name))
+      ),
+    argsOf: ({ input, name, step }, attempt) =>
+      flows.get(name)?.argsOf(step, input, attempt) ??
+      Effect.fail(
+        new FlowArgsError({
+          flow: name,
+          step,
+          message: `The args of "${step}" are computed by the flow "${name}", which this node does not have: provide its layer beside the worker.`
+        })
+      ),
     onRegister: (callback) => {
       callbacks.push(callback)
     },

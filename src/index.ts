@@ -10,6 +10,10 @@ export * as Job from "./Job.ts"
 export * as Batch from "./Batch.ts"
 /** Control over batches. */
 export { Batches } from "./Batches.ts"
+/** Graphs of jobs. */
+export * as Flow from "./Flow.ts"
+/** Control over flows. */
+export { Flows } from "./Flows.ts"
 /** Schedules. */
 export * as CronJob from "./CronJob.ts"
 /** Control over schedules. */
@@ -18,6 +22,8 @@ export { CronJobs } from "./CronJobs.ts"
 export * as Cipher from "./Cipher.ts"
 /** What stops workers whose attempts keep failing. */
 export type * as CircuitBreaker from "./CircuitBreaker.ts"
+/** The store behind Effect's circuit breakers. */
+export * as CircuitBreakerStore from "./CircuitBreakerStore.ts"
 /** What wraps attempts. */
 export * as Middleware from "./Middleware.ts"
 /** What a handler knows of its job. */
@@ -48,6 +54,8 @@ export { Queues } from "./Queues.ts"
 export * as Limit from "./Limit.ts"
 /** What handlers tell a limit. */
 export { Limits } from "./Limits.ts"
+/** The store behind Effect's rate limiters. */
+export * as RateLimiterStore from "./RateLimiterStore.ts"
 /** What makes two jobs the same. */
 export * as Unique from "./Unique.ts"
 /** A job as stored. */

@@ -30,6 +30,19 @@ const run = (name: string, url: string): Effect.Effect<Ran> =>
 const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
   "quickstart.ts": [/Attempt 1: "Hi" goes to ada@example\.com/, /Job \d+ is completed: \{ messageId: 'message-\d+' \}/],
   "transactional-enqueue.ts": [/Committed: job \d+ is available/, /Rolled back by OutOfStock: 1 order, 1 job/],
+  "rate-limiter-store.ts": [
+    /Login: allowed, 0 left/,
+    /Login: too many attempts/,
+    /Quote: the service is down/,
+    /Quote: not asked, the circuit is open/
+  ],
+  "circuit-breaker.ts": [
+    /CircuitOpened/,
+    /Job \d+ is waiting: the circuit of "charge" is open on .*, for another/,
+    /CircuitHalfOpened/,
+    /CircuitClosed/,
+    /20 invoices are paid with 24 calls/
+  ],
   "prometheus.ts": [/shigoto_attempts_total\{.*outcome="completed".*\} 3/, /\/health\/ready: \{"status":"ready"\}/],
   "tracing.ts": [
     /"?to ada@example\.com/,

@@ -12,6 +12,7 @@ import type { SqlClient } from "effect/sql/SqlClient"
 import type { Batches } from "../Batches.ts"
 import type { Cipher } from "../Cipher.ts"
 import type { CronJobs } from "../CronJobs.ts"
+import type { Flows } from "../Flows.ts"
 import type { DefinitionOptions, EnqueueOptions } from "../Job.ts"
 import type { EnqueueResult, Jobs } from "../Jobs.ts"
 import type { Limits } from "../Limits.ts"
@@ -43,6 +44,7 @@ export interface Definition {
 export type WorkerServices =
   | Batches
   | CronJobs
+  | Flows
   | Jobs
   | Limits
   | PgClient

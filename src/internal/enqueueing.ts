@@ -225,6 +225,31 @@ export const prepare = (
   })
 }
 
+/** Brings a job whose args are computed later into the form that is stored. */
+export const prepareComputed = (
+  definition: {
+    readonly name: string
+    readonly options: Parameters<typeof withDefaults>[1]
+  },
+  options: Options
+): Result.Result<NewJob, Refusal> =>
+  Result.map(
+    prepare(definition.name, null, withDefaults(options, definition.options), { maxArgsBytes: Infinity }),
+    (job) => ({ ...job, computed: true })
+  )
+
+/** What a producer says, with the definition's own values where it says nothing. */
+export const withDefaults = (
+  given: Options,
+  definition: { readonly [K in "queue" | "priority" | "maxAttempts" | "tags"]?: Options[K] }
+) => ({
+  ...given,
+  queue: given.queue ?? definition.queue ?? "default",
+  priority: given.priority ?? definition.priority ?? 0,
+  maxAttempts: given.maxAttempts ?? definition.maxAttempts ?? 20,
+  tags: given.tags ?? definition.tags
+})
+
 // internal
 
 const isDeclared = (need: unknown): boolean =>

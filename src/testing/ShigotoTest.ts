@@ -31,6 +31,7 @@ import type { CronJobs } from "../CronJobs.ts"
 import * as EmbeddedPostgres from "../embedded/EmbeddedPostgres.ts"
 import type { Batches } from "../Batches.ts"
 import type { Dependencies, Job, Results } from "../Job.ts"
+import type { Flows } from "../Flows.ts"
 import type { JobEvent } from "../JobEvent.ts"
 import type { JobRow, JobState } from "../JobRow.ts"
 import { Jobs } from "../Jobs.ts"
@@ -134,6 +135,7 @@ export type Services =
   | Queues
   | CronJobs
   | Batches
+  | Flows
   | Workers.Workers
   | ShigotoConfig.ShigotoConfig
   | PgClient.PgClient

@@ -23,7 +23,7 @@ const steps = Schema.Array(
     slow: Schema.Boolean,
     ignored: Schema.Boolean
   })
-).check(Schema.isMaxLength(100))
+).check(Schema.isMinLength(60), Schema.isMaxLength(100))
 
 describe("shared circuit", () => {
   it.prop(

@@ -15,6 +15,7 @@ import type { SqlError } from "effect/sql/SqlError"
 import * as Cause from "effect/Cause"
 import type { Batches } from "../../Batches.ts"
 import type { Cipher } from "../../Cipher.ts"
+import type { Flows } from "../../Flows.ts"
 import type { CronJobs } from "../../CronJobs.ts"
 import type { Jobs } from "../../Jobs.ts"
 import * as JobStore from "../../JobStore.ts"
@@ -68,7 +69,7 @@ export const targetOf = Effect.fnUntraced(function* (
 })
 
 /** The services that commands speak to; the schema must be at the version of this code. */
-export type Services = Jobs | Queues | CronJobs | Batches | Limits | JobStore.JobStore | Base
+export type Services = Jobs | Queues | CronJobs | Batches | Flows | Limits | JobStore.JobStore | Base
 
 /** The database and nothing that asks for tables. */
 export type Base = PgClient.PgClient | SqlClient | ShigotoConfig.ShigotoConfig

@@ -5,6 +5,7 @@
  * whoever needs more than one value at rest locks their rows.
  */
 import * as Effect from "effect/Effect"
+import { textProblem, utf8Length } from "../json.ts"
 import { array, type Db, oid } from "./db.ts"
 
 /** A value as it was read. */
@@ -20,6 +21,12 @@ export interface NextCell {
   readonly value: unknown
   /** From when on it says no more than none would, in milliseconds. */
   readonly idleAt: number
+}
+
+/** Under which name a value of a kind is kept for a key; undefined where the key is too long for an index. */
+export const cellName = (kind: string, key: string): string | undefined => {
+  const name = textProblem(key) === undefined ? `${kind}:${key}` : `${kind}!${JSON.stringify(key)}`
+  return utf8Length(name) - kind.length - 1 > maxKeyBytes ? undefined : name
 }
 
 /** Reads one cell, and the instant of the look. */
@@ -41,7 +48,7 @@ export const writeCell = Effect.fnUntraced(function* (db: Db, name: string, seen
       ${name},
       ${JSON.stringify(next.value)}::text::jsonb,
       ${BigInt(seen + 1)}::bigint,
-      ${new Date(next.idleAt)}::timestamptz(3)
+      ${new Date(Math.min(next.idleAt, latestMillis))}::timestamptz(3)
     )
     ON CONFLICT (name) DO UPDATE
     SET value = excluded.value,
@@ -76,6 +83,11 @@ export const pruneCells = Effect.fnUntraced(function* (db: Db) {
 })
 
 // internal
+
+const maxKeyBytes = 1000
+
+/** The year 9999: a later instant is not in every client's calendar. */
+const latestMillis = 253_402_300_799_000
 
 interface CellColumns {
   readonly name: string

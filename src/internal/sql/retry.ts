@@ -187,6 +187,19 @@ const reopen = Effect.fnUntraced(function* (db: Db, id: JobId, deltas: Deltas) {
         AND d.outcome IS NOT NULL
         AND (d.parent_id = ANY(${ids(parents)}::bigint[]) OR d.outcome IN ('discarded', 'cancelled'))
         AND EXISTS (SELECT FROM ${db.jobs} AS p WHERE p.id = d.parent_id)`
+    // One that stays cancelled on another's account comes back with that one, if this one has succeeded by then.
+    yield* sql`
+      UPDATE ${dependenciesOf(db)} AS d
+      SET outcome = NULL,
+        result = NULL
+      WHERE d.parent_id = ANY(${ids(parents)}::bigint[])
+        AND d.outcome IS NOT NULL
+        AND EXISTS (
+          SELECT FROM ${db.archive} AS a
+          WHERE a.id = d.child_id
+            AND a.state = 'cancelled'
+            AND a.links & ${bit(db, "cascaded")} <> 0
+        )`
     for (const row of restored) {
       all.push(jobId(row.id))
       if (row.batch_id !== null) deltaOf(deltas, batchId(row.batch_id)).cancelled--

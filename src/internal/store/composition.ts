@@ -7,6 +7,7 @@ import * as compose from "../sql/compose.ts"
 import * as conclude from "../sql/conclude.ts"
 import type { Db } from "../sql/db.ts"
 import * as depend from "../sql/depend.ts"
+import * as flow from "../sql/flow.ts"
 import type { Runner } from "./runner.ts"
 
 /** Builds the verbs. */
@@ -18,6 +19,8 @@ export const compositionVerbs = (db: Db, { background, called }: Runner) => ({
   seal: (id: BatchId) => called("seal")(compose.seal(db, id)),
   /** One batch. */
   get: (id: BatchId) => called("batch")(batch.get(db, id)),
+  /** How the jobs of a flow stand. */
+  flow: (id: BatchId) => called("flow")(Effect.all({ counts: flow.counts(db, id), nodes: flow.nodes(db, id) })),
   /** A page of batches. */
   list: (page: batch.BatchPage) => called("batch")(batch.list(db, page)),
   /** A page of a batch's members. */
