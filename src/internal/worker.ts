@@ -25,6 +25,7 @@ import {
   AttemptTimeout,
   DecryptionError,
   DependencyError,
+  FanOutError,
   FlowArgsError,
   InvalidArgs,
   InvalidSnooze,
@@ -348,7 +349,7 @@ const unreadable = (defect: unknown, attempt: Attempt, node: string): Effect.Eff
   }))
 
 /** Failures of attempts that say nothing of what the handler depends on. */
-const isOurs = [ArgsDecodeError, DecryptionError, InvalidSnooze, FlowArgsError, DependencyError]
+const isOurs = [ArgsDecodeError, DecryptionError, InvalidSnooze, FlowArgsError, DependencyError, FanOutError]
 
 /** Whether the circuit breaker counts an error; a predicate that throws has not said no. */
 const isCounted = (breaker: CircuitBreaker.Options<never> | undefined, error: unknown): boolean => {

@@ -8,9 +8,9 @@ import type { SqlError } from "effect/sql/SqlError"
 import type { BatchId, JobId, JobState } from "../../JobRow.ts"
 import { BatchClosed, BatchNotFound } from "../../ShigotoError.ts"
 import type { Place } from "../envelope.ts"
-import type { BatchSummary, NewJob, Occasion } from "../newJob.ts"
+import type { Aftermath, BatchSummary, NewJob, Occasion } from "../newJob.ts"
 import { array, type Db, ids, oid } from "./db.ts"
-import { insert } from "./enqueue.ts"
+import { insert, told } from "./enqueue.ts"
 import { jobId } from "./row.ts"
 import { open, openText, sealText } from "./seal.ts"
 
@@ -66,7 +66,7 @@ export interface BatchRow extends BatchSummary {
 
 /** What changed counters brought about. */
 export interface Tallied {
-  readonly inserted: ReadonlyArray<{ readonly id: JobId; readonly worker: string; readonly queue: string }>
+  readonly inserted: Aftermath["inserted"]
   readonly finished: ReadonlyArray<BatchSummary>
 }
 
@@ -215,7 +215,7 @@ export const tally = Effect.fnUntraced(function* (
     ) AS c (id, total, pending, completed, discarded, cancelled, seals, finished, fired)
     WHERE b.id = c.id`
   return {
-    inserted: calls.map(({ job }, i) => ({ id: inserted[i]?.id as JobId, worker: job.worker, queue: job.queue })), // one row each
+    inserted: inserted.map((row, i) => told(row, calls[i]?.job as NewJob)), // one row for each
     finished: changed.filter((batch) => batch.finished && batch.row.finished_at === null).map(summaryOf)
   }
 })
