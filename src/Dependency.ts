@@ -67,11 +67,14 @@ export type PolicyOf<D> = D extends { readonly onFailure: infer Policy extends O
  * @category models
  */
 export type ReadOf<D> =
-  JobOf<D> extends Readable<infer Success, infer Error>
-    ? "run" extends PolicyOf<D>
-      ? DependencyResult<Success["Type"], Error["Type"]>
-      : Success["Type"]
-    : never
+  JobOf<D> extends Readable<infer Success, infer Error> ? ByPolicy<PolicyOf<D>, Success["Type"], Error["Type"]> : never
+
+/**
+ * What is read under a policy: how the job ended under `run`, else its result.
+ *
+ * @category models
+ */
+export type ByPolicy<Policy, Success, Error> = Policy extends "run" ? DependencyResult<Success, Error> : Success
 
 /**
  * What a handler gets of all that its definition declares.
@@ -135,7 +138,7 @@ export const readAll = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Readonly<Record<string, unknown>>, DependencyError> {
   const read: Record<string, unknown> = {}
   for (const name of Object.keys(needs)) {
-    const found = named(dependencies, name)
+    const found = named(dependencies, name).filter(({ added }) => !added)
     const { job, many, onFailure } = declaration(needs, name) as NonNullable<ReturnType<typeof declaration>> // a key of it
     const each = (one: Dependency) => readOne({ worker, name }, job, onFailure, one)
     if (many) {
@@ -183,7 +186,7 @@ type EdgeTo<Policy> =
   | JobId
   | {
       readonly id: JobId
-      readonly onFailure?: ("run" extends Policy ? OnFailure : Exclude<OnFailure, "run">) | undefined
+      readonly onFailure?: ([Policy] extends ["run"] ? OnFailure : Exclude<OnFailure, "run">) | undefined
     }
 type ServicesOf<D> =
   JobOf<D> extends Readable<infer Success, infer Error>

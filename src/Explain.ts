@@ -77,6 +77,10 @@ export type Reason =
  */
 export interface BlockingJob {
   readonly id: JobId
+  /** What the waiting job calls it: its name in a flow or a definition, or that of a fan-out. */
+  readonly name: string | undefined
+  /** Whether the waiting job has added it itself, by a fan-out. */
+  readonly child: boolean
   readonly state: string | undefined
 }
 
@@ -191,9 +195,13 @@ const where = (wish: { readonly node: string | undefined; readonly since: Date }
   `${wish.node === undefined ? "" : ` on ${wish.node}`} since ${wish.since.toISOString()}`
 
 const jobs = (reason: { readonly by: ReadonlyArray<BlockingJob>; readonly total: number }): string => {
-  const named = reason.by.slice(0, 5).map(({ id, state }) => `${id}${state === undefined ? "" : ` (${state})`}`)
+  const named = reason.by.slice(0, 5).map(({ id, name, state }) => {
+    const known = [name, state].filter((one) => one !== undefined)
+    return `${id}${known.length === 0 ? "" : ` (${known.join(", ")})`}`
+  })
   const more = reason.total - named.length
-  return `${reason.total === 1 ? "job" : "jobs"} ${named.join(", ")}${more > 0 ? ` and ${more} more` : ""}`
+  const [one, many] = reason.by.every(({ child }) => child) ? ["its child", "its children"] : ["job", "jobs"]
+  return `${reason.total === 1 ? one : many} ${named.join(", ")}${more > 0 ? ` and ${more} more` : ""}`
 }
 
 const reasonsOf = (found: Findings): ReadonlyArray<Reason> => {
@@ -229,7 +237,7 @@ const parentsOf = ({ parents }: Findings): ReadonlyArray<Reason> => {
   const named = (wanted: (outcome: string | undefined) => boolean): ReadonlyArray<BlockingJob> =>
     parents
       .filter((parent) => wanted(parent.outcome))
-      .map(({ id, outcome, state }) => ({ id, state: state ?? outcome }))
+      .map(({ child, id, name, outcome, state }) => ({ id, name, child, state: state ?? outcome }))
   const alive = named((outcome) => outcome === undefined)
   const failed = named((outcome) => outcome !== undefined)
   const total = parents[0]?.total ?? 0

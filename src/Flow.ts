@@ -231,7 +231,7 @@ type UsualPolicy<Needs, Name> = Name extends keyof Needs
 type ReadOf<One, Usual> = One extends { readonly node: infer To; readonly onFailure: infer Policy }
   ? OneOf<To, Policy>
   : OneOf<One, Usual>
-type OneOf<To, Policy> = To extends Node<infer Value, infer Ended> ? ("run" extends Policy ? Ended : Value) : never
+type OneOf<To, Policy> = To extends Node<infer Value, infer Ended> ? (Policy extends "run" ? Ended : Value) : never
 type ValueOf<Output> =
   Output extends Node<infer Value, unknown>
     ? Value
@@ -253,7 +253,7 @@ type EdgeFor<One> =
   | Node<unknown, unknown, NameOf<One>>
   | {
       readonly node: Node<unknown, unknown, NameOf<One>>
-      readonly onFailure: "run" extends PolicyOf<One> ? OnFailure : Exclude<OnFailure, "run">
+      readonly onFailure: [PolicyOf<One>] extends ["run"] ? OnFailure : Exclude<OnFailure, "run">
     }
 type NameOf<One> = One extends { readonly job: { readonly name: infer Name extends string } }
   ? Name
@@ -340,7 +340,7 @@ const makeErased = (
       const dependencies = new Map(
         status.nodes.flatMap(({ cancelReason: reason, failure, id: job, result, state, step, worker }) =>
           state === "completed" || state === "discarded" || state === "cancelled"
-            ? [[job, { id: job, name: step, worker, state, result, failure, reason }] as const]
+            ? [[job, { id: job, name: step, added: false, worker, state, result, failure, reason }] as const]
             : []
         )
       )

@@ -45,7 +45,8 @@ import { Workers } from "./Workers.ts"
 
 export { CurrentJob, progress } from "./CurrentJob.ts"
 export type { Dependencies, DependencyResult, Results } from "./Dependency.ts"
-export { cancel, discard, type Signal, snooze } from "./Signal.ts"
+export { fanOut } from "./FanOut.ts"
+export { cancel, discard, type Signal, snooze, type Waits } from "./Signal.ts"
 
 /**
  * The runtime mark of definitions.

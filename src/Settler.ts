@@ -137,8 +137,8 @@ export const layer: Layer.Layer<Settler, never, JobStore | Notifier | Events> = 
     }
     const flush = Effect.gen(function* () {
       while (pending.length > 0) {
-        const batch = pending.slice(0, batchSize)
-        pending = pending.slice(batchSize)
+        const batch = pending.slice(0, fitting(pending))
+        pending = pending.slice(batch.length)
         yield* send(batch)
       }
       // In the same turn as the look above: an outcome that comes later starts a flush of its own.
@@ -164,6 +164,16 @@ export const layer: Layer.Layer<Settler, never, JobStore | Notifier | Events> = 
 )
 
 // internal
+
+/** How many outcomes go into one statement: with those that add jobs, fewer, so that it ends in time. */
+const fitting = (pending: ReadonlyArray<Ended>): number => {
+  let weight = 0
+  for (const [i, { outcome }] of pending.entries()) {
+    weight += outcome._tag === "Forked" ? 1 + outcome.children.length / 10 : 1
+    if (weight > batchSize) return Math.max(i, 1)
+  }
+  return pending.length
+}
 
 /** Data exceptions and broken constraints: sending the same value again cannot help. */
 const isDataError = (code: string): boolean => code.startsWith("22") || code.startsWith("23") || code === "54000"

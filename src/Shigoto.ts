@@ -41,10 +41,10 @@ export type StartError = Migrations.MigrationError
  * @category layers
  */
 export const layerProducer: Layer.Layer<
-  Jobs.Jobs | Queues.Queues | CronJobs.CronJobs | Batches.Batches | Flows.Flows,
+  Jobs.Jobs | Queues.Queues | CronJobs.CronJobs | Batches.Batches | Flows.Flows | Limits.Limits,
   StartError,
   PgClient | ShigotoConfig
-> = Layer.mergeAll(CronJobs.layer, Flows.layer).pipe(
+> = Layer.mergeAll(CronJobs.layer, Flows.layer, Limits.layer).pipe(
   Layer.provideMerge(Batches.layer),
   Layer.provideMerge(Layer.mergeAll(Jobs.layer, Queues.layer)),
   Layer.provide(Notifier.layerSend),

@@ -7,6 +7,7 @@ import * as Data from "effect/Data"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { NewJob, OnFailure } from "./internal/newJob.ts"
+import type { DependencyError, FanOutError } from "./ShigotoError.ts"
 
 /**
  * Asks for the job to run again later, without costing an attempt.
@@ -42,11 +43,19 @@ export class Fork extends Data.TaggedError("Fork")<{
 }> {}
 
 /**
+ * What waiting for new jobs may end an attempt with: the wait itself, children that cannot be inserted, a result that is
+ * not there.
+ *
+ * @category models
+ */
+export type Waits = Fork | FanOutError | DependencyError
+
+/**
  * Any of them.
  *
  * @category models
  */
-export type Signal = Snooze | Discard | Cancel | Fork
+export type Signal = Snooze | Discard | Cancel | Waits
 
 /**
  * Ends the attempt and schedules the job after a duration above zero and up to ten years; the attempt is given back.

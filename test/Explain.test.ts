@@ -154,8 +154,8 @@ describe("explain", () => {
         {
           _tag: "Blocked",
           by: [
-            { id: later, state: "scheduled" },
-            { id: first, state: "available" }
+            { id: later, name: undefined, child: false, state: "scheduled" },
+            { id: first, name: undefined, child: false, state: "available" }
           ],
           total: 2
         }
@@ -283,7 +283,7 @@ describe("explain", () => {
       const child = (yield* Note.enqueue({}, { dependsOn: [{ id: parent, onFailure: "hold" }] })).id
       yield* Effect.flatMap(Jobs, (jobs) => jobs.cancel(parent))
       assert.deepStrictEqual((yield* explain(child)).reasons, [
-        { _tag: "Held", by: [{ id: parent, state: "cancelled" }], total: 1 },
+        { _tag: "Held", by: [{ id: parent, name: undefined, child: false, state: "cancelled" }], total: 1 },
         { _tag: "NoNode" }
       ])
       const lost = (yield* Note.enqueue({})).id

@@ -83,6 +83,19 @@ const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
     /slow: paid later, receipt \d+\/5/
   ],
   "limits.ts": [/10 renders, at most 2 at once/, /8 calls, 5 in the first second, 3 after the pause/],
+  "flow.ts": [
+    /order 1: 0 of 4 done, charge available, pack available, ship blocked, report blocked/,
+    /report: order 1 was shipped/,
+    /order 1: 4 of 4 done, tracking T-parcel-1-r1/,
+    /report: order 2 was not shipped: the card was declined with 51/,
+    /order 2: charge discarded, pack completed, ship cancelled, report completed/,
+    /order 2, after its retry: 4 of 4 done, tracking T-parcel-2-r2/
+  ],
+  "fan-out.ts": [
+    /Job \d+ is waiting: it waits for its children \d+ \(thumbnails, available\), .*/,
+    /Meanwhile another job ran/,
+    /The album is completed after 1 attempt: thumbnails of 5 photos, 140 KiB/
+  ],
   "middleware.ts": [
     /report for acme: 3 rows/,
     /closed: connection of acme/,

@@ -1,6 +1,7 @@
 /** Tells this node and the others what an end or an insert brought about beside itself. */
 import * as Effect from "effect/Effect"
 import type { Notifier } from "../Notifier.ts"
+import type { JobRef } from "../JobEvent.ts"
 import type { Events } from "./events.ts"
 import type { Aftermath } from "./newJob.ts"
 
@@ -21,9 +22,10 @@ export const spread = (
   for (const job of cancelled) {
     events.publish({ _tag: "Cancelled", ...refOf(job), attempt: job.attempt, reason: job.reason, runMillis: undefined })
   }
-  for (const job of inserted) {
-    events.publish({ _tag: "Inserted", ...refOf(job), state: "available" })
-    queues.add(job.queue)
+  for (const { dueMillis, ...job } of inserted) {
+    events.publish({ _tag: "Inserted", ...refOf(job), state: job.state })
+    if (job.state === "available") queues.add(job.queue)
+    else soonest = Math.min(soonest, dueMillis)
   }
   for (const batch of finished) events.publish({ _tag: "BatchFinished", batch })
   return Effect.andThen(
@@ -37,7 +39,7 @@ export const spread = (
 
 // internal
 
-const refOf = (job: Aftermath["inserted"][number]): Aftermath["inserted"][number] => ({
+const refOf = (job: JobRef): JobRef => ({
   id: job.id,
   worker: job.worker,
   queue: job.queue

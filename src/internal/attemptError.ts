@@ -83,6 +83,20 @@ export class DependencyError extends Schema.TaggedError<DependencyError>("effect
 ) {}
 
 /**
+ * The children of a fan-out cannot be inserted: args that do not match, too many of them, an option that there is not.
+ * Nothing was inserted.
+ *
+ * @category attempts
+ */
+export class FanOutError extends Schema.TaggedError<FanOutError>("effect-shigoto/FanOutError")("FanOutError", {
+  /** What the handler calls the fan-out. */
+  name: Schema.String,
+  /** Position of the child that it is about. */
+  index: Schema.optionalKey(Schema.Int),
+  message: Schema.String
+}) {}
+
+/**
  * How an attempt may fail by the library's own judgement, beside the handler's own typed error.
  *
  * @category attempts
@@ -96,3 +110,4 @@ export type AttemptError =
   | InvalidSnooze
   | FlowArgsError
   | DependencyError
+  | FanOutError

@@ -1,6 +1,6 @@
 /** A job on its way into the database, and what ties it to others. */
 import type * as Effect from "effect/Effect"
-import type { AttemptFailure, BatchId, JobId } from "../JobRow.ts"
+import type { AttemptFailure, BatchId, JobId, JobState } from "../JobRow.ts"
 import type { ArgsTooLarge, DecryptionError, InvalidArgs } from "../ShigotoError.ts"
 import type { UniqueRule } from "../Unique.ts"
 
@@ -97,6 +97,8 @@ export interface Dependency {
   readonly id: JobId
   /** What the waiting job calls it: the name in its definition or flow, the group's name of a fan-out. */
   readonly name: string | undefined
+  /** Whether the waiting job has added it itself, while it ran. */
+  readonly added: boolean
   /** The name of its definition; undefined where nothing of it is kept. */
   readonly worker: string | undefined
   /** How it ended; `pruned` for one that ended so long ago that nothing of it is kept. */
@@ -128,7 +130,13 @@ export interface Aftermath {
     readonly reason: string
   }>
   /** Callbacks of batches, and children of fan-outs. */
-  readonly inserted: ReadonlyArray<{ readonly id: JobId; readonly worker: string; readonly queue: string }>
+  readonly inserted: ReadonlyArray<{
+    readonly id: JobId
+    readonly worker: string
+    readonly queue: string
+    readonly state: JobState
+    readonly dueMillis: number
+  }>
   /** Batches that have finished. */
   readonly finished: ReadonlyArray<BatchSummary>
   /** Jobs that have ended and whose result somebody waits for. */

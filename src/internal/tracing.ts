@@ -21,6 +21,13 @@ import type { NewJob } from "./newJob.ts"
 export const isTraced = (context: Context.Context<never>): boolean =>
   Context.get(context, Tracer.Tracer) !== Tracer.nativeTracer && Context.get(context, References.TracerEnabled)
 
+/** The W3C `traceparent` of the current span, where a tracer listens. */
+export const traceOf: Effect.Effect<string | undefined> = Effect.contextWith((context: Context.Context<never>) =>
+  isTraced(context)
+    ? Effect.match(Effect.currentSpan, { onFailure: () => undefined, onSuccess: traceparent })
+    : Effect.undefined
+)
+
 /** Sends jobs inside a span, with its trace context in each of them. */
 export const traceEnqueue = <A, E>(
   jobs: ReadonlyArray<NewJob>,
@@ -33,7 +40,7 @@ export const traceEnqueue = <A, E>(
     const queue = jobs.every((job) => job.queue === first.queue) ? first.queue : undefined
     const sending = Effect.gen(function* () {
       const span = yield* Effect.orDie(Effect.currentSpan)
-      const trace = `00-${span.traceId.padStart(32, "0")}-${span.spanId}-${span.sampled ? "01" : "00"}`
+      const trace = traceparent(span)
       const sent = yield* send(jobs.map((job) => ({ ...job, trace })))
       const [id, ...more] = idsOf(sent)
       if (id !== undefined && more.length === 0) span.attribute("messaging.message.id", String(id))
@@ -67,6 +74,9 @@ export const traceAttempt =
     )
 
 // internal
+
+const traceparent = (span: Tracer.Span): string =>
+  `00-${span.traceId.padStart(32, "0")}-${span.spanId}-${span.sampled ? "01" : "00"}`
 
 const optionsOf = (job: Attempt, how: "link" | "child"): Tracer.SpanOptions => {
   const origin =

@@ -26,6 +26,7 @@ import {
   AttemptTimeout,
   DecryptionError,
   DependencyError,
+  FanOutError,
   FlowArgsError,
   InvalidArgs,
   InvalidSnooze,
@@ -352,7 +353,7 @@ const unreadable = (defect: unknown, attempt: Attempt, node: string): Effect.Eff
   }))
 
 /** Failures of attempts that say nothing of what the handler depends on. */
-const isOurs = [ArgsDecodeError, DecryptionError, InvalidSnooze, FlowArgsError, DependencyError]
+const isOurs = [ArgsDecodeError, DecryptionError, InvalidSnooze, FlowArgsError, DependencyError, FanOutError]
 
 /** Whether a circuit breaker or a concurrency counts an error; a predicate that throws has not said no. */
 const isCounted = (

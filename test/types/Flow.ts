@@ -161,3 +161,32 @@ export const flows = (id: BatchId) => {
   })
   expectTypeOf(WithServices.layer).toEqualTypeOf<Layer.Layer<never, never, Workers | Jobs | Codebook>>()
 }
+
+export const fanOuts = () => {
+  expectTypeOf(Job.fanOut("packs", Pack, [{ order: 1 }])).toEqualTypeOf<
+    Effect.Effect<ReadonlyArray<number>, Job.Waits, Job.CurrentJob>
+  >()
+  expectTypeOf(
+    Job.fanOut("charges", Charge, Effect.as(Codebook, [{ cents: 1 }]), { onFailure: "run", priority: 1 })
+  ).toEqualTypeOf<Effect.Effect<ReadonlyArray<Charged>, Job.Waits, Job.CurrentJob | Codebook>>()
+  // A policy that is known only as it runs: either.
+  const eitherWay = (onFailure: "cancel" | "run") => Job.fanOut("packs", Pack, [], { onFailure })
+  expectTypeOf<Effect.Success<ReturnType<typeof eitherWay>>>().toEqualTypeOf<
+    ReadonlyArray<number | Job.DependencyResult<number, never>>
+  >()
+  const live = Pack.toLayer(
+    Effect.fnUntraced(function* ({ order }) {
+      const parts = yield* Job.fanOut("parts", Pack, [{ order }])
+      return parts.length
+    })
+  )
+  expectTypeOf(live).toEqualTypeOf<Layer.Layer<never, never, Workers>>()
+  // @ts-expect-error: another type
+  Job.fanOut("packs", Pack, [{ order: "1" }])
+  // @ts-expect-error: children wait for nothing
+  Job.fanOut("packs", Pack, [{ order: 1 }], { dependsOn: [] })
+  // @ts-expect-error: it reads results of others
+  Job.fanOut("reports", Report, [{ text: "" }])
+  // @ts-expect-error: no such policy
+  Job.fanOut("packs", Pack, [{ order: 1 }], { onFailure: "ignore" })
+}

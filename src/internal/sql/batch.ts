@@ -8,9 +8,9 @@ import type { SqlError } from "effect/sql/SqlError"
 import type { BatchId, JobId, JobState } from "../../JobRow.ts"
 import { BatchClosed, BatchNotFound } from "../../ShigotoError.ts"
 import type { Place } from "../envelope.ts"
-import type { BatchSummary, NewJob, Occasion } from "../newJob.ts"
+import type { Aftermath, BatchSummary, NewJob, Occasion } from "../newJob.ts"
 import { array, type Db, ids, oid } from "./db.ts"
-import { insert } from "./enqueue.ts"
+import { insert, told } from "./enqueue.ts"
 import { jobId } from "./row.ts"
 import { open, openText, sealText } from "./seal.ts"
 
@@ -66,7 +66,7 @@ export interface BatchRow extends BatchSummary {
 
 /** What changed counters brought about. */
 export interface Tallied {
-  readonly inserted: ReadonlyArray<{ readonly id: JobId; readonly worker: string; readonly queue: string }>
+  readonly inserted: Aftermath["inserted"]
   readonly finished: ReadonlyArray<BatchSummary>
 }
 
@@ -215,7 +215,7 @@ export const tally = Effect.fnUntraced(function* (
     ) AS c (id, total, pending, completed, discarded, cancelled, seals, finished, fired)
     WHERE b.id = c.id`
   return {
-    inserted: calls.map(({ job }, i) => ({ id: inserted[i]?.id as JobId, worker: job.worker, queue: job.queue })), // one row each
+    inserted: inserted.map((row, i) => told(row, calls[i]?.job as NewJob)), // one row for each
     finished: changed.filter((batch) => batch.finished && batch.row.finished_at === null).map(summaryOf)
   }
 })
@@ -235,6 +235,37 @@ export const get = Effect.fnUntraced(function* (db: Db, id: BatchId): Effect.fn.
     input: yield* open(db, row.input ?? undefined, { field: "input", of: id }, false),
     fired: row.fired
   }
+})
+
+/** Which batches to read. */
+export interface BatchPage {
+  /** Only those below this id. */
+  readonly before: number | undefined
+  /** Only those that have, or have not, finished. */
+  readonly finished: boolean | undefined
+  readonly limit: number
+}
+
+/** A page of batches by falling id; without their inputs, which may be large. */
+export const list = Effect.fnUntraced(function* (db: Db, page: BatchPage) {
+  const { sql } = db
+  const rows = yield* sql<Omit<BatchColumns, "input" | "callbacks">>`
+    SELECT id, parent_id, name, total, pending, completed, discarded, cancelled, sealed_at, finished_at, fired
+    FROM ${batchesOf(db)}
+    WHERE (${page.before ?? null}::bigint IS NULL OR id < ${page.before ?? null}::bigint)
+      AND (${page.finished ?? null}::boolean IS NULL OR (finished_at IS NOT NULL) = ${page.finished ?? null}::boolean)
+    ORDER BY id DESC
+    LIMIT ${page.limit}::integer`
+  return rows.map((row) => {
+    const columns = { ...row, input: undefined, callbacks: {} }
+    return {
+      ...summaryOf(columnsOf(columns)),
+      parent: row.parent_id === null ? undefined : batchId(row.parent_id),
+      sealed: row.sealed_at !== null,
+      finished: row.finished_at !== null,
+      fired: row.fired
+    }
+  })
 })
 
 /** A page of a batch's members by rising id. */

@@ -6,7 +6,7 @@ import { type Aftermath, link, merge, type NewJob, nothing, type OnFailure } fro
 import { type Deltas, deltaOf, tally } from "./batch.ts"
 import type { Db } from "./db.ts"
 import { type EndedJob, findStuck, heal, insertEdges, markEnded, resolve } from "./depend.ts"
-import { insert } from "./enqueue.ts"
+import { insert, told } from "./enqueue.ts"
 import { keep } from "./result.ts"
 import { autonomous } from "./statement.ts"
 
@@ -18,6 +18,9 @@ export interface Forked {
   readonly onFailure: OnFailure
   readonly children: ReadonlyArray<NewJob>
 }
+
+/** The most children that one statement inserts. */
+const chunkSize = 5000
 
 /** How far a chain of cancelled jobs is followed in one transaction; a sweep goes on from there. */
 const maxWaves = 500
@@ -59,7 +62,11 @@ export const conclude = Effect.fnUntraced(function* (
   return { freed, cancelled, ...tallied, watched }
 })
 
-/** Inserts the children of forks, and the edges on which their parents wait. */
+/**
+ * Inserts the children of forks, and the edges on which their parents wait.
+ *
+ * A child waits for nothing and is like no other job, so that none can wait for its own parent.
+ */
 export const fork = Effect.fnUntraced(function* (
   db: Db,
   forks: ReadonlyArray<Forked>,
@@ -68,37 +75,34 @@ export const fork = Effect.fnUntraced(function* (
   if (forks.length === 0) return nothing
   const jobs = forks.flatMap((one) =>
     one.children.map((child) => ({
-      child: { ...child, batch: one.batch, unique: undefined },
+      child: { ...child, batch: one.batch, unique: undefined, dependsOn: undefined },
       parent: one.id,
       name: one.name,
       one
     }))
   )
   for (const { batch, children } of forks) if (batch !== undefined) deltaOf(deltas, batch).grown += children.length
-  const inserted = yield* insert(
-    db,
-    jobs.map((job) => job.child),
-    { awaited: new Set(jobs.keys()) }
-  )
-  yield* insertEdges(
-    db,
-    jobs.map(({ name, one, parent }, i) => ({
-      child: parent,
-      parent: inserted[i]?.id as JobId, // one row for each job
-      onFailure: one.onFailure,
-      name,
-      outcome: undefined
-    }))
-  )
-  return {
-    ...nothing,
-    inserted: inserted.flatMap((row, i) => {
-      const job = jobs[i]?.child
-      return job === undefined || row.state !== "available"
-        ? []
-        : [{ id: row.id, worker: job.worker, queue: job.queue }]
-    })
+  const inserted: Array<Aftermath["inserted"][number]> = []
+  for (let i = 0; i < jobs.length; i += chunkSize) {
+    const chunk = jobs.slice(i, i + chunkSize)
+    const rows = yield* insert(
+      db,
+      chunk.map((job) => job.child),
+      { awaited: new Set(chunk.keys()) }
+    )
+    yield* insertEdges(
+      db,
+      chunk.map(({ name, one, parent }, k) => ({
+        child: parent,
+        parent: rows[k]?.id as JobId, // one row for each job
+        onFailure: one.onFailure,
+        name,
+        outcome: undefined
+      }))
+    )
+    inserted.push(...rows.map((row, k) => told(row, chunk[k]?.child as NewJob))) // as above
   }
+  return { ...nothing, inserted }
 })
 
 /** Lets go of blocked jobs that nothing holds any more, should there be any; returns where the next sweep goes on. */

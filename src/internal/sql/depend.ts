@@ -385,6 +385,8 @@ export const read = Effect.fnUntraced(function* (db: Db, children: ReadonlyArray
     found.get(jobId(row.child_id))?.push({
       id: jobId(row.parent_id),
       name: row.name ?? undefined,
+      // What a job was enqueued to wait for was there before it.
+      added: row.parent_id > row.child_id,
       worker: row.worker ?? undefined,
       state: row.outcome ?? "pruned",
       result: row.kept ? row.result : undefined,

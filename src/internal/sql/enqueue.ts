@@ -1,7 +1,7 @@
 /** Inserts jobs: one statement for any number of rows. */
 import * as Effect from "effect/Effect"
 import type { JobId, JobState } from "../../JobRow.ts"
-import { isLinked, link, type NewJob } from "../newJob.ts"
+import { type Aftermath, isLinked, link, type NewJob } from "../newJob.ts"
 import { array, type Db, oid } from "./db.ts"
 import { jobId } from "./row.ts"
 import { sealJobs } from "./seal.ts"
@@ -149,6 +149,15 @@ export const insert = Effect.fnUntraced(function* (
   const taken = new Set(reserved.map((won) => won?.id))
   const drawn = inserted.filter((row) => !taken.has(row.id)).values()
   return reserved.map((won) => (won === undefined ? drawn.next().value : byId.get(won.id)) as Inserted) // one row each
+})
+
+/** What those hear of an inserted job who did not insert it themselves. */
+export const told = (row: Inserted, { queue, worker }: NewJob): Aftermath["inserted"][number] => ({
+  id: row.id,
+  worker,
+  queue,
+  state: row.state,
+  dueMillis: row.runAt.getTime() - row.insertedAt.getTime()
 })
 
 // internal

@@ -67,6 +67,9 @@ export interface Findings {
   /** The jobs that it still waits for, or that keep it held. */
   readonly parents: ReadonlyArray<{
     readonly id: JobId
+    readonly name: string | undefined
+    /** Whether the job has added it itself, and waits. */
+    readonly child: boolean
     readonly outcome: "discarded" | "cancelled" | undefined
     readonly state: string | undefined
     readonly total: number
@@ -202,11 +205,13 @@ const countPartition = Effect.fnUntraced(function* (db: Db, queue: string, key: 
 const waitsFor = Effect.fnUntraced(function* (db: Db, id: JobId) {
   const rows = yield* db.sql<{
     readonly parent_id: bigint
+    readonly name: string | null
+    readonly child: boolean
     readonly outcome: "discarded" | "cancelled" | null
     readonly state: string | null
     readonly total: number
   }>`
-    SELECT edge.parent_id, edge.outcome, parent.state, count(*) OVER ()::integer AS total
+    SELECT edge.parent_id, edge.name, edge.parent_id > edge.child_id AS child, edge.outcome, parent.state, count(*) OVER ()::integer AS total
     FROM ${dependenciesOf(db)} AS edge
     LEFT JOIN ${db.allJobs} AS parent
       ON parent.id = edge.parent_id
@@ -217,6 +222,8 @@ const waitsFor = Effect.fnUntraced(function* (db: Db, id: JobId) {
     LIMIT ${parentLimit}::integer`
   return rows.map((row) => ({
     id: jobId(row.parent_id),
+    name: row.name ?? undefined,
+    child: row.child,
     outcome: row.outcome ?? undefined,
     state: row.state ?? undefined,
     total: row.total

@@ -122,7 +122,15 @@ const storeResults = Effect.fnUntraced(function* (needs: Dependencies, given: Re
     if (need === undefined) continue
     for (const result of need.many ? (results as ReadonlyArray<unknown>) : [results]) {
       const id = (1_000_000 + stored.length) as JobId
-      const base = { id, name, worker: need.job.name, result: undefined, failure: undefined, reason: undefined }
+      const base = {
+        id,
+        name,
+        added: false,
+        worker: need.job.name,
+        result: undefined,
+        failure: undefined,
+        reason: undefined
+      }
       const encoded = (value: unknown) =>
         need.job.success === (Schema.Void as Schema.Top)
           ? Effect.succeed(null)
