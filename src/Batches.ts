@@ -22,6 +22,7 @@ import {
   BatchNotFound,
   type CompositionError,
   InvalidBatch,
+  InvalidFilter,
   type JobNotFound,
   type StorageFailure
 } from "./ShigotoError.ts"
@@ -53,6 +54,20 @@ export interface CreatedBatch {
 }
 
 /**
+ * Which batches to list.
+ *
+ * @category models
+ */
+export interface BatchListOptions {
+  /** Only those that have, or have not, finished. Defaults to all. */
+  readonly finished?: boolean | undefined
+  /** The last batch of the page before. */
+  readonly after?: BatchId | undefined
+  /** From 1 to 1,000. Defaults to 100. */
+  readonly limit?: number | undefined
+}
+
+/**
  * What creating a batch may fail with.
  *
  * @category errors
@@ -81,6 +96,10 @@ export class Batches extends Context.Service<
     }) => Effect.Effect<CreatedBatch, BatchError>
     /** Closes a batch: it finishes as its last member ends, or at once where none is left. Again: changes nothing. */
     readonly seal: (id: BatchId) => Effect.Effect<void, CompositionError | StorageFailure>
+    /** A page of batches, the newest first. */
+    readonly list: (
+      options?: BatchListOptions
+    ) => Effect.Effect<ReadonlyArray<BatchStatus>, InvalidFilter | StorageFailure>
     /** How a batch stands. */
     readonly get: (id: BatchId) => Effect.Effect<BatchStatus, BatchNotFound | StorageFailure>
     /**
@@ -158,6 +177,17 @@ export const layer: Layer.Layer<Batches, never, JobStore | Jobs | Notifier | Eve
         yield* found(id)
         const aftermath = yield* store.composition.seal(id)
         yield* store.afterCommit(Effect.suspend(() => spread(events, notifier, aftermath)))
+      }),
+      list: Effect.fn("Batches.list")(function* ({ after, finished, limit = 100 } = {}) {
+        if (!Number.isInteger(limit) || limit < 1 || limit > 1000) {
+          return yield* new InvalidFilter({
+            field: "limit",
+            value: shown(limit),
+            message: `limit cannot be ${shown(limit)}: it is an integer from 1 to 1000.`
+          })
+        }
+        const rows = yield* store.composition.list({ before: after, finished, limit })
+        return rows.map(({ fired, ...row }) => ({ ...row, callbacks: fired }))
       }),
       get: Effect.fn("Batches.get")(function* (id) {
         const { fired, input: _, ...row } = yield* found(id)

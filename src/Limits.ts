@@ -9,10 +9,13 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import type { LimitStanding } from "./internal/sql/limitView.ts"
 import { shown } from "./internal/names.ts"
 import { JobStore } from "./JobStore.ts"
 import type { Limit } from "./Limit.ts"
 import { InvalidConfig, type StorageFailure } from "./ShigotoError.ts"
+
+export type { LimitStanding } from "./internal/sql/limitView.ts"
 
 /**
  * The limits at run time.
@@ -30,6 +33,8 @@ export class Limits extends Context.Service<
     readonly charge: (limit: Limit, amount: number) => Effect.Effect<void, InvalidConfig | StorageFailure>
     /** Starts no further job under the limit until the time is over, as after a 429 with its `Retry-After`. */
     readonly backOff: (limit: Limit, retryAfter: Duration.Input) => Effect.Effect<void, InvalidConfig | StorageFailure>
+    /** The limits of the workers of all live nodes, by worker, and how they stand. */
+    readonly list: Effect.Effect<ReadonlyArray<LimitStanding>, StorageFailure>
   }
 >()("effect-shigoto/Limits") {}
 
@@ -42,6 +47,7 @@ export const layer: Layer.Layer<Limits, never, JobStore> = Layer.effect(
   Limits,
   Effect.map(JobStore, ({ limits }) =>
     Limits.of({
+      list: limits.standings,
       charge: (limit, amount) =>
         Number.isFinite(amount) && Math.abs(amount) <= 1e9
           ? limits.charge(limit, amount)

@@ -167,6 +167,36 @@ export const layerConfigured: Layer.Layer<never, MigrationError, PgClient | Shig
 )
 
 /**
+ * Makes the tables in a schema of their own as the layer is built, and drops it with all that is in it at the end.
+ *
+ * **Details**
+ *
+ * For benchmarks and trials beside real jobs. Refuses every schema whose name does not begin with `shigoto_scratch_`,
+ * and one that has tables already: nobody's jobs are ever dropped by it.
+ *
+ * @category layers
+ */
+export const layerScratch: Layer.Layer<never, MigrationError | InvalidSchemaName, PgClient | ShigotoConfig> =
+  Layer.effectDiscard(
+    Effect.gen(function* () {
+      const client = (yield* PgClient).withoutTransforms()
+      const { schema } = yield* ShigotoConfig
+      const problem = !schema.startsWith("shigoto_scratch_")
+        ? "it does not begin with shigoto_scratch_"
+        : (yield* installed) > 0
+          ? "it has tables already"
+          : undefined
+      if (problem !== undefined) {
+        return yield* new InvalidSchemaName({
+          value: shown(schema),
+          message: `The schema ${shown(schema)} cannot be a scratch schema: ${problem}.`
+        })
+      }
+      yield* Effect.acquireRelease(run, () => Effect.ignore(migrate.drop(client, schema)))
+    })
+  )
+
+/**
  * The SQL of all steps after `from`, as a script for people who run migrations by hand; throws on an unusable schema.
  *
  * @category migrations

@@ -10,30 +10,57 @@ import * as Layer from "effect/Layer"
 import { forever } from "./internal/loop.ts"
 import { JobStore } from "./JobStore.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
+import type { StorageError } from "./ShigotoError.ts"
 
 /**
- * Prunes at the start and every `ShigotoConfig.pruneInterval`.
+ * What became of the history of the jobs that ended in one state.
  *
- * @category layers
+ * @category models
  */
-export const layer: Layer.Layer<never, never, JobStore | ShigotoConfig> = Layer.effectDiscard(
-  Effect.gen(function* () {
+export interface Pruned {
+  readonly state: "completed" | "discarded" | "cancelled"
+  /** Partitions that were made ahead of time. */
+  readonly made: number
+  /** Partitions that were dropped, with all that was in them. */
+  readonly dropped: number
+  /** Jobs that were deleted one by one. */
+  readonly deleted: number
+  /** Whether a lock was taken or the server away, so that the rest is left for the next round. */
+  readonly postponed: boolean
+}
+
+/**
+ * Prunes once, by the retention of the configuration, and tells what became of the history.
+ *
+ * @category pruning
+ */
+export const round: Effect.Effect<ReadonlyArray<Pruned>, StorageError, JobStore | ShigotoConfig> = Effect.gen(
+  function* () {
     const config = yield* ShigotoConfig
     const store = yield* JobStore
-    const states = ["completed", "discarded", "cancelled"] as const
-    const round = Effect.forEach(
-      states,
-      (state) =>
+    const history = yield* Effect.forEach(["completed", "discarded", "cancelled"] as const, (state) => {
+      const total = { state, made: 0, dropped: 0, deleted: 0, postponed: false }
+      const portion = Effect.map(store.prune(state), ({ deleted, dropped, made }) => {
+        total.made += made
+        total.dropped += dropped
+        total.deleted += deleted
+        return deleted > 0
+      })
+      return Effect.as(
         Effect.catchTag(
           // What is deleted row by row goes in portions.
-          Effect.asVoid(Effect.repeat(store.prune(state), { while: ({ deleted }) => deleted > 0 })),
+          Effect.asVoid(Effect.repeat(portion, { while: (more) => more })),
           "StorageUnavailable",
           // A lock that is taken or a server that is away: history can wait.
-          (error) => Effect.logDebug(`Shigoto leaves the history of ${state} jobs for the next round`, error)
+          (error) => {
+            total.postponed = true
+            return Effect.logDebug(`Shigoto leaves the history of ${state} jobs for the next round`, error)
+          }
         ),
-      { discard: true }
-    )
-    const others = Effect.forEach(
+        total satisfies Pruned
+      )
+    })
+    yield* Effect.forEach(
       [
         store.cron.pruneTicks,
         store.pruneKeys,
@@ -46,6 +73,17 @@ export const layer: Layer.Layer<never, never, JobStore | ShigotoConfig> = Layer.
       (upkeep: Effect.Effect<unknown, unknown>) => Effect.ignore(upkeep),
       { discard: true }
     )
-    yield* forever("pruner", Effect.andThen(Effect.andThen(round, others), Effect.sleep(config.pruneInterval)))
-  })
+    return history
+  }
+)
+
+/**
+ * Prunes at the start and every `ShigotoConfig.pruneInterval`.
+ *
+ * @category layers
+ */
+export const layer: Layer.Layer<never, never, JobStore | ShigotoConfig> = Layer.effectDiscard(
+  Effect.flatMap(ShigotoConfig, ({ pruneInterval }) =>
+    forever("pruner", Effect.andThen(round, Effect.sleep(pruneInterval)))
+  )
 )

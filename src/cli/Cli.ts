@@ -15,13 +15,24 @@ import * as Layer from "effect/Layer"
 import { existsSync, readFileSync } from "node:fs"
 import * as Environment from "./internal/environment.ts"
 import { exitCodes, tell } from "./internal/exit.ts"
+import * as Load from "./internal/load.ts"
 import * as Options from "./internal/options.ts"
 import * as Screen from "./internal/screen.ts"
 import { lines } from "./internal/text.ts"
+import { batches } from "./BatchesCommand.ts"
+import { bench } from "./BenchCommand.ts"
+import { cron } from "./CronCommand.ts"
+import { dashboard } from "./DashboardCommand.ts"
+import { enqueue } from "./EnqueueCommand.ts"
+import { failures } from "./FailuresCommand.ts"
+import { limits, nodes, workers } from "./FleetCommand.ts"
+import { init } from "./InitCommand.ts"
 import { jobs } from "./JobsCommand.ts"
 import { migrate } from "./MigrateCommand.ts"
+import { prune } from "./PruneCommand.ts"
 import { queues } from "./QueuesCommand.ts"
 import { status } from "./StatusCommand.ts"
+import { work } from "./WorkCommand.ts"
 
 /**
  * The command with all its subcommands.
@@ -31,10 +42,12 @@ import { status } from "./StatusCommand.ts"
 export const command = Command.make("shigoto").pipe(
   Command.withDescription("Background jobs in your PostgreSQL: look at them, and act on them."),
   Command.withSubcommands([
-    { group: "Look", commands: [status, jobs, queues] },
-    { group: "Set up", commands: [migrate] }
+    { group: "Look", commands: [status, jobs, failures, queues, cron, batches, nodes, workers, limits] },
+    { group: "Run", commands: [work, enqueue, dashboard] },
+    { group: "Set up", commands: [init, migrate, prune, bench] }
   ]),
   Command.provide(() => Screen.layer),
+  Command.provide(() => Load.layer),
   Command.withGlobalFlags(Options.all)
 )
 

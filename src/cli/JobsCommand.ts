@@ -6,10 +6,11 @@ import * as Flag from "effect/cli/Flag"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { asksForSecret, defaultRedactKeys, makeIsSecret } from "../Redaction.ts"
+import { asksForSecret } from "../Redaction.ts"
 import type { JobId } from "../JobRow.ts"
 import { Jobs } from "../Jobs.ts"
-import { change, type Verb } from "./internal/changing.ts"
+import { change } from "./internal/change.ts"
+import { cancelVerb, deleteVerb, retryVerb } from "./internal/verbs.ts"
 import { connected } from "./internal/connection.ts"
 import { UsageError } from "./internal/exit.ts"
 import { jobLines, jobTable } from "./internal/jobView.ts"
@@ -48,8 +49,7 @@ const list = Command.make(
     const screen = yield* Screen
     const selection = yield* select(operands)
     const filter = selection._tag === "Ids" ? { id: selection.ids } : selection.filter
-    const isSecret = makeIsSecret(defaultRedactKeys)
-    if (!(yield* Reveal) && asksForSecret([filter.args, filter.meta], isSecret)) {
+    if (!(yield* Reveal) && asksForSecret([filter.args, filter.meta], screen.isSecret)) {
       return yield* new UsageError({
         message: "The filter asks for a value that is hidden: to search for a secret is to guess it.",
         hint: "Pass --reveal if you may see it."
@@ -156,56 +156,8 @@ const all = Flag.Boolean("all").pipe(
 
 const reason = Flag.String("reason").pipe(Flag.withDescription("Kept with the job"), Flag.optional)
 
-const verbs = {
-  retry: {
-    verb: "retry",
-    doing: "retrying",
-    done: "retried",
-    states: ["retryable", "discarded"],
-    asks: false,
-    one: (jobs, id) =>
-      Effect.map(jobs.retry(id), (result) => ({
-        outcome: result._tag,
-        detail:
-          result._tag === "Unchanged"
-            ? `it is ${result.state} already`
-            : result._tag === "UniqueConflict"
-              ? `job #${result.holder} holds its unique key`
-              : undefined
-      })),
-    many: (jobs, filter, options) => jobs.retryBy(filter, options)
-  },
-  delete: {
-    verb: "delete",
-    doing: "deleting",
-    done: "deleted",
-    states: ["scheduled", "blocked", "available", "retryable", "completed", "discarded", "cancelled"],
-    asks: true,
-    one: (jobs, id) =>
-      Effect.map(jobs.delete(id), ({ _tag }) => ({
-        outcome: _tag,
-        detail: _tag === "Executing" ? "it is running: cancel it first" : undefined
-      })),
-    many: (jobs, filter, options) => jobs.deleteBy(filter, options)
-  }
-} as const satisfies Record<string, Verb>
-
-const cancelVerb = (reason: string | undefined): Verb => ({
-  verb: "cancel",
-  doing: "cancelling",
-  done: "cancelled",
-  states: ["scheduled", "blocked", "available", "executing", "retryable"],
-  asks: false,
-  one: (jobs, id) =>
-    Effect.map(jobs.cancel(id, reason), (result) => ({
-      outcome: result._tag,
-      detail: result._tag === "Finished" ? `it is ${result.state} already` : undefined
-    })),
-  many: (jobs, filter, options) => jobs.cancelBy(filter, { ...options, reason })
-})
-
 const retry = Command.make("retry", { jobs: jobsArgument, all, yes, dryRun }, ({ jobs, ...given }) =>
-  Effect.flatMap(select(jobs), (selection) => change(verbs.retry, selection, given))
+  Effect.flatMap(select(jobs), (selection) => change(retryVerb, selection, given))
 ).pipe(
   Command.withDescription("Run jobs again: by id, or all that match; without a state, retryable and discarded ones"),
   Command.withExamples([
@@ -219,7 +171,7 @@ const cancel = Command.make("cancel", { jobs: jobsArgument, all, reason, yes, dr
 ).pipe(Command.withDescription("Cancel jobs: by id, or all that match; a running one is interrupted wherever it runs"))
 
 const remove = Command.make("delete", { jobs: jobsArgument, all, yes, dryRun }, ({ jobs, ...given }) =>
-  Effect.flatMap(select(jobs), (selection) => change(verbs.delete, selection, given))
+  Effect.flatMap(select(jobs), (selection) => change(deleteVerb, selection, given))
 ).pipe(Command.withDescription("Delete jobs that do not run: by id, or all that match; always asks"))
 
 /**

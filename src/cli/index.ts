@@ -1,1 +1,2 @@
 export * as Cli from "./Cli.ts"
+export { type Config, defineConfig } from "./Config.ts"

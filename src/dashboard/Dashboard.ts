@@ -72,6 +72,9 @@ export const layer = (
           ),
           Layer.provide([AuthorizationLive, HttpServer.layerServices])
         )
+      ).pipe(
+        // A router of its own: with the host's memo map, the host's router would get the routes too, beside the guard.
+        Effect.provideServiceEffect(Layer.CurrentMemoMap, Layer.makeMemoMap)
       )
       const respond = Effect.gen(function* () {
         const request = yield* HttpServerRequest

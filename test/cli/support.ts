@@ -37,13 +37,18 @@ export interface Options {
   readonly input?: string
   /** False for no database at all. */
   readonly database?: boolean
+  readonly cwd?: string
 }
 
 /** Runs any program to its end. */
 export const exec = (
   command: string,
   args: ReadonlyArray<string>,
-  options: { readonly env: NodeJS.ProcessEnv; readonly input?: string | undefined; readonly cwd?: string }
+  options: {
+    readonly env: NodeJS.ProcessEnv
+    readonly input?: string | undefined
+    readonly cwd?: string | undefined
+  }
 ): Effect.Effect<Ran> =>
   Effect.callback<Ran>((resume) => {
     const child = spawn(command, args, { env: options.env, cwd: options.cwd, stdio: "pipe" })
@@ -62,8 +67,50 @@ export const shigoto = Effect.fnUntraced(function* (args: ReadonlyArray<string>,
   const [node = "", ...before] = argv
   return yield* exec(node, [...before, ...args], {
     env: yield* envOf(options),
-    input: options.input
+    input: options.input,
+    cwd: options.cwd
   })
+})
+
+/** Starts `shigoto …` on pipes and waits for what it says; killed with the scope. */
+export const start = Effect.fnUntraced(function* (
+  args: ReadonlyArray<string>,
+  until: RegExp,
+  options: Options & { readonly cwd?: string } = {}
+) {
+  const [node = "", ...before] = argv
+  const env = yield* envOf(options)
+  const child = yield* Effect.acquireRelease(
+    Effect.sync(() => spawn(node, [...before, ...args], { env, cwd: options.cwd, stdio: "pipe" })),
+    (child) => Effect.sync(() => child.kill("SIGKILL"))
+  )
+  const seen = { stdout: "", stderr: "" }
+  let ended: number | string | undefined
+  child.on("close", (code, signal) => (ended = code ?? signal ?? "unknown"))
+  child.stdout.setEncoding("utf8").on("data", (chunk: string) => (seen.stdout += chunk))
+  child.stderr.setEncoding("utf8").on("data", (chunk: string) => (seen.stderr += chunk))
+  const says = (what: RegExp) =>
+    eventually(
+      Effect.sync(() => ({ ...seen, ended })),
+      ({ ended, stderr, stdout }) => what.test(stdout + stderr) || ended !== undefined
+    )
+  const first = yield* says(until)
+  if (first.ended !== undefined && !until.test(first.stdout + first.stderr)) {
+    return yield* Effect.die(new Error(`it ended with ${first.ended}: ${first.stderr}`))
+  }
+  return {
+    child,
+    seen,
+    says,
+    /** Waits for the end: the exit code, or the signal's name. */
+    exit: Effect.map(
+      eventually(
+        Effect.sync(() => ended),
+        (code) => code !== undefined
+      ),
+      (code) => code ?? "unknown"
+    )
+  }
 })
 
 /** Runs a line of shell in which `shigoto` is the command line. */
@@ -142,6 +189,8 @@ export const normal = (text: string): string =>
     .replaceAll(/(?:in )?(?<![[\d;])\b\d+(?:\.\d)?(?:ms|s|m|h|d)(?:\d+[smh])?(?: ago)?\b/g, "<span>")
     .replaceAll(/ +<span>/g, " <span>")
     .replaceAll(/postgres \d+(\.\d+)?/g, "postgres <version>")
+    .replaceAll(/\d{4}-\d\d-\d\d \d\d:\d\d:\d\d/g, "<local>")
+    .replaceAll(/\b[0-9a-f]{13,14}\b/g, "<hash>")
     .replaceAll(/\bv\d+\b/g, "v<n>")
     .replaceAll(/\bversion \d+|\b\d+ steps/g, (found) => found.replace(/\d+/, "<n>"))
     .replaceAll(/((^|\n).*\b0001_core\b.*)(\n.*\b\d{4}_\w+\b.*)+/g, "$1\n…")

@@ -1,6 +1,7 @@
 /**
  * The dashboard's server: nobody sees or does what they may not, no secret leaves, and what is asked is done.
  */
+import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, layer } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -73,6 +74,24 @@ const TestLive = Shigoto.layerProducer.pipe(
 )
 
 layer(TestLive)("access", (it) => {
+  it.effect("answers at the root of a server too, on services that the handler builds itself", () =>
+    Effect.gen(function* () {
+      const { clientConfig } = yield* TestDatabase
+      const services = Shigoto.layerProducer.pipe(
+        Layer.provide(ShigotoConfig.layer({})),
+        Layer.provide(PgClient.layer(clientConfig))
+      )
+      const handle = Dashboard.handler(services, { access: () => Effect.succeed(everyone) })
+      const ask = (path: string) => Effect.promise(() => handle(new Request(`http://jobs.test${path}`)))
+      assert.strictEqual((yield* ask("/api/me")).status, 200)
+      yield* Effect.promise(() => handle.dispose())
+      const below = Dashboard.handler(services, { path: "/jobs", access: () => Effect.succeed(everyone) })
+      const outside = yield* Effect.promise(() => below(new Request("http://jobs.test/api/me")))
+      assert.strictEqual(outside.status, 404)
+      yield* Effect.promise(() => below.dispose())
+    })
+  )
+
   it.effect("shows nothing, and does nothing, until it is told who may see it", () =>
     Effect.gen(function* () {
       const id = yield* fixture

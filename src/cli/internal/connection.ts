@@ -5,23 +5,28 @@
  * password is in none of the messages.
  */
 import * as PgClient from "@effect/sql-pg/PgClient"
-import * as Config from "effect/Config"
+import * as EnvConfig from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import type { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
+import * as Cause from "effect/Cause"
 import type { Batches } from "../../Batches.ts"
+import type { Cipher } from "../../Cipher.ts"
 import type { Flows } from "../../Flows.ts"
 import type { CronJobs } from "../../CronJobs.ts"
 import type { Jobs } from "../../Jobs.ts"
 import * as JobStore from "../../JobStore.ts"
+import type { Limits } from "../../Limits.ts"
 import type { Queues } from "../../Queues.ts"
 import * as Shigoto from "../../Shigoto.ts"
 import * as ShigotoConfig from "../../ShigotoConfig.ts"
 import type { InvalidConfig, InvalidSchemaName } from "../../ShigotoError.ts"
-import { UsageError } from "./exit.ts"
+import type { Config } from "../Config.ts"
+import { Failed, UsageError } from "./exit.ts"
+import { Loaded } from "./load.ts"
 import { SchemaName, Url } from "./options.ts"
 
 /** A database as it was named. */
@@ -32,15 +37,25 @@ export interface Target {
   readonly schema: string
 }
 
-/** Finds out which database is meant. */
-export const target: Effect.Effect<Target, UsageError, TargetFlags> = Effect.gen(function* () {
+/** Finds out which database is meant, with what a config module says where nobody else does. */
+export const targetOf = Effect.fnUntraced(function* (
+  config: Config | undefined
+): Effect.fn.Return<Target, UsageError, TargetFlags> {
   const flag = yield* Url
   const variables = yield* environment
-  const named = Option.getOrUndefined(yield* SchemaName) ?? variables.schema ?? ShigotoConfig.defaults.schema
+  const named =
+    Option.getOrUndefined(yield* SchemaName) ??
+    variables.schema ??
+    config?.settings?.schema ??
+    ShigotoConfig.defaults.schema
   const url = Option.getOrUndefined(flag) ?? variables.own ?? variables.usual
   if (url !== undefined) return { ...(yield* fromUrl(url)), schema: named }
   const { database, host, password, port, ssl, user } = variables
-  if ([host, database, user, port].every((one) => one === undefined)) {
+  const anyOfThem = [host, database, user, port].some((one) => one !== undefined)
+  if (!anyOfThem && config?.url !== undefined) {
+    return { ...(yield* fromUrl(Redacted.make(config.url))), schema: named }
+  }
+  if (!anyOfThem) {
     return yield* new UsageError({
       message: "No database is named.",
       hint: "Pass --url postgres://user@host/database, or set SHIGOTO_DATABASE_URL or DATABASE_URL."
@@ -54,7 +69,7 @@ export const target: Effect.Effect<Target, UsageError, TargetFlags> = Effect.gen
 })
 
 /** The services that commands speak to; the schema must be at the version of this code. */
-export type Services = Jobs | Queues | CronJobs | Batches | Flows | JobStore.JobStore | Base
+export type Services = Jobs | Queues | CronJobs | Batches | Flows | Limits | JobStore.JobStore | Base
 
 /** The database and nothing that asks for tables. */
 export type Base = PgClient.PgClient | SqlClient | ShigotoConfig.ShigotoConfig
@@ -65,33 +80,57 @@ export type ConnectError = UsageError | SqlError | InvalidConfig | InvalidSchema
 /** The flags that name a database. */
 export type TargetFlags = Effect.Services<typeof Url | typeof SchemaName>
 
+/** Finds out which database is meant. */
+export const target = Effect.flatMap(Loaded, ({ named }) => Effect.flatMap(named, targetOf))
+
 /** Runs a command on the database, whatever is in it. */
-export const withDatabase = <A, E, R>(
-  effect: Effect.Effect<A, E, R>
-): Effect.Effect<A, E | ConnectError, Exclude<R, Base> | TargetFlags> => Effect.provide(effect, base)
+export const withDatabase = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.provide(
+    effect,
+    Layer.unwrap(Effect.map(Loaded, ({ named }) => Layer.unwrap(Effect.map(named, (config) => layerBase(config)))))
+  )
 
 /** Runs a command on a database that has the tables. */
-export const connected = <A, E, R>(
-  effect: Effect.Effect<A, E, R>
-): Effect.Effect<A, E | ConnectError | Shigoto.StartError, Exclude<R, Services> | TargetFlags> =>
-  Effect.provide(effect, services)
+export const connected = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.flatMap(Loaded, ({ named }) => Effect.flatMap(named, (config) => connectedWith(config, effect)))
+
+/** The same with a config module that was found. */
+export const connectedWith = <A, E, R>(config: Config | undefined, effect: Effect.Effect<A, E, R>) =>
+  Effect.provide(effect, layerServices(config))
+
+/** The services that commands speak to. */
+export const layerServices = (config: Config | undefined) =>
+  Layer.merge(Shigoto.layerProducer, JobStore.layer).pipe(
+    Layer.provideMerge(layerBase(config)),
+    // Taken up by the store where it is there.
+    Layer.provide(layerCipher(config))
+  )
+
+/** The cipher of a config module, or nothing. */
+export const layerCipher = (config: Config | undefined): Layer.Layer<Cipher, Failed> =>
+  config?.cipher === undefined
+    ? (Layer.empty as Layer.Layer<Cipher>) // the store looks whether there is one
+    : Layer.catchCause(config.cipher, (cause) =>
+        Layer.effectContext(
+          Effect.fail(new Failed({ message: `The cipher of the config module cannot be used: ${Cause.pretty(cause)}` }))
+        )
+      )
 
 // internal
 
-const base = Layer.unwrap(
-  Effect.map(target, ({ pool, schema }) =>
-    Layer.merge(
-      // No named statements: the way may lead through a pooler, and nothing here is hot.
-      PgClient.layer({ ...pool, prepare: false, maxConnections: 3, applicationName: "shigoto-cli" }),
-      ShigotoConfig.layer({ schema, migrate: false, queues: {}, listen: false })
+const layerBase = (config: Config | undefined) =>
+  Layer.unwrap(
+    Effect.map(targetOf(config), ({ pool, schema }) =>
+      Layer.merge(
+        // No named statements: the way may lead through a pooler, and nothing here is hot.
+        PgClient.layer({ ...pool, prepare: false, maxConnections: 3, applicationName: "shigoto-cli" }),
+        ShigotoConfig.layer({ ...config?.settings, schema, migrate: false, queues: {}, metrics: false, listen: false })
+      )
     )
   )
-)
-
-const services = Layer.merge(Shigoto.layerProducer, JobStore.layer).pipe(Layer.provideMerge(base))
 
 const text = (name: string) =>
-  Config.option(Config.String(name)).pipe(
+  EnvConfig.option(EnvConfig.String(name)).pipe(
     Effect.map(Option.filter((value: string) => value !== "")),
     Effect.map(Option.getOrUndefined),
     Effect.orElseSucceed((): string | undefined => undefined)

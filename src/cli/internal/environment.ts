@@ -3,6 +3,7 @@
  *
  * No package beside the peers of the library is needed to run the command line.
  */
+import * as Context from "effect/Context"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -50,38 +51,54 @@ export const layer = Layer.mergeAll(
   )
 )
 
+/** How the process ends where a signal ends it; a command may say that this is how it is meant to end. */
+export const Ending = Context.Reference<{ interrupted: number }>("effect-shigoto/cli/Ending", {
+  defaultValue: () => ({ interrupted: exitCodes.interrupted })
+})
+
 /**
  * Runs the program as this process, to its exit code.
  *
- * The first SIGINT or SIGTERM interrupts, so that transactions and leases end by the book; a second ends at once. A
- * reader that goes away, as `head` does, has what it wanted: the program ends quietly.
+ * The first SIGINT or SIGTERM interrupts, so that transactions and leases end by the book; a second ends at once, but
+ * not one within a second: npm passes on what the terminal has sent already. A reader that goes away, as `head` does,
+ * has what it wanted: the program ends quietly.
  */
-export const runMain: (program: Effect.Effect<number>) => void = makeRunMain(({ fiber }) => {
-  let gone = false
-  let signals = 0
-  const onSignal = () => {
-    if (++signals > 1) process.exit(exitCodes.interrupted)
-    fiber.interruptUnsafe(fiber.id)
-  }
-  const onError = (error: NodeJS.ErrnoException) => {
-    if (error.code !== "EPIPE" || gone) return
-    gone = true
-    fiber.interruptUnsafe(fiber.id)
-  }
-  process.on("SIGINT", onSignal)
-  process.on("SIGTERM", onSignal)
-  process.stdout.on("error", onError)
-  process.stderr.on("error", onError)
-  fiber.addObserver((exit: Exit.Exit<unknown, unknown>) => {
-    const code = Exit.isSuccess(exit)
-      ? Number(exit.value)
-      : gone
-        ? exitCodes.ok
-        : Cause.hasInterruptsOnly(exit.cause)
-          ? exitCodes.interrupted
-          : exitCodes.failure
-    // What was written last may still be on its way to a pipe.
-    if (gone) process.exit(code)
-    process.stdout.write("", () => process.stderr.write("", () => process.exit(code)))
+export const runMain = (program: Effect.Effect<number>): void => {
+  const ending = { interrupted: exitCodes.interrupted as number }
+  runFiber(ending)(Effect.provideService(program, Ending, ending))
+}
+
+// internal
+
+const runFiber = (ending: { readonly interrupted: number }) =>
+  makeRunMain(({ fiber }) => {
+    let gone = false
+    let signalled = Infinity
+    const onSignal = () => {
+      const now = performance.now()
+      if (now - signalled > 1000) process.exit(exitCodes.interrupted)
+      signalled = Math.min(signalled, now)
+      fiber.interruptUnsafe(fiber.id)
+    }
+    const onError = (error: NodeJS.ErrnoException) => {
+      if (error.code !== "EPIPE" || gone) return
+      gone = true
+      fiber.interruptUnsafe(fiber.id)
+    }
+    process.on("SIGINT", onSignal)
+    process.on("SIGTERM", onSignal)
+    process.stdout.on("error", onError)
+    process.stderr.on("error", onError)
+    fiber.addObserver((exit: Exit.Exit<unknown, unknown>) => {
+      const code = Exit.isSuccess(exit)
+        ? Number(exit.value)
+        : gone
+          ? exitCodes.ok
+          : Cause.hasInterruptsOnly(exit.cause)
+            ? ending.interrupted
+            : exitCodes.failure
+      // What was written last may still be on its way to a pipe.
+      if (gone) process.exit(code)
+      process.stdout.write("", () => process.stderr.write("", () => process.exit(code)))
+    })
   })
-})

@@ -2,6 +2,7 @@
 import * as CliError from "effect/cli/CliError"
 import * as Schema from "effect/Schema"
 import { isSqlError } from "effect/sql/SqlError"
+import type { SchemaVersionMismatch } from "../../ShigotoError.ts"
 
 /** The exit codes, which scripts rely on. */
 export const exitCodes = {
@@ -80,7 +81,7 @@ export const tell = (error: unknown): Told => {
   return {
     code: codes.get(tag) ?? (tag.startsWith("Invalid") ? exitCodes.usage : exitCodes.failure),
     message: message ?? String(error),
-    hint: hint ?? (tag === "SchemaVersionMismatch" ? schemaHint(error as { readonly found: number }) : undefined)
+    hint: hint ?? (tag === "SchemaVersionMismatch" ? schemaHint(error as SchemaVersionMismatch) : undefined)
   }
 }
 
@@ -109,8 +110,8 @@ const fieldsOf = (
   readonly reason?: unknown
 } => (typeof error === "object" && error !== null ? error : {})
 
-const schemaHint = ({ found }: { readonly found: number }): string | undefined =>
-  found === 0 ? "Run: shigoto migrate" : "Run: shigoto migrate status"
+const schemaHint = ({ expected, found }: SchemaVersionMismatch): string =>
+  found < expected ? "Run: shigoto migrate" : "Use the effect-shigoto of the application that made it."
 
 /** The server's or the system's own words, below what the driver wraps around them. */
 const causeOf = (cause: unknown): string | undefined => {

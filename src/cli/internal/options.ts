@@ -20,6 +20,15 @@ export const SchemaName = GlobalFlag.Setting("schema")({
   )
 })
 
+/** The config module. */
+export const ConfigFile = GlobalFlag.Setting("config")({
+  flag: Flag.String("config").pipe(
+    Flag.withMetavar("<file>"),
+    Flag.withDescription("The config module; else SHIGOTO_CONFIG; work, enqueue and prune also find shigoto.config.ts"),
+    Flag.optional
+  )
+})
+
 /** One JSON value. */
 export const Json = GlobalFlag.Setting("json")({
   flag: Flag.Boolean("json").pipe(Flag.withDescription("Print one JSON value"), Flag.withDefault(false))
@@ -42,7 +51,7 @@ export const Reveal = GlobalFlag.Setting("reveal")({
 })
 
 /** All of them. */
-export const all = [Url, SchemaName, Json, Ndjson, Reveal] as const
+export const all = [Url, SchemaName, ConfigFile, Json, Ndjson, Reveal] as const
 
 /** For commands that change much at once. */
 export const yes = Flag.Boolean("yes").pipe(

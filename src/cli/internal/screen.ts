@@ -10,6 +10,7 @@ import * as Layer from "effect/Layer"
 import { TerminalCapabilities } from "effect/cli/TerminalCapabilities"
 import { type Carried, defaultRedactKeys, makeIsSecret, makeRedactText, redact } from "../../Redaction.ts"
 import { UsageError } from "./exit.ts"
+import { Loaded } from "./load.ts"
 import { Json, Ndjson, Reveal } from "./options.ts"
 import { cut, json, line, lines as safeLines, pad, width } from "./text.ts"
 
@@ -33,6 +34,8 @@ export interface Column {
 export class Screen extends Context.Service<
   Screen,
   {
+    /** Whether a name tells of a secret. */
+    readonly isSecret: (name: string) => boolean
     readonly format: "text" | "json" | "ndjson"
     /** Whether standard output is a terminal. */
     readonly isTerminal: boolean
@@ -68,6 +71,8 @@ export class Screen extends Context.Service<
     ) => Effect.Effect<void, E, R>
     /** Hides the secrets of a job, unless `--reveal`. */
     readonly redact: (carried: Carried) => Carried
+    /** Hides secrets in a value that is not of a job, unless `--reveal`. */
+    readonly redactValue: (value: unknown) => unknown
     /** Hides the secrets of a job in a text about it, unless `--reveal`. */
     readonly redactText: (carried: Carried) => (text: string) => string
   }
@@ -88,7 +93,8 @@ export const layer = Layer.effect(
     const isTerminal = process.stdout.isTTY
     const columns = isTerminal ? Math.max(20, process.stdout.columns || 80) : undefined
     const colored = canColor && format === "text"
-    const isSecret = makeIsSecret(defaultRedactKeys)
+    const config = yield* (yield* Loaded).named
+    const isSecret = makeIsSecret([...defaultRedactKeys, ...(config?.redactKeys ?? [])])
     const paint = (text: string, how: Paint | undefined): string =>
       colored && how !== undefined && text !== "" ? `\u001b[${codes[how]}m${text}\u001b[0m` : text
     const write = writer(() => process.stdout)
@@ -99,6 +105,7 @@ export const layer = Layer.effect(
         : layout(head, rows, columns, paint)
     const print = (...text: ReadonlyArray<string>) => write(text.map((one) => `${one}\n`).join(""))
     return Screen.of({
+      isSecret,
       format,
       isTerminal,
       isInteractive: process.stdin.isTTY && process.stderr.isTTY,
@@ -126,6 +133,10 @@ export const layer = Layer.effect(
               ? Effect.void
               : print(...items.map((item) => json(item))),
       redact: (carried) => (reveal ? carried : redact(carried, isSecret)),
+      redactValue: (value) =>
+        reveal
+          ? value
+          : redact({ args: value, result: undefined, meta: {}, errors: [], cancelReason: undefined }, isSecret).args,
       redactText: (carried) => (reveal ? (text) => text : makeRedactText(carried, isSecret))
     })
   })

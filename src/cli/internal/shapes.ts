@@ -1,6 +1,9 @@
 /** What JSON output looks like: names and types that scripts rely on. An instant is ISO 8601 in UTC, an absent value null. */
 import * as DateTime from "effect/DateTime"
+import type { BatchStatus } from "../../Batches.ts"
+import type { CronEntry } from "../../CronJobs.ts"
 import type { FailureGroup } from "../../Jobs.ts"
+import type { LimitStanding } from "../../Limits.ts"
 import type { JobRow } from "../../JobRow.ts"
 import type { LogLine } from "../../JobLog.ts"
 import type { NodeRow } from "../../Nodes.ts"
@@ -98,4 +101,44 @@ export const logLine = (line: LogLine, message: string) => ({
   at: instant(line.at),
   level: line.level,
   message
+})
+
+/** A cron entry. */
+export const cronEntry = (entry: CronEntry, args: unknown) => ({
+  name: entry.name,
+  source: entry.source,
+  cron: entry.cron,
+  timezone: entry.timezone,
+  worker: entry.worker,
+  queue: entry.queue,
+  overlap: entry.overlap,
+  paused: entry.paused,
+  nextTick: instant(entry.nextTick),
+  workerKnown: entry.workerKnown,
+  problem: entry.problem ?? null,
+  args
+})
+
+/** A batch. */
+export const batch = (status: BatchStatus) => ({
+  id: status.id as number,
+  name: status.name,
+  parent: status.parent ?? null,
+  sealed: status.sealed,
+  finished: status.finished,
+  outcome: status.outcome,
+  total: status.total,
+  pending: status.pending,
+  completed: status.completed,
+  discarded: status.discarded,
+  cancelled: status.cancelled,
+  callbacks: status.callbacks
+})
+
+/** A worker's limits. */
+export const limit = ({ concurrency, rate, running, worker }: LimitStanding) => ({
+  worker,
+  running,
+  concurrency: concurrency ?? null,
+  rate: rate === undefined ? null : { ...rate, heldUntil: rate.heldUntil?.toISOString() ?? null }
 })

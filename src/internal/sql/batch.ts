@@ -237,6 +237,37 @@ export const get = Effect.fnUntraced(function* (db: Db, id: BatchId): Effect.fn.
   }
 })
 
+/** Which batches to read. */
+export interface BatchPage {
+  /** Only those below this id. */
+  readonly before: number | undefined
+  /** Only those that have, or have not, finished. */
+  readonly finished: boolean | undefined
+  readonly limit: number
+}
+
+/** A page of batches by falling id; without their inputs, which may be large. */
+export const list = Effect.fnUntraced(function* (db: Db, page: BatchPage) {
+  const { sql } = db
+  const rows = yield* sql<Omit<BatchColumns, "input" | "callbacks">>`
+    SELECT id, parent_id, name, total, pending, completed, discarded, cancelled, sealed_at, finished_at, fired
+    FROM ${batchesOf(db)}
+    WHERE (${page.before ?? null}::bigint IS NULL OR id < ${page.before ?? null}::bigint)
+      AND (${page.finished ?? null}::boolean IS NULL OR (finished_at IS NOT NULL) = ${page.finished ?? null}::boolean)
+    ORDER BY id DESC
+    LIMIT ${page.limit}::integer`
+  return rows.map((row) => {
+    const columns = { ...row, input: undefined, callbacks: {} }
+    return {
+      ...summaryOf(columnsOf(columns)),
+      parent: row.parent_id === null ? undefined : batchId(row.parent_id),
+      sealed: row.sealed_at !== null,
+      finished: row.finished_at !== null,
+      fired: row.fired
+    }
+  })
+})
+
 /** A page of a batch's members by rising id. */
 export const members = Effect.fnUntraced(function* (
   db: Db,

@@ -56,3 +56,7 @@ export const record = (
 /** The statement of {@link record}; the name is the library's own. */
 export const recordText = (schema: string, step: { readonly version: number; readonly name: string }): string =>
   `INSERT INTO "${schema}".migrations (version, name) VALUES (${step.version}, '${step.name}')`
+
+/** Drops a schema with all that is in it. */
+export const drop = (sql: PgClient, schema: string): Effect.Effect<void, SqlError> =>
+  Effect.asVoid(sql.unsafe(`DROP SCHEMA IF EXISTS "${schema}" CASCADE`).unprepared)

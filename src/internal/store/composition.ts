@@ -21,6 +21,8 @@ export const compositionVerbs = (db: Db, { background, called }: Runner) => ({
   get: (id: BatchId) => called("batch")(batch.get(db, id)),
   /** How the jobs of a flow stand. */
   flow: (id: BatchId) => called("flow")(Effect.all({ counts: flow.counts(db, id), nodes: flow.nodes(db, id) })),
+  /** A page of batches. */
+  list: (page: batch.BatchPage) => called("batch")(batch.list(db, page)),
   /** A page of a batch's members. */
   members: (page: Parameters<typeof batch.members>[1]) => called("batch")(batch.members(db, page)),
   /** The batches nested in one. */

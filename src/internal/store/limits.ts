@@ -6,6 +6,7 @@ import type { Partitions } from "../../ShigotoConfig.ts"
 import type { ClaimRequest } from "../sql/claim.ts"
 import type { Db } from "../sql/db.ts"
 import * as limit from "../sql/limit.ts"
+import { standings } from "../sql/limitView.ts"
 import { pausePartition, prunePartitions } from "../sql/partition.ts"
 import type { Runner } from "./runner.ts"
 
@@ -18,6 +19,8 @@ export const limitVerbs = (db: Db, { background, called }: Runner) => ({
   charge: (of: Limit, amount: number) => outside(db, background("charge")(limit.charge(db, of, amount))),
   /** Admits nothing for some time. */
   backOff: (of: Limit, millis: number) => outside(db, background("backOff")(limit.backOff(db, of, millis))),
+  /** How the limits of live workers stand. */
+  standings: called("limits")(standings(db)),
   /** Pauses a partition key of a fair queue, or takes that back. */
   pause: (queue: string, key: string, paused: boolean) => called("queue")(pausePartition(db, queue, key, paused)),
   /** Forgets accounts and turns that nobody needs. */

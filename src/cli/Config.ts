@@ -1,0 +1,81 @@
+/**
+ * The config module of the command line: what it cannot know of an application from its database alone.
+ *
+ * `work`, `enqueue` and `prune` look for `shigoto.config.ts` (or `.mts`, `.js`, `.mjs`) in the working directory; all
+ * other commands need none, and use one only where `--config` names it.
+ */
+import type { PgClient } from "@effect/sql-pg/PgClient"
+import type * as Effect from "effect/Effect"
+import type * as Layer from "effect/Layer"
+import type * as Schema from "effect/Schema"
+import type { SqlClient } from "effect/sql/SqlClient"
+import type { Batches } from "../Batches.ts"
+import type { Cipher } from "../Cipher.ts"
+import type { CronJobs } from "../CronJobs.ts"
+import type { Flows } from "../Flows.ts"
+import type { DefinitionOptions, EnqueueOptions } from "../Job.ts"
+import type { EnqueueResult, Jobs } from "../Jobs.ts"
+import type { Limits } from "../Limits.ts"
+import type { Queues } from "../Queues.ts"
+import type * as ShigotoConfig from "../ShigotoConfig.ts"
+import type { EnqueueError } from "../ShigotoError.ts"
+import type { Workers } from "../Workers.ts"
+
+/**
+ * A definition as the command line needs it; every one made by `Job.make` is one, if its args need no services.
+ *
+ * @category models
+ */
+export interface Definition {
+  readonly name: string
+  readonly args: Schema.Top
+  readonly options: DefinitionOptions
+  readonly enqueue: (
+    args: never,
+    options?: EnqueueOptions<never, never>
+  ) => Effect.Effect<EnqueueResult, EnqueueError, Jobs>
+}
+
+/**
+ * What is there for the layer of the workers.
+ *
+ * @category models
+ */
+export type WorkerServices =
+  | Batches
+  | CronJobs
+  | Flows
+  | Jobs
+  | Limits
+  | PgClient
+  | Queues
+  | ShigotoConfig.ShigotoConfig
+  | SqlClient
+  | Workers
+
+/**
+ * What a config module exports as its default.
+ *
+ * @category models
+ */
+export interface Config {
+  /** The database, unless a flag or the environment names one. */
+  readonly url?: string | undefined
+  /** The settings of the application: queues, retention, schema and all else. Defaults to the library's. */
+  readonly settings?: ShigotoConfig.Options | undefined
+  /** The definitions that `shigoto enqueue` checks args by. Defaults to none. */
+  readonly jobs?: ReadonlyArray<Definition> | undefined
+  /** What `shigoto work` runs: worker layers, cron entries, and what they need. */
+  readonly workers?: Layer.Layer<never, unknown, WorkerServices> | undefined
+  /** What args and results are encrypted with. Defaults to none. */
+  readonly cipher?: Layer.Layer<Cipher, unknown> | undefined
+  /** Names whose values are hidden, besides the usual ones. */
+  readonly redactKeys?: ReadonlyArray<string> | undefined
+}
+
+/**
+ * Types a config module; returns what it is given.
+ *
+ * @category constructors
+ */
+export const defineConfig = (config: Config): Config => config

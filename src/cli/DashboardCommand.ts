@@ -1,0 +1,154 @@
+/**
+ * `shigoto dashboard`: the dashboard in a server of its own, for who sits at this machine.
+ *
+ * It listens on the loopback interface and answers only requests that name it as their host, so that no other site can
+ * reach it through the browser. On any other interface it wants a password.
+ */
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { createHash, timingSafeEqual } from "node:crypto"
+import { createServer, type IncomingMessage } from "node:http"
+import { isIP } from "node:net"
+import { CronJobs } from "../CronJobs.ts"
+import { Batches } from "../Batches.ts"
+import * as Dashboard from "../dashboard/Dashboard.ts"
+import { Jobs } from "../Jobs.ts"
+import { Limits } from "../Limits.ts"
+import { Queues } from "../Queues.ts"
+import { connected, target } from "./internal/connection.ts"
+import { Ending } from "./internal/environment.ts"
+import { exitCodes, Failed, Refused } from "./internal/exit.ts"
+import { Loaded } from "./internal/load.ts"
+import { int } from "./internal/options.ts"
+import { Screen } from "./internal/screen.ts"
+
+/**
+ * The command.
+ *
+ * @category commands
+ */
+export const dashboard = Command.make(
+  "dashboard",
+  {
+    port: int("port", 0, 65_535).pipe(
+      Flag.withAlias("p"),
+      Flag.withDescription("Where it listens; 0 for any free port"),
+      Flag.withDefault(4545)
+    ),
+    host: Flag.String("host").pipe(
+      Flag.withDescription("The interface; others than 127.0.0.1 want SHIGOTO_DASHBOARD_PASSWORD"),
+      Flag.withDefault("127.0.0.1")
+    ),
+    readOnly: Flag.Boolean("read-only").pipe(Flag.withDescription("Look, and change nothing"), Flag.withDefault(false)),
+    basePath: Flag.String("base-path").pipe(
+      Flag.withMetavar("</path>"),
+      Flag.withDescription("Where it lives on that port"),
+      Flag.withDefault("")
+    )
+  },
+  Effect.fnUntraced(function* ({ basePath, host, port, readOnly }) {
+    const screen = yield* Screen
+    const ending = yield* Ending
+    const { shown } = yield* target
+    const config = yield* (yield* Loaded).named
+    const password = process.env["SHIGOTO_DASHBOARD_PASSWORD"] || undefined
+    const isLocal = host === "localhost" || host === "::1" || host.startsWith("127.")
+    if (!isLocal && password === undefined) {
+      return yield* new Refused({
+        message: `On ${host} anybody who reaches this machine could use the dashboard.`,
+        hint: "Set SHIGOTO_DASHBOARD_PASSWORD, or leave --host out."
+      })
+    }
+    // Ctrl-C is how this ends.
+    ending.interrupted = exitCodes.ok
+    const path = `/${basePath}`.replaceAll(/\/+/g, "/").replace(/\/$/, "") as `/${string}` | ""
+    yield* connected(
+      Effect.gen(function* () {
+        const context = yield* Effect.context<Batches | CronJobs | Jobs | Limits | Queues>()
+        const services = Layer.succeedContext(Context.pick(Batches, CronJobs, Jobs, Limits, Queues)(context))
+        const handler = yield* Effect.acquireRelease(
+          Effect.sync(() =>
+            Dashboard.handler(services, {
+              ...(path === "" ? {} : { path }),
+              redactKeys: config?.redactKeys,
+              access: () => Effect.succeed({ user: "cli", can: readOnly ? "readOnly" : "all" })
+            })
+          ),
+          (handler) => Effect.promise(() => handler.dispose())
+        )
+        const serve = Dashboard.node(handler)
+        const address = yield* listen(host, port, (incoming, outgoing) => {
+          if (isLocal && !isLocalName(incoming.headers.host)) {
+            outgoing.writeHead(403, { "content-type": "text/plain" }).end("This dashboard is for this machine alone.\n")
+          } else if (password !== undefined && !knows(incoming, password)) {
+            outgoing
+              .writeHead(401, { "www-authenticate": `Basic realm="shigoto", charset="UTF-8"` })
+              .end("A password, please.\n")
+          } else serve(incoming, outgoing)
+        })
+        const name = isIP(host) === 6 ? `[${host}]` : host
+        const url = `http://${name}:${address}${path}/`
+        yield* screen.show(
+          { url, readOnly },
+          Effect.andThen(
+            screen.print(url),
+            screen.say(`The dashboard of ${shown}${readOnly ? ", read-only" : ""}. Ctrl-C ends it.`, "dim")
+          )
+        )
+        return yield* Effect.never
+      }).pipe(Effect.scoped)
+    )
+  })
+).pipe(Command.withDescription("Serve the dashboard on this machine, until Ctrl-C"))
+
+// internal
+
+type Listener = Parameters<typeof createServer>[1] & {}
+
+/** Listens until the scope closes, and returns the port. */
+const listen = (host: string, port: number, listener: Listener) =>
+  Effect.acquireRelease(
+    Effect.callback<ReturnType<typeof createServer>, Failed>((resume) => {
+      const server = createServer(listener)
+      server.on("error", (error: NodeJS.ErrnoException) => {
+        resume(
+          Effect.fail(
+            new Failed({
+              message: `It cannot listen on ${host}:${port}: ${error.message}`,
+              ...(error.code === "EADDRINUSE" ? { hint: "Choose another --port; 0 takes any free one." } : {})
+            })
+          )
+        )
+      })
+      server.listen(port, host, () => resume(Effect.succeed(server)))
+    }),
+    (server) =>
+      Effect.callback<void>((resume) => {
+        server.close(() => resume(Effect.void))
+        // Streams of events never end by themselves.
+        server.closeAllConnections()
+      })
+  ).pipe(
+    Effect.map((server) => {
+      const address = server.address()
+      return typeof address === "object" && address !== null ? address.port : port
+    })
+  )
+
+/** A page of another site that has its name point to this machine still sends that name. */
+const isLocalName = (host: string | undefined): boolean => {
+  const name = (host ?? "").replace(/:\d+$/, "").replace(/^\[(.*)\]$/, "$1")
+  return name === "localhost" || name === "::1" || (isIP(name) === 4 && name.startsWith("127."))
+}
+
+const knows = (incoming: IncomingMessage, password: string): boolean => {
+  const [, encoded = ""] = /^Basic (.+)$/i.exec(incoming.headers.authorization ?? "") ?? []
+  const given = Buffer.from(encoded, "base64")
+    .toString("utf8")
+    .replace(/^[^:]*:/, "")
+  const hash = (text: string) => createHash("sha256").update(text).digest()
+  return timingSafeEqual(hash(given), hash(password))
+}

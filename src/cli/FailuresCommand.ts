@@ -1,0 +1,100 @@
+/**
+ * `shigoto failures`: jobs that failed alike, and running a whole group again.
+ */
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import { Jobs } from "../Jobs.ts"
+import { hidden } from "../Redaction.ts"
+import { change } from "./internal/change.ts"
+import { connected } from "./internal/connection.ts"
+import { NotFound } from "./internal/exit.ts"
+import { dryRun, int, yes } from "./internal/options.ts"
+import { type Cell, Screen } from "./internal/screen.ts"
+import * as shapes from "./internal/shapes.ts"
+import { count, relative } from "./internal/text.ts"
+import { retryVerb } from "./internal/verbs.ts"
+
+const limit = int("limit", 1, 1000).pipe(
+  Flag.withAlias("n"),
+  Flag.withDescription("How many groups at most, up to 1000"),
+  Flag.withDefault(20)
+)
+
+const listGroups = Effect.fnUntraced(function* ({ limit }: { readonly limit: number }) {
+  const screen = yield* Screen
+  const groups = yield* connected(
+    Effect.gen(function* () {
+      const jobs = yield* Jobs
+      return yield* Effect.forEach(yield* jobs.failures({ limit }), (group) =>
+        Effect.gen(function* () {
+          // The group's message quotes its newest job, so that job says what is secret; one that is gone hides it all.
+          const sample = Option.getOrUndefined(yield* Effect.option(jobs.get(group.sample)))
+          const message = sample === undefined ? hidden : screen.redactText(sample)(group.failure.message)
+          return shapes.failureGroup(group, message)
+        })
+      )
+    })
+  )
+  const now = (yield* DateTime.now).epochMilliseconds
+  yield* screen.showList(
+    { name: "failures", items: groups },
+    groups.length === 0
+      ? screen.say("No job has failed and not succeeded since.")
+      : screen.table(
+          [
+            { title: "GROUP" },
+            { title: "JOBS", align: "right" },
+            { title: "WORKER", shrinkTo: 8 },
+            { title: "LAST", align: "right", optional: 1 },
+            { title: "SAMPLE", align: "right", optional: 2 },
+            { title: "FAILURE", shrinkTo: 12 }
+          ],
+          groups.map((group): ReadonlyArray<Cell> => [
+            group.fingerprint,
+            [`${count(group.count)}${group.isExact ? "" : "+"}`, "red"],
+            group.worker,
+            group.lastSeen === null
+              ? "–"
+              : screen.isTerminal
+                ? relative(Date.parse(group.lastSeen), now)
+                : group.lastSeen,
+            `#${group.sample}`,
+            `${group.tag}: ${group.message}`
+          ])
+        )
+  )
+})
+
+const list = Command.make("list", { limit }, listGroups).pipe(
+  Command.withDescription("List the groups, the one with the newest job first")
+)
+
+const retry = Command.make(
+  "retry",
+  {
+    group: Argument.String("group").pipe(Argument.withDescription("The group's name, as the list tells it")),
+    yes,
+    dryRun
+  },
+  Effect.fnUntraced(function* ({ group, ...given }) {
+    const filter = { fingerprint: group }
+    const found = yield* connected(Effect.flatMap(Jobs, (jobs) => jobs.count(filter)))
+    if (found.count === 0)
+      return yield* new NotFound({ message: `There is no group of failures ${JSON.stringify(group)}.` })
+    yield* change(retryVerb, { _tag: "Filter", filter, text: `fingerprint:${group}` }, { ...given, all: false })
+  })
+).pipe(Command.withDescription("Run the retryable and discarded jobs of a group again"))
+
+/**
+ * The command.
+ *
+ * @category commands
+ */
+export const failures = Command.make("failures", { limit }, listGroups).pipe(
+  Command.withDescription("Group failed jobs by what went wrong, and retry a group"),
+  Command.withSubcommands([list, retry])
+)

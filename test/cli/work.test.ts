@@ -1,0 +1,222 @@
+import { assert, layer } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Context from "effect/Context"
+import * as Layer from "effect/Layer"
+import * as SqlClient from "effect/sql/SqlClient"
+import * as Fs from "node:fs"
+import * as Http from "node:http"
+import * as Path from "node:path"
+import { TestDatabase } from "../setup/TestDatabase.ts"
+import { shigoto, start } from "./support.ts"
+
+const root = Path.join(import.meta.dirname, "..", "..")
+
+/** A folder with a manifest of its own, in which `effect-shigoto` is this source tree. */
+class Project extends Context.Service<Project, { readonly cwd: string }>()("test/cli/Project") {
+  static readonly layer = Layer.effect(
+    Project,
+    Effect.acquireRelease(
+      Effect.sync(() => {
+        Fs.mkdirSync(Path.join(root, "dist"), { recursive: true })
+        const cwd = Fs.mkdtempSync(Path.join(root, "dist", "project-"))
+        Fs.mkdirSync(Path.join(cwd, "node_modules"))
+        Fs.symlinkSync(root, Path.join(cwd, "node_modules", "effect-shigoto"))
+        Fs.writeFileSync(Path.join(cwd, "package.json"), `{\n    "name": "app",\n    "type": "module"\n}\n`)
+        return { cwd }
+      }),
+      ({ cwd }) => Effect.sync(() => Fs.rmSync(cwd, { recursive: true, force: true }))
+    )
+  )
+}
+
+const args = `{"to":"ada@example.com","subject":"Hello"}`
+
+layer(Layer.merge(TestDatabase.layer(), Project.layer), { excludeTestServices: true })("in a new project", (it) => {
+  it.effect("init writes what runs, and never overwrites", () =>
+    Effect.gen(function* () {
+      const { cwd } = yield* Project
+      const dry = yield* shigoto(["init", "--dry-run"], { cwd })
+      assert.strictEqual(dry.code, 0, dry.stderr)
+      assert.isFalse(Fs.existsSync(Path.join(cwd, "shigoto.config.ts")))
+      const first = yield* shigoto(["init", "--json"], { cwd })
+      assert.deepStrictEqual(JSON.parse(first.stdout), {
+        dir: ".",
+        written: ["jobs/send-email.ts", "shigoto.config.ts", "package.json"],
+        scripts: ["shigoto:migrate", "shigoto:work"],
+        dryRun: false
+      })
+      assert.include(Fs.readFileSync(Path.join(cwd, "package.json"), "utf8"), `        "shigoto:work": "shigoto work"`)
+      const worker = Path.join(cwd, "jobs", "send-email.ts")
+      Fs.appendFileSync(worker, "// mine\n")
+      const again = yield* shigoto(["init"], { cwd })
+      assert.strictEqual(again.code, 5)
+      assert.include(again.stderr, "shigoto.config.ts, jobs/send-email.ts are there already")
+      assert.include(Fs.readFileSync(worker, "utf8"), "// mine")
+    })
+  )
+
+  it.effect("enqueue checks args by the definition, takes them from anywhere, and says what it did", () =>
+    Effect.gen(function* () {
+      const { cwd } = yield* Project
+      const inserted = yield* shigoto(["enqueue", "send-email", args, "--tag", "a", "--tag", "b", "--json"], { cwd })
+      assert.strictEqual(inserted.code, 0, inserted.stderr)
+      const { id, queue, state } = JSON.parse(inserted.stdout) as { id: number; queue: string; state: string }
+      assert.deepStrictEqual([queue, state], ["emails", "available"])
+      const { maxAttempts, tags } = JSON.parse((yield* shigoto(["jobs", "show", String(id), "--json"])).stdout) as {
+        readonly maxAttempts: number
+        readonly tags: ReadonlyArray<string>
+      }
+      assert.deepStrictEqual([maxAttempts, tags], [5, ["a", "b"]])
+      const later = yield* shigoto(["enqueue", "send-email", "-", "--in", "1h30m"], { cwd, input: args })
+      assert.match(later.stdout, /^#\d+ scheduled in emails\n$/)
+      Fs.writeFileSync(Path.join(cwd, "args.json"), args)
+      const file = yield* shigoto(["enqueue", "send-email", "@args.json", "--at", "2040-01-01T00:00:00Z"], { cwd })
+      assert.match(file.stdout, /^#\d+ scheduled in emails\n$/)
+      const count = (yield* shigoto(["jobs", "list", "--count"])).stdout
+      for (const [code, ...words] of [
+        [2, "send-email", `{"to":1,"subject":"x"}`],
+        [2, "send-email", "{"],
+        [2, "send-email", "@nowhere.json"],
+        [2, "send-email", args, "--in", "5"],
+        [2, "send-email", args, "--in", "1h", "--at", "2040-01-01T00:00:00Z"],
+        [2, "send-email", args, "--priority", "99999"],
+        [3, "nobody", "{}"],
+        [0, "send-email", args, "--dry-run"]
+      ] as const) {
+        const ran = yield* shigoto(["enqueue", ...words], { cwd })
+        assert.strictEqual(ran.code, code, `${words.join(" ")}: ${ran.stderr}`)
+      }
+      assert.strictEqual((yield* shigoto(["jobs", "list", "--count"])).stdout, count)
+      const untyped = yield* shigoto(["enqueue", "anything", `[1,"two"]`, "--queue", "elsewhere"])
+      assert.strictEqual(untyped.code, 0)
+      assert.include(untyped.stderr, "The args are not checked")
+    })
+  )
+
+  it.effect("work runs jobs, and a signal lets them end: exit code 0, lease given back", () =>
+    Effect.gen(function* () {
+      const { cwd } = yield* Project
+      const once = yield* shigoto(["work", "--once", "--queues", "emails:2"], { cwd })
+      assert.strictEqual(once.code, 0, once.stderr)
+      assert.include(once.stderr, "emails:2 · 1 worker: send-email")
+      assert.strictEqual(once.stdout, "")
+      assert.strictEqual((yield* shigoto(["jobs", "list", "state:completed", "--count"])).stdout, "1\n")
+      for (const signal of ["SIGTERM", "SIGINT"] as const) {
+        const node = yield* start(["work"], /Working on/, { cwd })
+        const done = yield* shigoto(["enqueue", "send-email", args, "--wait"], { cwd })
+        assert.strictEqual(done.code, 0, done.stderr)
+        assert.match((JSON.parse(done.stdout) as { readonly messageId: string }).messageId, /^message-\d+$/)
+        node.child.kill(signal)
+        assert.strictEqual(yield* node.exit, 0, node.seen.stderr)
+        const { nodes } = JSON.parse((yield* shigoto(["nodes", "--json"])).stdout) as {
+          readonly nodes: ReadonlyArray<{ readonly live: boolean }>
+        }
+        assert.isFalse(nodes.some(({ live }) => live))
+      }
+    })
+  )
+
+  it.effect("refuses a config module that is none, and says why", () =>
+    Effect.gen(function* () {
+      const { cwd } = yield* Project
+      for (const [name, text, why] of [
+        ["empty.ts", "export const a = 1", "it has no default export"],
+        ["stranger.ts", "export default { quues: {} }", `it has no field "quues"`],
+        ["wrong.ts", "export default { workers: 1 }", "workers is no Layer"],
+        ["broken.ts", "export default {", "cannot be loaded"],
+        ["idle.ts", "export default { jobs: [] }", "The config module has no workers"]
+      ] as const) {
+        Fs.writeFileSync(Path.join(cwd, name), text)
+        const ran = yield* shigoto(["work", "--config", name], { cwd })
+        assert.strictEqual(ran.code, name === "broken.ts" ? 1 : 2, ran.stderr)
+        assert.include(ran.stderr, why)
+      }
+      const missing = yield* shigoto(["jobs", "list", "--config", "nowhere.ts"], { cwd })
+      assert.strictEqual(missing.code, 2)
+      assert.include(missing.stderr, "There is no config module nowhere.ts")
+    })
+  )
+
+  it.effect("prune asks for a retention where nothing says one, and forgets what is past it", () =>
+    Effect.gen(function* () {
+      const { cwd } = yield* Project
+      const unsaid = yield* shigoto(["prune", "--yes"])
+      assert.strictEqual(unsaid.code, 2)
+      assert.include(unsaid.stderr, "How long are completed jobs kept?")
+      assert.strictEqual((yield* shigoto(["prune"], { cwd })).code, 5)
+      const before = (yield* shigoto(["jobs", "list", "state:completed", "--count"])).stdout
+      assert.strictEqual(before, "3\n")
+      const kept = yield* shigoto(["prune", "--yes", "--json"], { cwd })
+      assert.strictEqual(kept.code, 0, kept.stderr)
+      assert.strictEqual((yield* shigoto(["jobs", "list", "state:completed", "--count"])).stdout, before)
+      const none = ["--completed", "0s", "--discarded", "90d", "--cancelled", "14d"]
+      const dry = JSON.parse((yield* shigoto(["prune", ...none, "--dry-run", "--json"])).stdout) as {
+        readonly past: ReadonlyArray<{ readonly state: string; readonly count: number }>
+      }
+      assert.deepInclude(
+        dry.past.map(({ count, state }) => ({ count, state })),
+        { state: "completed", count: 3 }
+      )
+      assert.strictEqual((yield* shigoto(["prune", ...none, "--yes"])).code, 0)
+      assert.strictEqual((yield* shigoto(["jobs", "list", "state:completed", "--count"])).stdout, "0\n")
+    })
+  )
+
+  it.effect("bench measures in a schema of its own, and leaves nothing", () =>
+    Effect.gen(function* () {
+      const ran = yield* shigoto(["bench", "-n", "200", "-c", "5", "--json"])
+      assert.strictEqual(ran.code, 0, ran.stderr)
+      const report = JSON.parse(ran.stdout) as Record<string, number>
+      for (const field of ["singleEnqueuesPerSecond", "bulkEnqueuesPerSecond", "completionsPerSecond"]) {
+        assert.isAbove(report[field] ?? 0, 0, field)
+      }
+      const sql = yield* SqlClient.SqlClient
+      const left =
+        yield* sql`SELECT nspname::text FROM pg_namespace WHERE starts_with(nspname::text, 'shigoto_scratch')`
+      assert.deepStrictEqual(left, [])
+      assert.strictEqual((yield* shigoto(["jobs", "list", "worker:bench", "--count"])).stdout, "0\n")
+    })
+  )
+
+  it.effect("dashboard serves this machine, and nobody else without a password", () =>
+    Effect.gen(function* () {
+      const server = yield* start(["dashboard", "--port", "0", "--read-only"], /http:\S+/)
+      const [url = ""] = /http:\S+/.exec(server.seen.stdout) ?? []
+      const own = yield* request(`${url}api/me`)
+      assert.strictEqual(own.status, 200)
+      assert.deepStrictEqual(JSON.parse(own.body), { user: "cli", can: ["jobs:view"] })
+      assert.strictEqual((yield* request(`${url}api/me`, { host: "rebound.example.com" })).status, 403)
+      server.child.kill("SIGINT")
+      assert.strictEqual(yield* server.exit, 0)
+
+      const open = yield* shigoto(["dashboard", "--host", "0.0.0.0", "--port", "0"])
+      assert.strictEqual(open.code, 5)
+      assert.include(open.stderr, "SHIGOTO_DASHBOARD_PASSWORD")
+      const env = { SHIGOTO_DASHBOARD_PASSWORD: "open sesame" }
+      const guarded = yield* start(
+        ["dashboard", "--host", "0.0.0.0", "--port", "0", "--base-path", "jobs"],
+        /http:\S+/,
+        { env }
+      )
+      const [, port = ""] = /:(\d+)\/jobs\//.exec(guarded.seen.stdout) ?? []
+      const me = `http://127.0.0.1:${port}/jobs/api/me`
+      assert.strictEqual((yield* request(me)).status, 401)
+      const basic = (password: string) => ({ authorization: `Basic ${btoa(`me:${password}`)}` })
+      assert.strictEqual((yield* request(me, basic("wrong"))).status, 401)
+      assert.strictEqual((yield* request(me, basic("open sesame"))).status, 200)
+      guarded.child.kill("SIGTERM")
+      assert.strictEqual(yield* guarded.exit, 0)
+    })
+  )
+})
+
+// internal
+
+const request = (url: string, headers: Record<string, string> = {}) =>
+  Effect.callback<{ readonly status: number; readonly body: string }>((resume) => {
+    Http.get(url, { headers }, (response) => {
+      let body = ""
+      response.setEncoding("utf8").on("data", (chunk: string) => (body += chunk))
+      response.on("end", () => resume(Effect.succeed({ status: response.statusCode ?? 0, body })))
+    })
+  })
