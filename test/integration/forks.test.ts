@@ -180,6 +180,24 @@ describe("jobs that wait for each other", () => {
       ["Accepted", "available"],
       { completed: 1, available: 1 }
     ],
+    [
+      "a second insert, an end",
+      1,
+      waits(0),
+      insert(0),
+      settle(completed, 0),
+      ["blocked", "Accepted"],
+      { completed: 1, available: 2 }
+    ],
+    [
+      "an end, a second insert",
+      1,
+      waits(0),
+      settle(completed, 0),
+      insert(0),
+      ["Accepted", "available"],
+      { completed: 1, available: 2 }
+    ],
     ["an insert, a cancel", 1, orphan, insert(0), cancel(0), ["blocked", "Requested"], { executing: 1, blocked: 1 }],
     ["two inserts", 1, nothing, insert(0), insert(0), ["blocked", "blocked"], { executing: 1, blocked: 2 }],
     [
