@@ -240,7 +240,7 @@ describe("explain", () => {
           if (reason._tag === "RateLimited") assert.isAbove(reason.freesInMillis, 0, why)
         }
       }
-      assert.deepStrictEqual([...seen].toSorted(), ["ConcurrencyLimited", "RateLimited"])
+      assert.deepStrictEqual([...seen].toSorted(), ["CircuitOpen", "ConcurrencyLimited", "RateLimited"])
     }).pipe(Effect.provide(producer))
   )
 
