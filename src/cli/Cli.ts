@@ -12,6 +12,8 @@ import { TerminalCapabilities } from "effect/cli/TerminalCapabilities"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as References from "effect/References"
 import { existsSync, readFileSync } from "node:fs"
 import * as Environment from "./internal/environment.ts"
 import { exitCodes, tell } from "./internal/exit.ts"
@@ -23,6 +25,7 @@ import { batches } from "./BatchesCommand.ts"
 import { bench } from "./BenchCommand.ts"
 import { cron } from "./CronCommand.ts"
 import { dashboard } from "./DashboardCommand.ts"
+import { doctor } from "./DoctorCommand.ts"
 import { enqueue } from "./EnqueueCommand.ts"
 import { failures } from "./FailuresCommand.ts"
 import { limits, nodes, workers } from "./FleetCommand.ts"
@@ -42,7 +45,7 @@ import { work } from "./WorkCommand.ts"
 export const command = Command.make("shigoto").pipe(
   Command.withDescription("Background jobs in your PostgreSQL: look at them, and act on them."),
   Command.withSubcommands([
-    { group: "Look", commands: [status, jobs, failures, queues, cron, batches, nodes, workers, limits] },
+    { group: "Look", commands: [status, doctor, jobs, failures, queues, cron, batches, nodes, workers, limits] },
     { group: "Run", commands: [work, enqueue, dashboard] },
     { group: "Set up", commands: [init, migrate, prune, bench] }
   ]),
@@ -71,7 +74,7 @@ export const run = (args: ReadonlyArray<string>): Effect.Effect<number> =>
             })
           )
     ),
-    Effect.provide(Layer.mergeAll(Environment.layer, presenter, builtIns))
+    Effect.provide(Layer.mergeAll(Environment.layer, presenter, builtIns, logs))
   )
 
 /**
@@ -95,6 +98,12 @@ const { version } = ((): { readonly version: string } => {
 const builtIns = CliConfig.layer({
   builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions, GlobalFlag.LogLevel]
 })
+
+/** Logs are talk, and what works is not talked about. */
+const logs = Layer.merge(
+  Layer.succeed(Logger.LogToStderr, true),
+  Layer.succeed(References.MinimumLogLevel, "Warn" as const)
+)
 
 /** Help that was asked for is data; what is said about a mistake is not. */
 const presenter = CliOutput.layerPresenter({
