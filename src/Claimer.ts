@@ -26,6 +26,7 @@ import * as PubSub from "effect/PubSub"
 import * as Random from "effect/Random"
 import { Executor } from "./Executor.ts"
 import { Heartbeat } from "./Heartbeat.ts"
+import { Admission } from "./internal/admission.ts"
 import { spread } from "./internal/aftermath.ts"
 import { Events } from "./internal/events.ts"
 import { makeHolds } from "./internal/holds.ts"
@@ -68,12 +69,13 @@ export const Gate = Context.Reference<{
 export const layer: Layer.Layer<
   never,
   never,
-  Executor | Heartbeat | Workers | Queues | Notifier | JobStore | ShigotoConfig | Events
+  Executor | Heartbeat | Workers | Queues | Notifier | JobStore | ShigotoConfig | Events | Admission
 > = Layer.effectDiscard(
   Effect.gen(function* () {
     const config = yield* ShigotoConfig
     const store = yield* JobStore
     const executor = yield* Executor
+    const admission = yield* Admission
     const heartbeat = yield* Heartbeat
     const workers = yield* Workers
     const queues = yield* Queues
@@ -126,7 +128,7 @@ export const layer: Layer.Layer<
         return false
       }
       if (node === undefined || state === undefined || state.paused || !executor.isAccepting()) return false
-      const limit = Math.min(state.concurrency - executor.running(queue), claimLimit)
+      const limit = Math.min(admission.slots(queue, state.concurrency) - executor.running(queue), claimLimit)
       const candidates = [...workers.all()].map((worker) => ({ name: worker.name, room: executor.room(worker) }))
       const roomy = candidates.filter((worker) => worker.room > 0)
       appetite.full = limit <= 0 || roomy.length < candidates.length

@@ -23,8 +23,8 @@ import type { Attempt } from "./CurrentJob.ts"
 import { Heartbeat } from "./Heartbeat.ts"
 import { Events } from "./internal/events.ts"
 import { Encrypted } from "./internal/envelope.ts"
-import { type Permit, verdictOf } from "./internal/circuit.ts"
-import { makeCircuits } from "./internal/circuits.ts"
+import { Admission } from "./internal/admission.ts"
+import type { Permit } from "./internal/circuit.ts"
 import { forever } from "./internal/loop.ts"
 import { concerned, type Dependency } from "./internal/newJob.ts"
 import { makeReporter } from "./internal/progress.ts"
@@ -77,7 +77,7 @@ export class Executor extends Context.Service<
 export const layer: Layer.Layer<
   Executor,
   never,
-  Workers | Settler | Heartbeat | Queues | Notifier | JobStore | ShigotoConfig | Events
+  Workers | Settler | Heartbeat | Queues | Notifier | JobStore | ShigotoConfig | Events | Admission
 > = Layer.effect(
   Executor,
   Effect.gen(function* () {
@@ -88,6 +88,7 @@ export const layer: Layer.Layer<
     const queues = yield* Queues
     const notifier = yield* Notifier
     const events = yield* Events
+    const admission = yield* Admission
     const clock = yield* Clock.Clock
     const report = yield* makeReporter
     const scope = yield* Effect.scope
@@ -153,11 +154,14 @@ export const layer: Layer.Layer<
     const wakeAll = (): void => {
       for (const callback of free) callback(undefined)
     }
-    const circuits = yield* makeCircuits(wakeAll)
+    admission.onWake(wakeAll)
     const leave = (entry: Running, ending: Ending): Effect.Effect<void> | undefined => {
       if (entry.left) return undefined
       entry.left = true
-      return circuits.leave(entry, verdictOf(ending))
+      const { claimed, permit, startedAt, worker } = entry
+      const ofWorker = Math.max(byWorker.get(worker.name) ?? 0, entry.ofWorker)
+      const ofQueue = Math.max(byQueue.get(claimed.queue) ?? 0, entry.ofQueue)
+      return admission.leave({ claimed, permit, startedAt, worker, ofWorker, ofQueue }, ending)
     }
     const conclude = (entry: Running, ending: Ending): void => {
       const told = leave(entry, ending)
@@ -205,20 +209,13 @@ export const layer: Layer.Layer<
       }
       const startedAt = monotonic()
       const deadline = startedAt + worker.timeoutMillis
-      const entry: Running = {
-        claimed,
-        node,
-        worker,
-        attempt,
-        startedAt,
-        deadline,
-        concluded: false,
-        permit,
-        left: false
-      }
-      running.add(entry)
       count(byQueue, claimed.queue, 1)
       count(byWorker, worker.name, 1)
+      const ofWorker = byWorker.get(worker.name) ?? 1
+      const ofQueue = byQueue.get(claimed.queue) ?? 1
+      const beginning = { claimed, node, worker, attempt, startedAt, deadline, permit, ofWorker, ofQueue }
+      const entry: Running = { ...beginning, left: false, concluded: false }
+      running.add(entry)
       if (events.isHeard()) {
         const { attempt: number, claimedAt, id, queue, runAt } = claimed
         const waitMillis = Math.max(claimedAt.getTime() - runAt.getTime(), 0)
@@ -345,7 +342,9 @@ export const layer: Layer.Layer<
     heartbeat.attach({
       describe: () => ({
         workers: [...workers.all()].map((worker) => worker.name),
-        queues: queues.states(),
+        queues: queues
+          .states()
+          .map((queue) => ({ ...queue, concurrency: admission.slots(queue.name, queue.concurrency) })),
         broken: [...workers.all()].filter((one) => one.circuit?.state() === "open").map((one) => one.name),
         limits: [...workers.all()].flatMap((worker) => worker.governed ?? []),
         listening: notifier.isListening()
@@ -372,7 +371,7 @@ export const layer: Layer.Layer<
       total: () => running.size,
       room: (worker) =>
         Math.min(
-          Math.max((worker.concurrency ?? Infinity) - (byWorker.get(worker.name) ?? 0), 0),
+          Math.max(admission.places(worker) - (byWorker.get(worker.name) ?? 0), 0),
           worker.circuit?.room() ?? Infinity
         ),
       cancel: (requests) => {
@@ -411,7 +410,10 @@ interface Running {
   deadline: number
   /** What its worker's circuit let it through with. */
   readonly permit: Permit | undefined
-  /** Circuits know of its end. */
+  /** How many attempts of its worker and of its queue ran as it started, itself included. */
+  readonly ofWorker: number
+  readonly ofQueue: number
+  /** The admission knows of its end. */
   left: boolean
   /** Its outcome has been handed to the settler. */
   concluded: boolean

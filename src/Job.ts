@@ -13,8 +13,10 @@ import * as Result from "effect/Result"
 import type * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import * as AdaptiveConcurrency from "./AdaptiveConcurrency.ts"
 import * as CircuitBreaker from "./CircuitBreaker.ts"
 import type { Attempt, CurrentJob } from "./CurrentJob.ts"
+import { maxConcurrency } from "./ShigotoConfig.ts"
 import { captureProblem, concurrencyProblem, timeoutProblem, uniqueProblem } from "./internal/definition.ts"
 import type { Dependencies, Edges, ReadingServices, Results } from "./Dependency.ts"
 import {
@@ -130,8 +132,11 @@ export interface WorkerOptions<Args, Error, R, Wrap extends Any = never> {
    * 1800)` seconds.
    */
   readonly retry?: Schedule.Schedule<unknown, Error | AttemptError, unknown> | undefined
-  /** How many attempts run at once on one node, at most what the queue allows. Defaults to what the queue allows. */
-  readonly concurrency?: number | undefined
+  /**
+   * How many attempts run at once on one node, at most what the queue allows: a number, or how it finds itself; `{}` for
+   * its defaults. Defaults to what the queue allows.
+   */
+  readonly concurrency?: number | AdaptiveConcurrency.Options<Error> | undefined
   /**
    * Whether what the handler logs is kept with the job, and how much of it. Defaults to `ShigotoConfig.captureLogs`.
    */
@@ -440,12 +445,17 @@ const makeErased = (
     toLayer: (handler, workerOptions = {}) => {
       const { circuitBreaker } = workerOptions
       const circuit = circuitBreaker === undefined ? undefined : CircuitBreaker.check(circuitBreaker)
+      const { concurrency } = workerOptions
+      const isFixed = typeof concurrency !== "object" || concurrency === null
+      const adapts = isFixed ? undefined : AdaptiveConcurrency.check("concurrency", concurrency, maxConcurrency)
       const problem =
+        (adapts !== undefined && Result.isFailure(adapts) ? adapts.failure : undefined) ??
         (circuit !== undefined && Result.isFailure(circuit) ? circuit.failure : undefined) ??
-        concurrencyProblem(name, "concurrency", workerOptions.concurrency) ??
+        (isFixed ? concurrencyProblem(name, "concurrency", concurrency) : undefined) ??
         concurrencyProblem(name, "globalConcurrency", workerOptions.globalConcurrency) ??
         captureProblem(name, workerOptions.captureLogs)
       const rule = circuit !== undefined && Result.isSuccess(circuit) ? circuit.success : undefined
+      const adaptive = adapts !== undefined && Result.isSuccess(adapts) ? adapts.success : undefined
       return Layer.effectDiscard(
         Effect.gen(function* () {
           if (problem !== undefined) return yield* Effect.die(problem)
@@ -456,7 +466,7 @@ const makeErased = (
             Options
           ]
           yield* workers.register(
-            yield* makeWorker({ name, args, success, error, dependencies, options }, ...erased, rule)
+            yield* makeWorker({ name, args, success, error, dependencies, options }, ...erased, rule, adaptive)
           )
         })
       )

@@ -100,6 +100,13 @@ export type JobEvent =
     }
   /** As many of a worker's jobs run, on all nodes together, as may; not repeated while it lasts. */
   | { readonly _tag: "ConcurrencyLimited"; readonly worker: string; readonly queue: string }
+  /** The concurrency of a worker or of a queue found another number on this node. */
+  | {
+      readonly _tag: "ConcurrencyAdapted"
+      readonly worker?: string
+      readonly queue?: string
+      readonly limit: number
+    }
   /** A worker's attempts fail too often on this node: none starts for the time told. */
   | { readonly _tag: "CircuitOpened"; readonly worker: string; readonly openMillis: number }
   /** That time is over: some attempts find out whether they succeed. */

@@ -40,6 +40,8 @@ export type Ending =
       readonly delayMillis: number | undefined
       /** False where the worker's circuit breaker does not count it. */
       readonly counted?: boolean | undefined
+      /** False where it is no reason for an adaptive concurrency to fall. */
+      readonly strains?: boolean | undefined
     }
   | { readonly _tag: "Interrupted" }
 

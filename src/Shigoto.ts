@@ -13,6 +13,7 @@ import * as CronScheduler from "./CronScheduler.ts"
 import * as Executor from "./Executor.ts"
 import * as Flows from "./Flows.ts"
 import * as Heartbeat from "./Heartbeat.ts"
+import * as Admission from "./internal/admission.ts"
 import * as Events from "./internal/events.ts"
 import * as LogSink from "./internal/logSink.ts"
 import * as Jobs from "./Jobs.ts"
@@ -65,7 +66,7 @@ export const layer: Layer.Layer<
   Layer.provideMerge(Executor.layer),
   Layer.provideMerge(Layer.mergeAll(CronJobs.layer, Flows.layer, Limits.layer)),
   Layer.provideMerge(Batches.layer),
-  Layer.provideMerge(Layer.mergeAll(Settler.layer, Jobs.layer, Queues.layer)),
+  Layer.provideMerge(Layer.mergeAll(Settler.layer, Jobs.layer, Queues.layer, Admission.layer)),
   Layer.provideMerge(Layer.mergeAll(Notifier.layer, Heartbeat.layer, Workers.layer)),
   Layer.provideMerge(Layer.mergeAll(ShigotoMetrics.layer, LogSink.layer)),
   Layer.provideMerge(Layer.mergeAll(JobStore.layer, Events.layer)),

@@ -8,6 +8,8 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
+import * as AdaptiveConcurrency from "./AdaptiveConcurrency.ts"
 import { nameProblem, schemaProblem, shown } from "./internal/names.ts"
 import { InvalidConfig, InvalidSchemaName } from "./ShigotoError.ts"
 
@@ -38,7 +40,8 @@ export interface Retention {
  * @category models
  */
 export interface QueueOptions {
-  readonly concurrency: number
+  /** A number, or how it finds itself; then operators can only scale it down from there. */
+  readonly concurrency: number | Omit<AdaptiveConcurrency.Options, "counts">
   /**
    * Whether partition keys take turns, each as often as its weight says; jobs without a key are one partition. Defaults
    * to false, unless `partitionConcurrency` is given.
@@ -74,6 +77,8 @@ export class ShigotoConfig extends Context.Service<
     readonly migrate: boolean
     /** The queues of this node and how many jobs of each run at once. Defaults to `{ default: 10 }`. */
     readonly queues: ReadonlyMap<string, number>
+    /** Which of them find their concurrency themselves, up to that number. Defaults to none. */
+    readonly adaptive: ReadonlyMap<string, AdaptiveConcurrency.Rule>
     /** Which of them are fair, and by what rule. Defaults to none. */
     readonly partitions: ReadonlyMap<string, Partitions>
     /** The name by which people know this node; several may share one. Defaults to the HOSTNAME variable, else `node`. */
@@ -215,7 +220,7 @@ export const make = Effect.fnUntraced(function* (
       message: `The schema name ${shown(schema)} cannot be used: ${problem}. Use a lower-case identifier such as "shigoto".`
     })
   }
-  const { partitions, queues } = yield* makeQueues(options.queues ?? defaults.queues)
+  const { adaptive, partitions, queues } = yield* makeQueues(options.queues ?? defaults.queues)
   const hostname = yield* Effect.orElseSucceed(Config.option(Config.String("HOSTNAME")), Option.none<string>)
   const nodeName = options.nodeName ?? Option.getOrElse(hostname, () => defaults.nodeName)
   const nodeProblem = nameProblem(nodeName)
@@ -235,6 +240,7 @@ export const make = Effect.fnUntraced(function* (
     schema,
     migrate: yield* oneOf("migrate", options.migrate ?? defaults.migrate, [true, false]),
     queues,
+    adaptive,
     partitions,
     nodeName,
     pollInterval: yield* duration("pollInterval", options.pollInterval ?? defaults.pollInterval, 10, day),
@@ -371,11 +377,20 @@ const makeQueues = Effect.fnUntraced(function* (queues: Readonly<Record<string, 
   }
   const made = new Map<string, number>()
   const partitions = new Map<string, Partitions>()
+  const adaptive = new Map<string, AdaptiveConcurrency.Rule>()
   for (const [name, given] of Object.entries(queues)) {
     const problem = nameProblem(name)
     if (problem !== undefined) return yield* invalid("queues", name, `as a queue's name, ${problem}`)
     const options = typeof given === "object" && given !== null ? given : { concurrency: given }
-    made.set(name, yield* integer(`queues.${name}`, options.concurrency, 1, maxConcurrency))
+    const { concurrency } = options
+    if (typeof concurrency === "object" && concurrency !== null) {
+      const field = `queues.${name}.concurrency`
+      if ("counts" in concurrency) return yield* invalid(`${field}.counts`, "a function", "that is for workers to say")
+      const rule = AdaptiveConcurrency.check(field, concurrency, maxConcurrency)
+      if (Result.isFailure(rule)) return yield* rule.failure
+      adaptive.set(name, rule.success)
+      made.set(name, rule.success.max)
+    } else made.set(name, yield* integer(`queues.${name}`, concurrency, 1, maxConcurrency))
     const { fair = false, partitionConcurrency } = options
     if (typeof fair !== "boolean" && typeof fair?.weight !== "function") {
       return yield* invalid(`queues.${name}.fair`, fair, "it must be true, false or { weight: (key) => number }")
@@ -390,7 +405,7 @@ const makeQueues = Effect.fnUntraced(function* (queues: Readonly<Record<string, 
       partitions.set(name, partitionsOf(name, fair, partitionConcurrency))
     }
   }
-  return { queues: made, partitions }
+  return { queues: made, partitions, adaptive }
 })
 
 /** What functions give is checked as it is used: then a claim fails, loudly, and admits nothing. */

@@ -13,6 +13,7 @@
  * | `shigoto_settle_retries_total` | counter | |
  * | `shigoto_jobs_executing` | gauge | queue |
  * | `shigoto_queue_concurrency` | gauge | queue |
+ * | `shigoto_worker_concurrency` | gauge | worker |
  * | `shigoto_oldest_available_seconds` | gauge, seconds | queue |
  * | `shigoto_dead_rows` | gauge | |
  * | `shigoto_oldest_transaction_seconds` | gauge, seconds | |
@@ -26,12 +27,14 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import { Executor } from "./Executor.ts"
+import { Admission } from "./internal/admission.ts"
 import { Events } from "./internal/events.ts"
 import { forever } from "./internal/loop.ts"
 import type { JobEvent } from "./JobEvent.ts"
 import { JobStore } from "./JobStore.ts"
 import { Queues } from "./Queues.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
+import { Workers } from "./Workers.ts"
 
 /**
  * The most values of a label, or pairs of worker and queue, before the rest becomes `other`.
@@ -60,22 +63,32 @@ export const layer: Layer.Layer<never, never, Events | ShigotoConfig> = Layer.ef
  *
  * @category layers
  */
-export const layerGauges: Layer.Layer<never, never, Executor | Queues | JobStore | ShigotoConfig> = Layer.effectDiscard(
+export const layerGauges: Layer.Layer<
+  never,
+  never,
+  Executor | Admission | Workers | Queues | JobStore | ShigotoConfig
+> = Layer.effectDiscard(
   Effect.gen(function* () {
     const config = yield* ShigotoConfig
     if (!config.metrics) return
     const executor = yield* Executor
+    const admission = yield* Admission
+    const workers = yield* Workers
     const queues = yield* Queues
     const { insight } = yield* JobStore
     const context = yield* Effect.context<never>()
     const bounded = makeBound()
+    const boundedWorker = makeBound()
     const shown = new Set<string>()
 
     const set = (metric: Metric.Metric<number, unknown>, value: number): void => metric.updateUnsafe(value, context)
     const measure = Effect.sync(() => {
       for (const { concurrency, name } of queues.states()) {
         set(executingOf(bounded(name)), executor.running(name))
-        set(concurrencyOf(bounded(name)), concurrency)
+        set(concurrencyOf(bounded(name)), admission.slots(name, concurrency))
+      }
+      for (const worker of workers.all()) {
+        if (worker.adaptive !== undefined) set(placesOf(boundedWorker(worker.name)), admission.places(worker))
       }
     })
     const sample = Effect.gen(function* () {
@@ -119,6 +132,11 @@ const executingOf = (queue: string) =>
   Metric.gauge("shigoto_jobs_executing", { description: "Slots in use on this node", attributes: { queue } })
 const concurrencyOf = (queue: string) =>
   Metric.gauge("shigoto_queue_concurrency", { description: "Slots on this node", attributes: { queue } })
+const placesOf = (worker: string) =>
+  Metric.gauge("shigoto_worker_concurrency", {
+    description: "How many attempts of a worker may run on this node, where that number finds itself",
+    attributes: { worker }
+  })
 const oldestOf = (queue: string) =>
   Metric.gauge("shigoto_oldest_available_seconds", {
     description: "How long the available job that waits longest has been due",

@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import type { Rule as AdaptiveRule } from "./AdaptiveConcurrency.ts"
 import type { Attempt, CurrentJob } from "./CurrentJob.ts"
 import type { Circuit } from "./internal/circuit.ts"
 import type { Governed } from "./internal/sql/limit.ts"
@@ -24,8 +25,10 @@ import { type DependencyError, FlowArgsError } from "./ShigotoError.ts"
  */
 export interface Worker {
   readonly name: string
-  /** How many attempts may run on this node at once; undefined for as many as the queue allows. */
+  /** How many attempts may run on this node at once; undefined for as many as the queue allows, or if it adapts. */
   readonly concurrency: number | undefined
+  /** How that number finds itself; undefined where it is fixed. */
+  readonly adaptive: AdaptiveRule | undefined
   /** What holds for its attempts on all nodes together; undefined where nothing does. */
   readonly governed: Governed | undefined
   /** Its circuit on this node; undefined where it has none. */

@@ -18,6 +18,8 @@ export { Flows } from "./Flows.ts"
 export * as CronJob from "./CronJob.ts"
 /** Control over schedules. */
 export { CronJobs } from "./CronJobs.ts"
+/** Concurrencies that find themselves. */
+export type * as AdaptiveConcurrency from "./AdaptiveConcurrency.ts"
 /** Encryption at rest. */
 export * as Cipher from "./Cipher.ts"
 /** What stops workers whose attempts keep failing. */

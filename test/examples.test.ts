@@ -36,6 +36,7 @@ const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
     /Quote: the service is down/,
     /Quote: not asked, the circuit is open/
   ],
+  "adaptive.ts": [/At a capacity of 10: \d+ at once, \d+ of 500 calls refused/, /At a capacity of 3: \d at once/],
   "circuit-breaker.ts": [
     /CircuitOpened/,
     /Job \d+ is waiting: the circuit of "charge" is open on .*, for another/,

@@ -11,6 +11,7 @@ import * as Result from "effect/Result"
 import type * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
+import type * as AdaptiveConcurrency from "../AdaptiveConcurrency.ts"
 import * as Backoff from "../Backoff.ts"
 import type * as CircuitBreaker from "../CircuitBreaker.ts"
 import { type Attempt, CurrentJob } from "../CurrentJob.ts"
@@ -56,7 +57,7 @@ export interface Definition {
 /** A worker's options with their types erased. */
 export interface Options {
   readonly retry?: Schedule.Schedule<unknown, never, unknown> | undefined
-  readonly concurrency?: number | undefined
+  readonly concurrency?: number | AdaptiveConcurrency.Options<never> | undefined
   readonly globalConcurrency?: number | undefined
   readonly rateLimit?: Limit.Limit | Limit.Options | undefined
   readonly circuitBreaker?: CircuitBreaker.Options<never> | undefined
@@ -79,7 +80,8 @@ export const makeWorker = Effect.fnUntraced(function* (
   definition: Definition,
   handler: (args: never, job: Attempt) => Effect.Effect<unknown, unknown, never>,
   options: Options,
-  rule?: CircuitBreaker.Rule
+  rule?: CircuitBreaker.Rule,
+  adaptive?: AdaptiveConcurrency.Rule
 ) {
   const context = yield* Effect.context<never>()
   const config = yield* Effect.serviceOption(ShigotoConfig)
@@ -176,7 +178,8 @@ export const makeWorker = Effect.fnUntraced(function* (
 
   const worker: Worker = {
     name,
-    concurrency: options.concurrency,
+    concurrency: typeof options.concurrency === "number" ? options.concurrency : undefined,
+    adaptive,
     governed: governedBy(name, options, rule),
     circuit: rule?.state === "local" ? makeCircuit(rule) : undefined,
     timeoutMillis: Duration.toMillis(Duration.fromInputUnsafe(definition.options.timeout ?? defaultTimeout)),
@@ -213,7 +216,8 @@ export const makeWorker = Effect.fnUntraced(function* (
             _tag: "Failed",
             failure: told(shownError, cause, encoded),
             delayMillis: yield* delayFor(attempt, error),
-            counted: isCounted(options.circuitBreaker, error)
+            counted: isCounted(options.circuitBreaker, error),
+            strains: isCounted(typeof options.concurrency === "object" ? options.concurrency : undefined, error)
           } satisfies Ending
         })
         const { cause } = exit
@@ -351,11 +355,14 @@ const unreadable = (defect: unknown, attempt: Attempt, node: string): Effect.Eff
 /** Failures of attempts that say nothing of what the handler depends on. */
 const isOurs = [ArgsDecodeError, DecryptionError, InvalidSnooze, FlowArgsError, DependencyError, FanOutError]
 
-/** Whether the circuit breaker counts an error; a predicate that throws has not said no. */
-const isCounted = (breaker: CircuitBreaker.Options<never> | undefined, error: unknown): boolean => {
+/** Whether a circuit breaker or a concurrency counts an error; a predicate that throws has not said no. */
+const isCounted = (
+  options: { readonly counts?: ((error: never) => boolean) | undefined } | undefined,
+  error: unknown
+): boolean => {
   if (isOurs.some((ours) => error instanceof ours)) return false
   try {
-    return breaker?.counts?.(error as never) ?? true
+    return options?.counts?.(error as never) ?? true
   } catch {
     return true
   }

@@ -35,7 +35,7 @@ describe("a circuit that all nodes share", () => {
                 Effect.sync(() => running--)
               )
             }),
-          { concurrency: 1, circuitBreaker: { state: "shared", window: 6, openFor: "2 seconds", probes: 2 } }
+          { concurrency: 1, circuitBreaker: { state: "shared", window: 6, openFor: "4 seconds", probes: 2 } }
         )
       const config = { queues: { default: 10, other: 10 } }
       const a = yield* startNode({ workers: worker("a"), config: { ...config, nodeName: "a" } })
@@ -47,10 +47,10 @@ describe("a circuit that all nodes share", () => {
         Effect.sync(() => told("CircuitOpened")),
         (count) => count > 0
       )
-      yield* a.run(Call.enqueueAll(numbers(30), { queue: "other" }))
-      down = false
       // Six failures of all three; each may have had one more under way.
       const failed = yield* eventually(tally, (states) => states["executing"] === undefined)
+      down = false
+      yield* a.run(Call.enqueueAll(numbers(30), { queue: "other" }))
       const lost = failed["discarded"] ?? 0
       assert.isAtLeast(lost, 6)
       assert.isAtMost(lost, 8)
