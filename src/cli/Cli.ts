@@ -4,10 +4,8 @@
  * Everything goes through the services that the application uses itself, so what is refused there is refused here. What
  * a job carries is redacted unless `--reveal`, and nothing in data can steer the terminal.
  */
-import * as CliConfig from "effect/cli/CliConfig"
 import * as CliOutput from "effect/cli/CliOutput"
 import * as Command from "effect/cli/Command"
-import * as GlobalFlag from "effect/cli/GlobalFlag"
 import { TerminalCapabilities } from "effect/cli/TerminalCapabilities"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -74,7 +72,7 @@ export const run = (args: ReadonlyArray<string>): Effect.Effect<number> =>
             })
           )
     ),
-    Effect.provide(Layer.mergeAll(Environment.layer, presenter, builtIns, logs))
+    Effect.provide(Layer.mergeAll(Environment.layer, presenter, Options.builtIns, logs))
   )
 
 /**
@@ -93,11 +91,6 @@ const { version } = ((): { readonly version: string } => {
     if (existsSync(file)) return JSON.parse(readFileSync(file, "utf8")) as { readonly version: string } // npm demands one
   }
 })()
-
-/** Without the wizard: a filter or a URL is not put together by questions. */
-const builtIns = CliConfig.layer({
-  builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions, GlobalFlag.LogLevel]
-})
 
 /** Logs are talk, and what works is not talked about. */
 const logs = Layer.merge(

@@ -7,7 +7,7 @@ import * as Fs from "node:fs"
 import * as Http from "node:http"
 import * as Path from "node:path"
 import { TestDatabase } from "../setup/TestDatabase.ts"
-import { shigoto, start } from "./support.ts"
+import { exec, shigoto, start } from "./support.ts"
 
 const root = Path.join(import.meta.dirname, "..", "..")
 
@@ -46,6 +46,20 @@ layer(Layer.merge(TestDatabase.layer(), Project.layer), { excludeTestServices: t
         dryRun: false
       })
       assert.include(Fs.readFileSync(Path.join(cwd, "package.json"), "utf8"), `        "shigoto:work": "shigoto work"`)
+      Fs.writeFileSync(
+        Path.join(cwd, "tsconfig.json"),
+        JSON.stringify({
+          extends: "../../test/tsconfig.json",
+          compilerOptions: { rootDir: "../.." },
+          include: ["."],
+          exclude: []
+        })
+      )
+      const tsc = Path.join(root, "node_modules", "typescript", "bin", "tsc")
+      const types = yield* exec(process.execPath, [tsc, "-p", cwd, "--pretty", "false"], {
+        env: { PATH: process.env.PATH }
+      })
+      assert.deepStrictEqual([types.code, types.stdout], [0, ""])
       const worker = Path.join(cwd, "jobs", "send-email.ts")
       Fs.appendFileSync(worker, "// mine\n")
       const again = yield* shigoto(["init"], { cwd })

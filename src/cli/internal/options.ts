@@ -1,4 +1,5 @@
 /** The flags that every command understands, wherever they stand on the command line. */
+import * as CliConfig from "effect/cli/CliConfig"
 import * as Flag from "effect/cli/Flag"
 import * as GlobalFlag from "effect/cli/GlobalFlag"
 
@@ -52,6 +53,11 @@ export const Reveal = GlobalFlag.Setting("reveal")({
 
 /** All of them. */
 export const all = [Url, SchemaName, ConfigFile, Json, Ndjson, Reveal] as const
+
+/** Those of `effect/cli`, without the wizard: a filter or a URL is not put together by questions. */
+export const builtIns = CliConfig.layer({
+  builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions, GlobalFlag.LogLevel]
+})
 
 /** For commands that change much at once. */
 export const yes = Flag.Boolean("yes").pipe(
