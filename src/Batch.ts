@@ -10,6 +10,7 @@ import { CurrentJob } from "./CurrentJob.ts"
 import type { Refusal } from "./internal/enqueueing.ts"
 import type { BatchSummary, NewJob } from "./internal/newJob.ts"
 import type { BatchId } from "./JobRow.ts"
+import type { EnqueueResult } from "./Jobs.ts"
 
 /**
  * A job that was checked and encoded, or will be: what `Job.prepare` returns.
@@ -94,6 +95,25 @@ export const make = <R = never>(name: string, options: BatchOptions<R> = {}): Ba
     open: (nestedIn = {}) => Effect.map(create([], false, nestedIn), ({ id }) => id)
   }
 }
+
+/**
+ * Adds members to the batch or flow of the running job, open or sealed: it cannot have finished before that job has.
+ *
+ * **Details**
+ *
+ * Nobody waits for them, as `Job.fanOut` does, but the batch. They are stored at once: should the attempt fail after
+ * that, the next one adds them again. An attempt whose job was taken away adds nothing and fails with `BatchClosed`.
+ *
+ * @category constructors
+ */
+export const add = <R = never>(
+  members: Iterable<Prepared<R>>
+): Effect.Effect<ReadonlyArray<EnqueueResult>, BatchError | Refusal, Batches | CurrentJob | R> =>
+  Effect.gen(function* () {
+    const batches = yield* Batches
+    const job = yield* CurrentJob
+    return yield* batches.add(yield* Effect.forEach(members, (member) => member), job)
+  })
 
 /**
  * How the batch stood as it inserted the running callback; undefined in any other job.

@@ -14,7 +14,7 @@ import { nameProblem, shown } from "./internal/names.ts"
 import { type BatchSummary, link, type NewJob } from "./internal/newJob.ts"
 import type { BatchRow, Callbacks } from "./internal/sql/batch.ts"
 import type { MergeRefusal } from "./internal/sql/enqueue.ts"
-import { type BatchId, type JobId, type JobState, states } from "./JobRow.ts"
+import { type BatchId, type JobId, type JobRow, type JobState, states } from "./JobRow.ts"
 import { type EnqueueResult, Jobs } from "./Jobs.ts"
 import { JobStore } from "./JobStore.ts"
 import { Notifier } from "./Notifier.ts"
@@ -94,6 +94,13 @@ export class Batches extends Context.Service<
       /** JSON text of a flow's input. */
       readonly input?: string | undefined
     }) => Effect.Effect<CreatedBatch, BatchError>
+    /**
+     * Stores prepared members of the batch that a running job is in, open or sealed; `Batch.add` is the door to this.
+     */
+    readonly add: (
+      members: ReadonlyArray<NewJob>,
+      by: Pick<JobRow, "id" | "epoch">
+    ) => Effect.Effect<ReadonlyArray<EnqueueResult>, BatchError>
     /** Closes a batch: it finishes as its last member ends, or at once where none is left. Again: changes nothing. */
     readonly seal: (id: BatchId) => Effect.Effect<void, CompositionError | StorageFailure>
     /** A page of batches, the newest first. */
@@ -173,6 +180,7 @@ export const layer: Layer.Layer<Batches, never, JobStore | Jobs | Notifier | Eve
         if (parent !== undefined) yield* found(parent)
         return yield* jobs.insertBatch({ name, input, parent, sealed, callbacks }, members)
       }),
+      add: Effect.fn("Batches.add")((members, by) => jobs.insert(members, by)),
       seal: Effect.fn("Batches.seal")(function* (id) {
         yield* found(id)
         const aftermath = yield* store.composition.seal(id)

@@ -106,7 +106,9 @@ export class Jobs extends Context.Service<
   {
     /** Stores prepared jobs; `Job.enqueue` and `Job.enqueueAll` are the doors to this. */
     readonly insert: (
-      jobs: ReadonlyArray<NewJob>
+      jobs: ReadonlyArray<NewJob>,
+      /** The running job whose batch they join. */
+      by?: Pick<JobRow, "id" | "epoch">
     ) => Effect.Effect<ReadonlyArray<EnqueueResult>, CompositionError | StorageFailure | MergeRefusal>
     /** Stores a batch with prepared members; `Batch.make` and `Flow.make` are the doors to this. */
     readonly insertBatch: (
@@ -228,14 +230,19 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
       )
       return results
     })
-    const insertNow = Effect.fnUntraced(function* (jobs: ReadonlyArray<NewJob>) {
-      const { aftermath, stored } = jobs.some(isLinked)
-        ? yield* store.composition.insert(jobs)
-        : { stored: yield* store.insert(jobs), aftermath: nothing }
+    const insertNow = Effect.fnUntraced(function* (jobs: ReadonlyArray<NewJob>, by?: Pick<JobRow, "id" | "epoch">) {
+      const { aftermath, stored } =
+        by !== undefined || jobs.some(isLinked)
+          ? yield* store.composition.insert(jobs, undefined, by)
+          : { stored: yield* store.insert(jobs), aftermath: nothing }
       return yield* announce(jobs, stored, aftermath)
     })
-    const insert = (jobs: ReadonlyArray<NewJob>) =>
-      traceEnqueue(jobs, insertNow, (results) => results.map((result) => result.id))
+    const insert = (jobs: ReadonlyArray<NewJob>, by?: Pick<JobRow, "id" | "epoch">) =>
+      traceEnqueue(
+        jobs,
+        (traced) => insertNow(traced, by),
+        (results) => results.map((result) => result.id)
+      )
     const insertBatchNow = Effect.fnUntraced(function* (batch: NewBatch, members: ReadonlyArray<NewJob>) {
       const { aftermath, batch: created, stored } = yield* store.composition.insert(members, batch)
       const id = created as BatchId // one was asked for

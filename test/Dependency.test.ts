@@ -168,6 +168,22 @@ describe("results of jobs that a job waited for", () => {
     })
   )
 
+  onDatabase("cannot be those of jobs to come, so that no circle is closed by ids that somebody guessed", () =>
+    Effect.gen(function* () {
+      const node = yield* startNode({ config: { queues: { unused: 1 } } })
+      const refused = (ids: ReadonlyArray<number>) =>
+        Effect.map(
+          Effect.flip(node.run(Log.enqueueAll([{}, {}], () => ({ dependsOn: ids as ReadonlyArray<JobId> })))),
+          (error) => assert.strictEqual(error._tag, "MissingDependencies", String(ids))
+        )
+      // The first is the job's own, on a database that has never had one.
+      for (const ids of [[1], [2], [1, 2], [Number.MAX_SAFE_INTEGER]]) yield* refused(ids)
+      const { id } = yield* node.run(Log.enqueue({}))
+      for (const ids of [[id + 1], [id + 2, id], [id, id + 1]]) yield* refused(ids)
+      assert.deepStrictEqual(yield* tally, { available: 1 })
+    })
+  )
+
   onDatabase("have to be named by an enqueue: each once, with a policy that its handler can do with", () =>
     Effect.gen(function* () {
       const node = yield* startNode()

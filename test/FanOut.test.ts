@@ -80,7 +80,10 @@ const BookLive = Book.toLayer(
   })
 )
 
-const world = (more: Layer.Layer<never, never, Workers | Jobs> = Layer.empty, options: ShigotoTest.Options = {}) =>
+const world = (
+  more: Layer.Layer<never, never, Workers | Jobs | Batches> = Layer.empty,
+  options: ShigotoTest.Options = {}
+) =>
   Layer.mergeAll(
     PageLive,
     IndexLive,
@@ -204,6 +207,37 @@ describe("fanOut", () => {
       yield* flows.cancel(other.id)
       assert.deepInclude(yield* flows.status(other.id), { cancelled: 2, finished: true })
     }).pipe(Effect.provide(world(Printing.layer, { queues: { default: 2, pages: 2 } })))
+  })
+
+  it.effect("is not the only way to grow: a job adds members to its sealed flow that only the flow waits for", () => {
+    const Grower = Job.make("grower", { args: { by: Schema.Int }, success: Schema.Int })
+    const GrowerLive = Grower.toLayer(({ by }) =>
+      Effect.map(
+        Effect.catch(Batch.add(Array.from({ length: by }, (_, n) => Page.prepare({ n }))), ({ _tag }) =>
+          Effect.succeed(_tag === "BatchNotFound" ? [] : [_tag])
+        ),
+        (added) => added.length
+      )
+    )
+    const Growing = Flow.make("growing", {}, (flow) => {
+      const grower = flow.node("grower", Grower, { args: { by: 3 } })
+      flow.node("next", Index, { after: { grower }, args: (_, { grower }) => ({ words: grower }) })
+    })
+    return Effect.gen(function* () {
+      const flows = yield* Flows
+      const batches = yield* Batches
+      const { id, nodes } = yield* Growing.enqueue({})
+      yield* ShigotoTest.drain
+      assert.deepInclude(yield* flows.status(id), { total: 5, completed: 5, finished: true })
+      // A job in no batch adds nothing, nor does one that is not running, or under an older claim.
+      const alone = yield* Grower.enqueue({ by: 3 })
+      yield* ShigotoTest.drain
+      assert.deepInclude(yield* get(alone.id), { state: "completed", result: 0 })
+      const page = yield* Page.prepare({ n: 1 })
+      const late = yield* Effect.flip(batches.add([page], { id: nodes["grower"] as JobId, epoch: 1 }))
+      assert.strictEqual(late._tag, "BatchClosed")
+      assert.strictEqual((yield* flows.status(id)).total, 5)
+    }).pipe(Effect.provide(world(Layer.mergeAll(GrowerLive, Growing.layer))))
   })
 
   it.effect("has its children cancelled with the flow, and leaves them where only the waiting job is", () => {

@@ -66,7 +66,7 @@ export interface Node {
     id?: JobId
   ) => Effect.Effect<Extract<JobEvent, { readonly _tag: Tag }>>
   /** Builds more workers on this node, until the scope closes. */
-  readonly add: (workers: Layer.Layer<never, never, Workers>) => Effect.Effect<void, never, Scope.Scope>
+  readonly add: (workers: Layer.Layer<never, never, Workers | Jobs>) => Effect.Effect<void, never, Scope.Scope>
   /** Closes the node's scope: a stop by the book. */
   readonly stop: Effect.Effect<void>
 }
@@ -147,9 +147,10 @@ export interface WorkerProcess {
   readonly exit: Effect.Effect<number | string>
 }
 
-/** Starts fixtures/worker.ts and waits until it works; killed with the scope. */
+/** Starts fixtures/worker.ts, or another fixture, and waits until it works; killed with the scope. */
 export const startProcess = Effect.fnUntraced(function* (
-  settings: Omit<WorkerSettings, "url"> & { readonly url?: string } = {}
+  settings: Omit<WorkerSettings, "url"> & { readonly url?: string } = {},
+  fixture = "worker.ts"
 ) {
   const database = yield* TestDatabase
   const told: WorkerSettings = {
@@ -162,7 +163,7 @@ export const startProcess = Effect.fnUntraced(function* (
     Effect.sync(() =>
       spawn(
         process.execPath,
-        ["--conditions=source", fileURLToPath(new URL("./fixtures/worker.ts", import.meta.url)), JSON.stringify(told)],
+        ["--conditions=source", fileURLToPath(new URL(`./fixtures/${fixture}`, import.meta.url)), JSON.stringify(told)],
         { stdio: ["ignore", "pipe", "inherit"] }
       )
     ),

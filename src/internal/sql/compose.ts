@@ -2,9 +2,9 @@
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import type { BatchId, JobId } from "../../JobRow.ts"
-import { type CompositionError, MissingDependencies } from "../../ShigotoError.ts"
+import { BatchClosed, BatchNotFound, type CompositionError, MissingDependencies } from "../../ShigotoError.ts"
 import { type Aftermath, merge, type NewJob, nothing } from "../newJob.ts"
-import { create, type Deltas, deltaOf, type NewBatch, tally } from "./batch.ts"
+import { batchId, create, type Deltas, deltaOf, type NewBatch, tally } from "./batch.ts"
 import { release } from "./conclude.ts"
 import type { Db } from "./db.ts"
 import { insertEdges, lockParents, type Standings } from "./depend.ts"
@@ -19,31 +19,44 @@ export interface Composed {
   readonly aftermath: Aftermath
 }
 
+/** An attempt that is running. */
+export interface Holder {
+  readonly id: JobId
+  readonly epoch: number
+}
+
 /**
  * Inserts the jobs with their edges and their places in batches, all or nothing, in the order given; those of a new
  * batch become its members.
  *
  * The jobs that they wait for are locked first. A job that has nothing left to wait for is resolved at once by the
  * rules by which an end resolves it. A unique job whose key is taken gets no edges and joins no batch.
+ *
+ * With `by` they join the batch of a job that is executing, sealed or not: its row is locked, so that the batch cannot
+ * finish before they are in.
  */
 export const compose = (
   db: Db,
   given: ReadonlyArray<NewJob>,
-  batch?: NewBatch
+  batch?: NewBatch,
+  by?: Holder
 ): Effect.Effect<Composed, CompositionError | MergeRefusal | SqlError> =>
   autonomous(
     db.sql,
     Effect.gen(function* () {
+      const joined = by === undefined ? undefined : yield* batchOf(db, by)
       const standings = yield* parentsOf(db, given)
       const created = batch === undefined ? undefined : yield* create(db, batch)
-      const jobs = created === undefined ? given : given.map((job) => ({ ...job, batch: created }))
+      const into = created ?? joined
+      const jobs = into === undefined ? given : given.map((job) => ({ ...job, batch: into }))
       const deltas: Deltas = new Map()
       if (batch?.parent !== undefined) deltaOf(deltas, batch.parent).joining++
       if (created !== undefined) deltaOf(deltas, created)
       const stored = yield* insertAll(db, jobs)
       const isNew = (position: number): boolean => stored[position]?._tag === "Inserted"
       for (const [i, job] of jobs.entries()) {
-        if (job.batch !== undefined && isNew(i)) deltaOf(deltas, job.batch).joining++
+        if (job.batch !== undefined && isNew(i))
+          deltaOf(deltas, job.batch)[joined === undefined ? "joining" : "grown"]++
       }
       const edges = jobs.flatMap((job, position) =>
         (isNew(position) ? (job.dependsOn ?? []) : []).map(({ parent, ...edge }) => ({
@@ -89,6 +102,32 @@ export const seal = (db: Db, id: BatchId): Effect.Effect<Aftermath, CompositionE
 export const chunkSize = 5000
 
 // internal
+
+/** The batch of a running job, whose end now waits for this transaction. */
+const batchOf = Effect.fnUntraced(function* (
+  db: Db,
+  by: Holder
+): Effect.fn.Return<BatchId, BatchClosed | BatchNotFound | SqlError> {
+  const [row] = yield* db.sql<{ readonly batch_id: bigint | null }>`
+    SELECT batch_id
+    FROM ${db.jobs}
+    WHERE id = ${by.id}::bigint
+      AND epoch = ${by.epoch}::integer
+      AND state = 'executing'
+    FOR SHARE`
+  if (row === undefined) {
+    return yield* new BatchClosed({
+      batch: `of job ${by.id}`,
+      message: `Job ${by.id} does not run any more under this attempt, so it adds nothing to its batch.`
+    })
+  }
+  return row.batch_id === null
+    ? yield* new BatchNotFound({
+        batch: `of job ${by.id}`,
+        message: `Job ${by.id} is in no batch or flow that it could add to.`
+      })
+    : batchId(row.batch_id)
+})
 
 const parentsOf = Effect.fnUntraced(function* (
   db: Db,

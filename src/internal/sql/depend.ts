@@ -93,7 +93,10 @@ export const lockParents = Effect.fnUntraced(function* (
     readonly drawn: boolean
   }>`
     SELECT parent.id, j.id IS NOT NULL AS live, a.state,
-      parent.id BETWEEN 1 AND (SELECT last_value FROM ${sql(`${db.schema}.jobs_id_seq`)}) AS drawn
+      parent.id BETWEEN 1 AND (
+        SELECT CASE WHEN is_called THEN last_value ELSE 0 END
+        FROM ${sql(`${db.schema}.jobs_id_seq`)}
+      ) AS drawn
     FROM unnest(${wanted}::bigint[]) AS parent (id)
     LEFT JOIN ${db.jobs} AS j
       ON j.id = parent.id

@@ -13,8 +13,8 @@ import type { Runner } from "./runner.ts"
 /** Builds the verbs. */
 export const compositionVerbs = (db: Db, { background, called }: Runner) => ({
   /** Inserts jobs that are tied to others or to batches, and creates a batch for them where one is given. */
-  insert: (jobs: ReadonlyArray<NewJob>, created?: batch.NewBatch) =>
-    called("enqueue")(compose.compose(db, jobs, created)),
+  insert: (jobs: ReadonlyArray<NewJob>, created?: batch.NewBatch, by?: compose.Holder) =>
+    called("enqueue")(compose.compose(db, jobs, created, by)),
   /** Closes a batch. */
   seal: (id: BatchId) => called("seal")(compose.seal(db, id)),
   /** One batch. */
