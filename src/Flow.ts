@@ -21,7 +21,7 @@ import * as Job from "./Job.ts"
 import type { BatchId, JobId } from "./JobRow.ts"
 import type { Jobs } from "./Jobs.ts"
 import {
-  type BatchNotFound,
+  BatchNotFound,
   type DependencyError,
   type FlowArgsError,
   InvalidFlow,
@@ -112,9 +112,11 @@ export interface Builder<Input> {
     job: Job.Job<Worker, Args, Success, Error, Needs> &
       WithoutServices<Args["EncodingServices"] | Success["DecodingServices"] | Error["DecodingServices"]>,
     options: NodeOptions & {
-      readonly args: Given<Args["~type.make.in"], Input, ResultsAfter<Edges, Needs>>
+      /** May be left out where the job takes none. */
+      readonly args?: Given<Args["~type.make.in"], Input, ResultsAfter<Edges, Needs>>
       readonly after?: Edges
-    } & (keyof Needs extends never ? unknown : { readonly after: unknown })
+    } & ({} extends Args["~type.make.in"] ? unknown : { readonly args: unknown }) &
+      (keyof Needs extends never ? unknown : { readonly after: unknown })
   ) => Node<Success["Type"], DependencyResult<Success["Type"], Error["Type"]>, Worker>
   /**
    * Adds all nodes of another flow, under a name that no other node has; they begin once what it comes after has ended.
@@ -125,9 +127,10 @@ export interface Builder<Input> {
     name: string,
     flow: Flow<string, Inner, Output> & WithoutServices<Inner["EncodingServices"] | Inner["DecodingServices"]>,
     options: {
-      readonly input: Given<Inner["~type.make.in"], Input, ResultsAfter<Edges, {}>>
+      /** May be left out where the flow takes none. */
+      readonly input?: Given<Inner["~type.make.in"], Input, ResultsAfter<Edges, {}>>
       readonly after?: Edges
-    }
+    } & ({} extends Inner["~type.make.in"] ? unknown : { readonly input: unknown })
   ) => Node<ValueOf<Output>, EndedOf<Output>, never>
 }
 
@@ -337,6 +340,12 @@ const makeErased = (
     status: Effect.fn(`${name}.status`)(function* (id: BatchId) {
       const flows = yield* Flows
       const status = yield* flows.status(id)
+      if (status.name !== name) {
+        return yield* new BatchNotFound({
+          batch: String(id),
+          message: `There is no flow "${name}" of the id ${id}: that is "${status.name}".`
+        })
+      }
       const dependencies = new Map(
         status.nodes.flatMap(({ cancelReason: reason, failure, id: job, result, state, step, worker }) =>
           state === "completed" || state === "discarded" || state === "cancelled"

@@ -17,6 +17,7 @@ import type { Governed } from "./internal/sql/limit.ts"
 import type { AttemptFailure } from "./JobRow.ts"
 import type { Ending } from "./Outcome.ts"
 import { type DependencyError, FlowArgsError } from "./ShigotoError.ts"
+import { Snooze } from "./Signal.ts"
 
 /**
  * A worker with its types erased: what the executor needs to run attempts of one name.
@@ -94,11 +95,14 @@ export class Workers extends Context.Service<
      * Dies where another flow of that name is registered.
      */
     readonly registerFlow: (flow: RegisteredFlow) => Effect.Effect<void, never, Scope.Scope>
-    /** The encoded args of a flow's node; fails where this node does not have the flow. */
+    /**
+     * The encoded args of a flow's node. Where this node does not have the flow the job is left to others for some
+     * minutes, at no attempt's cost: a deployment may be under way. Then it fails.
+     */
     readonly argsOf: (
       of: { readonly name: string; readonly input: unknown; readonly step: string },
       attempt: Attempt
-    ) => Effect.Effect<unknown, FlowArgsError | DependencyError>
+    ) => Effect.Effect<unknown, FlowArgsError | DependencyError | Snooze>
     /** Calls back on every registration. */
     readonly onRegister: (callback: () => void) => void
     /** Sets what is to happen with the running attempts of a worker that leaves. */
@@ -134,14 +138,7 @@ export const layer: Layer.Layer<Workers> = Layer.sync(Workers, () => {
         () => Effect.sync(() => flows.delete(flow.name))
       ),
     argsOf: ({ input, name, step }, attempt) =>
-      flows.get(name)?.argsOf(step, input, attempt) ??
-      Effect.fail(
-        new FlowArgsError({
-          flow: name,
-          step,
-          message: `The args of "${step}" are computed by the flow "${name}", which this node does not have: provide its layer beside the worker.`
-        })
-      ),
+      flows.get(name)?.argsOf(step, input, attempt) ?? strange(name, step, attempt),
     onRegister: (callback) => {
       callbacks.push(callback)
     },
@@ -170,3 +167,22 @@ export const layer: Layer.Layer<Workers> = Layer.sync(Workers, () => {
       )
   })
 })
+
+// internal
+
+/** How often a node passes on a job whose flow it does not have: for four minutes in all. */
+const patience = 12
+
+const strange = (
+  flow: string,
+  step: string,
+  { id, snoozes }: Attempt
+): Effect.Effect<never, FlowArgsError | Snooze> => {
+  const why = `The args of "${step}" are computed by the flow "${flow}", which this node does not have: provide its layer beside the worker.`
+  return snoozes < patience
+    ? Effect.andThen(
+        Effect.logWarning(`Job ${id} is left to other nodes. ${why}`),
+        Effect.fail(new Snooze({ duration: `${Math.min(2 ** snoozes, 30)} seconds` }))
+      )
+    : Effect.fail(new FlowArgsError({ flow, step, message: why }))
+}

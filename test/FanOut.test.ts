@@ -201,8 +201,16 @@ describe("fanOut", () => {
       assert.deepInclude(yield* batches.get(batch.id), { total: 5, completed: 5, finished: true })
       yield* ShigotoTest.assertEnqueued({ job: Done, count: 1 })
 
-      // Cancelled as a whole with the children that wait.
+      // A child that fails takes its flow with it, and brings it back.
+      failing.add(2)
+      const broken = yield* Printing.enqueue({})
+      yield* ShigotoTest.drain
+      assert.deepInclude(yield* flows.status(broken.id), { completed: 1, discarded: 1, cancelled: 2, finished: true })
       failing.clear()
+      assert.strictEqual(yield* flows.retry(broken.id), 1)
+      yield* ShigotoTest.drain
+      assert.deepInclude(yield* flows.status(broken.id), { total: 5, completed: 5, outcome: "completed" })
+
       const other = yield* Printing.enqueue({})
       yield* flows.cancel(other.id)
       assert.deepInclude(yield* flows.status(other.id), { cancelled: 2, finished: true })

@@ -283,13 +283,38 @@ describe("a flow", () => {
     }).pipe(Effect.provide(world(Broken.layer)))
   })
 
-  it.effect("fails attempts on nodes that do not have it, by its name", () =>
+  it.effect("is left to other nodes for a while where a node does not have it, and then fails by its name", () =>
+    Effect.gen(function* () {
+      const flows = yield* Flows
+      const waits = yield* Diamond.enqueue({ n: 1, left: 1 })
+      yield* ShigotoTest.advance("3 minutes")
+      assert.deepInclude((yield* flows.status(waits.id)).nodes[1], { state: "scheduled", attempt: 0 })
+      // As a node that has it would by now.
+      yield* Layer.build(Diamond.layer)
+      yield* ShigotoTest.advance("1 minute")
+      assert.isTrue((yield* flows.status(waits.id)).finished)
+    }).pipe(Effect.scoped, Effect.provide(world(Layer.empty)))
+  )
+
+  it.effect("does not wait for ever for a node that has it", () =>
     Effect.gen(function* () {
       const { id } = yield* Diamond.enqueue({ n: 1, left: 1 })
-      yield* ShigotoTest.drain
-      const [, left] = (yield* (yield* Flows).status(id)).nodes
-      assert.strictEqual(left?.state, "discarded")
-      assert.include(left?.failure?.message, `computed by the flow "diamond", which this node does not have`)
+      yield* ShigotoTest.advance("10 minutes")
+      const status = yield* (yield* Flows).status(id)
+      assert.isTrue(status.finished)
+      assert.deepInclude(status.nodes[1], { state: "discarded", attempt: 1 })
+      assert.include(status.nodes[1]?.failure?.message, `computed by the flow "diamond", which this node does not have`)
+    }).pipe(Effect.provide(world(Layer.empty)))
+  )
+
+  it.effect("tells its status to its own id alone", () =>
+    Effect.gen(function* () {
+      const Other = Flow.make("other", {}, (flow) => flow.node("tip", Step, { args: { name: "tip" } }))
+      const { id } = yield* Other.enqueue({})
+      const error = yield* Effect.flip(Diamond.status(id))
+      assert.strictEqual(error._tag, "BatchNotFound")
+      assert.strictEqual((yield* Effect.flip(Diamond.status((id + 1) as BatchId)))._tag, "BatchNotFound")
+      assert.strictEqual((yield* Effect.flip(Diamond.status("x" as never)))._tag, "BatchNotFound")
     }).pipe(Effect.provide(world(Layer.empty)))
   )
 

@@ -136,7 +136,7 @@ export const addJob = (
     scope,
     name,
     jobs: (as) => [{ plan, name: as }],
-    read: (given, as, onFailure) => readJob(given, as, plan, onFailure)
+    read: (given, as, onFailure) => readJob(scope, given, as, plan, onFailure)
   }
 }
 
@@ -297,16 +297,10 @@ const readList = (
   })
 }
 
-const readJob = (given: Given, as: string, { job, path }: Plan, onFailure: OnFailure): Reading => {
+const readJob = (scope: Scope, given: Given, as: string, { job, path }: Plan, onFailure: OnFailure): Reading => {
   const [one] = named(given.dependencies, as)
   return one === undefined
-    ? Effect.fail(
-        new FlowArgsError({
-          flow: "",
-          step: path,
-          message: `There is no job "${as}" to read the result of "${path}" from: the flow has changed since it was enqueued.`
-        })
-      )
+    ? Effect.fail(unusable(scope.flow, path, `there is no job "${as}": the flow has changed since it was enqueued`))
     : readOne({ worker: job.name, name: as }, job, onFailure, one)
 }
 

@@ -3,12 +3,15 @@ import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
+import * as Cipher from "../../src/Cipher.ts"
 import { Flows } from "../../src/Flows.ts"
 import * as Flow from "../../src/Flow.ts"
 import * as Job from "../../src/Job.ts"
 import { eventually } from "../setup/eventually.ts"
+import { TestDatabase } from "../setup/TestDatabase.ts"
 import { Whole, whole, workers } from "./fixtures/flows.ts"
 import { makeDiary, onDatabase, startNode, startProcess, tally } from "./support.ts"
 
@@ -138,6 +141,54 @@ describe("flows", () => {
       yield* eventually(tally, (counts) => counts.completed === 6 * whole.jobs)
       assert.deepStrictEqual(yield* offences, none)
     })
+  )
+
+  onDatabase(
+    "lose no result where nothing is kept of jobs that have ended, and tell nothing where all is encrypted",
+    () =>
+      Effect.gen(function* () {
+        yield* makeDiary
+        const sql = yield* SqlClient.SqlClient
+        const database = yield* TestDatabase
+        const pool = Layer.succeedContext(yield* Effect.context<SqlClient.SqlClient>())
+        const key: Cipher.Key = { id: "one", key: Redacted.make(new Uint8Array(32).fill(1)) }
+        const Secret = Job.make("secret", { args: { text: Schema.String }, success: Schema.String })
+        const Spy = Flow.make("spy", { input: { text: Schema.String } }, (flow) => {
+          const one = flow.node("one", Secret, { args: ({ text }) => ({ text }) })
+          return flow.node("two", Secret, { after: { one }, args: ({ text }, { one }) => ({ text: `${text} ${one}` }) })
+        })
+        const said: Array<string> = []
+        const Fanning = Job.make("fanning")
+        const spies = Layer.mergeAll(
+          Spy.layer,
+          Secret.toLayer(({ text }) => Effect.sync(() => (said.push(text), `heard ${text}`))),
+          Fanning.toLayer(() =>
+            Effect.map(Job.fanOut("secrets", Secret, [{ text: "hush" }]), (heard) => void said.push(...heard))
+          )
+        )
+        const node = yield* startNode({
+          client: Layer.mergeAll(database.layerClient({ maxConnections: 12 }), Cipher.layerAesGcm({ keys: [key] })),
+          config: { queues: { default: 20 }, retention: { completed: 0, discarded: "1 day", cancelled: 0 } }
+        })
+        yield* node.add(Layer.provide(workers, pool))
+        const flows = yield* node.run(Flows)
+        const { id } = yield* node.run(Whole.enqueue({}))
+        const status = yield* eventually(flows.status(id), ({ finished }) => finished)
+        assert.deepInclude(status, { total: whole.jobs, completed: whole.jobs, nodes: [] })
+
+        const spy = yield* node.run(Spy.enqueue({ text: "hush" }))
+        const fanning = yield* node.run(Fanning.enqueue({}))
+        yield* node.add(spies)
+        yield* eventually(flows.status(spy.id), ({ finished }) => finished)
+        yield* eventually(Effect.exit(node.jobs.get(fanning.id)), (exit) => exit._tag === "Failure")
+        assert.sameMembers(said, ["hush", "hush heard hush", "hush", "heard hush"])
+        const texts = yield* sql<{ readonly text: string }>`
+        SELECT b::text AS text FROM shigoto.batches AS b
+        UNION ALL
+        SELECT d::text FROM shigoto.dependencies AS d`
+        assert.isAbove(texts.length, 2)
+        assert.notInclude(texts.map(({ text }) => text).join(), "hush")
+      })
   )
 
   onDatabase(
