@@ -32,7 +32,7 @@ import { Events } from "./internal/events.ts"
 import { makeHolds } from "./internal/holds.ts"
 import { forever, pause } from "./internal/loop.ts"
 import { merge } from "./internal/newJob.ts"
-import type { ClaimRequest } from "./internal/sql/claim.ts"
+import type { Claimed, ClaimRequest } from "./internal/sql/claim.ts"
 import type { LimitedClaim } from "./internal/sql/limit.ts"
 import { promoteLimit } from "./internal/sql/promote.ts"
 import { JobStore } from "./JobStore.ts"
@@ -118,6 +118,24 @@ export const layer: Layer.Layer<
       appetite.below = false
       appetite.rewoundAt = monotonic()
     }
+    /** Whether it was for slots that a job waited, and not for what its worker is bounded by. */
+    const waitedForSlots =
+      (able: Asking["able"], claimed: ReadonlyArray<Claimed>) =>
+      ({ worker: name }: Claimed): boolean => {
+        const worker = workers.get(name)
+        const room = able.find((one) => one.name === name)?.room ?? 0
+        return (
+          worker !== undefined &&
+          worker.governed === undefined &&
+          worker.circuit === undefined &&
+          room > claimed.reduce((sum, job) => (job.worker === name ? sum + 1 : sum), 0)
+        )
+      }
+    /** Wakes the queues that have no room, if one of them may have it now. */
+    const wakeFull = (): void => {
+      if (admission.shedder?.wasRefused() !== true) return
+      for (const appetite of appetites.values()) if (appetite.full) appetite.latch.openUnsafe()
+    }
     /** Claims once; says whether another claim may bring more. */
     const claimOnce = Effect.fnUntraced(function* (queue: string, appetite: Appetite) {
       const node = heartbeat.current()
@@ -128,20 +146,41 @@ export const layer: Layer.Layer<
         return false
       }
       if (node === undefined || state === undefined || state.paused || !executor.isAccepting()) return false
-      const limit = Math.min(admission.slots(queue, state.concurrency) - executor.running(queue), claimLimit)
+      const slots = Math.min(admission.slots(queue, state.concurrency) - executor.running(queue), claimLimit)
       const candidates = [...workers.all()].map((worker) => ({ name: worker.name, room: executor.room(worker) }))
       const roomy = candidates.filter((worker) => worker.room > 0)
-      appetite.full = limit <= 0 || roomy.length < candidates.length
+      appetite.full = slots <= 0 || roomy.length < candidates.length
       const able = roomy.filter((worker) => {
         const left = holds.left(worker.name, monotonic())
         if (left > 0) lookIn(left)
         return left === 0
       })
-      if (limit <= 0 || able.length === 0) return false
+      if (slots <= 0 || able.length === 0) return false
+      const isWhole = able.length === candidates.length
+      const { shedder } = admission
+      if (shedder === undefined) return yield* claimWithin(queue, appetite, { node, able, isWhole, limit: slots })
+      const { floor, room } = shedder.reserve(slots, monotonic())
+      // What ends in any queue makes room.
+      if (room < slots || floor !== undefined) appetite.full = true
+      if (room === 0) return false
+      return yield* Effect.ensuring(
+        claimWithin(queue, appetite, { node, able, isWhole, limit: room, floor }),
+        Effect.sync(() => {
+          shedder.release(room)
+          wakeFull()
+        })
+      )
+    })
+    /** Claims at most so many jobs, of a priority not below the floor. */
+    const claimWithin = Effect.fnUntraced(function* (
+      queue: string,
+      appetite: Appetite,
+      { able, floor, isWhole, limit, node }: Asking
+    ) {
       rewind(appetite)
       const { from } = appetite
       const sent = monotonic()
-      const request: ClaimRequest = { node, nodeName: config.nodeName, queue, limit, workers: able, from }
+      const request: ClaimRequest = { node, nodeName: config.nodeName, queue, limit, floor, workers: able, from }
       const governed = able.flatMap((worker) => workers.get(worker.name)?.governed ?? [])
       const partitions = config.partitions.get(queue)
       const exit = yield* Effect.exit(
@@ -168,6 +207,12 @@ export const layer: Layer.Layer<
       for (const worker of halfOpened) events.publish({ _tag: "CircuitHalfOpened", worker })
       if (events.isHeard()) events.publish({ _tag: "QueuePolled", queue, asked: limit, claimed: claimed.length })
       executor.start(claimed, node)
+      const bounded = able.some((worker) => worker.room < limit)
+      if (admission.shedder !== undefined) {
+        const isDrained =
+          isWhole && claimed.length < limit && from === undefined && !bounded && !saturated && held.length === 0
+        admission.shedder.learn(queue, claimed.filter(waitedForSlots(able, claimed)), isDrained, monotonic())
+      }
       // A request to cancel one of them is found by then, should its notification be lost.
       if (claimed.length > 0) lookIn(Duration.toMillis(config.pollInterval))
       if (governed.length > 0 || partitions !== undefined) {
@@ -186,7 +231,6 @@ export const layer: Layer.Layer<
         appetite.from = undefined
         return claimed.length > 0 && held.length < able.length
       }
-      const bounded = able.some((worker) => worker.room < limit)
       if (claimed.length === limit && !bounded && config.timeSource === "database") {
         appetite.from = claimed.at(-1)
       } else if (from !== undefined) {
@@ -269,6 +313,7 @@ export const layer: Layer.Layer<
       else {
         const appetite = appetites.get(queue)
         if (appetite?.full === true) appetite.latch.openUnsafe()
+        wakeFull()
       }
     })
     workers.onRegister(wakeAll)
@@ -337,6 +382,16 @@ const contestedMillis = 50
  * keeps them alive.
  */
 const rewindMillis = 100
+
+/** What a claim asks for. */
+interface Asking {
+  readonly node: number
+  readonly able: ReadonlyArray<{ readonly name: string; readonly room: number }>
+  /** Whether these are all workers of the node. */
+  readonly isWhole: boolean
+  readonly limit: number
+  readonly floor?: number | undefined
+}
 
 interface Appetite {
   /** Open while there may be work. */

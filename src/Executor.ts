@@ -155,6 +155,7 @@ export const layer: Layer.Layer<
       for (const callback of free) callback(undefined)
     }
     admission.onWake(wakeAll)
+    admission.attach(() => running.size)
     const leave = (entry: Running, ending: Ending): Effect.Effect<void> | undefined => {
       if (entry.left) return undefined
       entry.left = true
@@ -346,6 +347,8 @@ export const layer: Layer.Layer<
           .states()
           .map((queue) => ({ ...queue, concurrency: admission.slots(queue.name, queue.concurrency) })),
         broken: [...workers.all()].filter((one) => one.circuit?.state() === "open").map((one) => one.name),
+        capacity: config.shedding?.maxInFlight,
+        shedBelow: admission.shedder?.floor(monotonic()),
         limits: [...workers.all()].flatMap((worker) => worker.governed ?? []),
         listening: notifier.isListening()
       }),

@@ -54,6 +54,8 @@ export type Reason =
       /** In how many milliseconds a shared one takes probes; undefined while these run, and for one of each node. */
       readonly probesInMillis: number | undefined
     }
+  /** Every node that would take it starts no job below some priority, since others wait too long there. */
+  | { readonly _tag: "LoadShed"; readonly below: number; readonly nodes: ReadonlyArray<string> }
   /** A rate is spent, on all nodes; there is room for it again in this time. */
   | { readonly _tag: "RateLimited"; readonly limit: string; readonly freesInMillis: number }
   /** As many of its worker's jobs run, on all nodes, as may; at most 10 of them are named. */
@@ -174,6 +176,10 @@ export const tell = (reason: Reason): string => {
             ? ", until its probes have succeeded"
             : `, for another ${Duration.format(Duration.millis(reason.probesInMillis))}`
       }`
+    case "LoadShed":
+      return `${reason.nodes.join(", ")} start${reason.nodes.length === 1 ? "s" : ""} no job of a priority below ${
+        reason.below
+      }, since others wait too long`
     case "RateLimited":
       return `the rate "${reason.limit}" is spent for ${Duration.format(Duration.millis(reason.freesInMillis))}`
     case "ConcurrencyLimited":
@@ -276,6 +282,12 @@ const standing = ({ job, nodes, wishes }: Findings): ReadonlyArray<Reason> => {
       reasons.push({ _tag: "NoWorker", worker: job.worker, elsewhere: [...new Set(elsewhere)] })
     }
   }
+  const open = able.filter((node) => !node.paused && !node.removed && !node.broken)
+  const shed = open.filter(({ shed_below }) => shed_below !== null && job.priority < shed_below)
+  if (shed.length > 0 && shed.length === open.length) {
+    const below = Math.min(...shed.map(({ shed_below }) => shed_below ?? 0))
+    reasons.push({ _tag: "LoadShed", below, nodes: shed.map((node) => node.name) })
+  }
   const broken = able.filter((node) => node.broken).map((node) => node.name)
   if (broken.length > 0 && stopped) {
     reasons.push({
@@ -318,7 +330,7 @@ const turn = ({ ahead, nodes }: Findings): ReadonlyArray<Reason> => {
   const reasons: Array<Reason> = []
   const executing = takers.reduce((sum, node) => sum + node.executing, 0)
   const slots = takers.reduce((sum, node) => sum + (node.slots ?? 0), 0)
-  if (takers.every((node) => node.slots !== null && node.executing >= node.slots)) {
+  if (takers.every((node) => node.crowded || (node.slots !== null && node.executing >= node.slots))) {
     reasons.push({ _tag: "Busy", executing, slots })
   }
   if (ahead > 0) reasons.push({ _tag: "Ahead", count: ahead, atLeast: ahead >= aheadLimit })

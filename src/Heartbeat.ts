@@ -227,7 +227,15 @@ export const layer: Layer.Layer<Heartbeat, StorageFailure, JobStore | ShigotoCon
 /** How often it is looked whether the event loop is late. */
 const lagMillis = 500
 
-const nobody: Omit<Published, "lagMillis"> = { workers: [], queues: [], limits: [], broken: [], listening: false }
+const nobody: Omit<Published, "lagMillis"> = {
+  workers: [],
+  queues: [],
+  limits: [],
+  broken: [],
+  listening: false,
+  capacity: undefined,
+  shedBelow: undefined
+}
 
 const announce = (events: Events["Service"], job: Rescued): void => {
   const ref = { id: job.id, worker: job.worker, queue: job.queue, attempt: job.attempt }

@@ -100,6 +100,20 @@ export type JobEvent =
     }
   /** As many of a worker's jobs run, on all nodes together, as may; not repeated while it lasts. */
   | { readonly _tag: "ConcurrencyLimited"; readonly worker: string; readonly queue: string }
+  /** As many attempts run on this node as may; told at most once a second. */
+  | { readonly _tag: "BulkheadFull"; readonly running: number }
+  /**
+   * This node starts no job of a priority below the number told, by the number of its attempts (told at most once a
+   * second) or since all jobs of a queue wait too long.
+   */
+  | {
+      readonly _tag: "LoadShed"
+      readonly below: number
+      readonly by: "attempts" | "waits"
+      readonly queue?: string
+    }
+  /** Jobs do not wait too long any more. */
+  | { readonly _tag: "LoadRestored" }
   /** The concurrency of a worker or of a queue found another number on this node. */
   | {
       readonly _tag: "ConcurrencyAdapted"

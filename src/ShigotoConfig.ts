@@ -10,6 +10,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as AdaptiveConcurrency from "./AdaptiveConcurrency.ts"
+import * as LoadShedding from "./LoadShedding.ts"
 import { nameProblem, schemaProblem, shown } from "./internal/names.ts"
 import { InvalidConfig, InvalidSchemaName } from "./ShigotoError.ts"
 
@@ -79,6 +80,8 @@ export class ShigotoConfig extends Context.Service<
     readonly queues: ReadonlyMap<string, number>
     /** Which of them find their concurrency themselves, up to that number. Defaults to none. */
     readonly adaptive: ReadonlyMap<string, AdaptiveConcurrency.Rule>
+    /** What this node does without while it has too much to do. Defaults to nothing. */
+    readonly shedding: LoadShedding.Rule | undefined
     /** Which of them are fair, and by what rule. Defaults to none. */
     readonly partitions: ReadonlyMap<string, Partitions>
     /** The name by which people know this node; several may share one. Defaults to the HOSTNAME variable, else `node`. */
@@ -139,6 +142,7 @@ export interface Options {
   readonly schema?: string | undefined
   readonly migrate?: boolean | undefined
   readonly queues?: Readonly<Record<string, number | QueueOptions>> | undefined
+  readonly shedding?: LoadShedding.Options | undefined
   readonly nodeName?: string | undefined
   readonly pollInterval?: Duration.Input | undefined
   readonly idlePollInterval?: Duration.Input | undefined
@@ -241,6 +245,7 @@ export const make = Effect.fnUntraced(function* (
     migrate: yield* oneOf("migrate", options.migrate ?? defaults.migrate, [true, false]),
     queues,
     adaptive,
+    shedding: yield* makeShedding(options.shedding),
     partitions,
     nodeName,
     pollInterval: yield* duration("pollInterval", options.pollInterval ?? defaults.pollInterval, 10, day),
@@ -370,6 +375,17 @@ const redacted = (
   value === undefined || (Redacted.isRedacted(value) && typeof Redacted.value(value) === "string")
     ? Effect.succeed(value)
     : Effect.fail(invalid(field, Redacted.make(value), "it must be a Redacted URL"))
+
+const makeShedding = (
+  options: LoadShedding.Options | undefined
+): Effect.Effect<LoadShedding.Rule | undefined, InvalidConfig> => {
+  if (options === undefined) return Effect.undefined
+  if (typeof options !== "object" || options === null) {
+    return Effect.fail(invalid("shedding", options, "it must be an object"))
+  }
+  const rule = LoadShedding.check(options, maxConcurrency)
+  return Result.isSuccess(rule) ? Effect.succeed(rule.success) : Effect.fail(rule.failure)
+}
 
 const makeQueues = Effect.fnUntraced(function* (queues: Readonly<Record<string, number | QueueOptions>>) {
   if (typeof queues !== "object" || queues === null || Array.isArray(queues)) {

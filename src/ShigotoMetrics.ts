@@ -9,6 +9,9 @@
  * | `shigoto_job_wait_seconds` | histogram, seconds | worker, queue |
  * | `shigoto_jobs_rescued_total` | counter | worker, queue |
  * | `shigoto_limited_total` | counter | worker, queue, limit |
+ * | `shigoto_deferred_total` | counter | worker, queue, by |
+ * | `shigoto_bulkhead_full_total` | counter | |
+ * | `shigoto_load_shed_total` | counter | by |
  * | `shigoto_lease_lost_total` | counter | |
  * | `shigoto_settle_retries_total` | counter | |
  * | `shigoto_jobs_executing` | gauge | queue |
@@ -123,6 +126,17 @@ const settleRetries = Metric.counter("shigoto_settle_retries_total", {
   description: "Batches of outcomes that the database did not take and that were sent again",
   incremental: true
 })
+const bulkheadFull = Metric.counter("shigoto_bulkhead_full_total", {
+  description: "Seconds in which as many attempts ran on this node as may, with more to claim",
+  incremental: true
+})
+const shedOf = (by: "attempts" | "waits") =>
+  Metric.counter("shigoto_load_shed_total", {
+    description: "Times that this node began to start no jobs of low priority",
+    attributes: { by },
+    incremental: true
+  })
+const shedBy = { attempts: shedOf("attempts"), waits: shedOf("waits") }
 const deadRows = Metric.gauge("shigoto_dead_rows", { description: "Dead rows of the table of live jobs" })
 const oldestTransaction = Metric.gauge("shigoto_oldest_transaction_seconds", {
   description: "Age of the oldest transaction that holds back vacuum",
@@ -188,6 +202,8 @@ const makeSeries = (worker: string, queue: string) => {
       boundaries
     }),
     attempts: (outcome: string) => counter("shigoto_attempts_total", "Attempts that ended on this node", { outcome }),
+    deferred: (by: string) =>
+      counter("shigoto_deferred_total", "Jobs that were claimed and turned away before their handler started", { by }),
     limited: (limit: "rate" | "concurrency") =>
       counter("shigoto_limited_total", "Times that a limit over all nodes began to hold jobs back on this node", {
         limit
@@ -238,6 +254,12 @@ const makeRecorder = (context: Context.Context<never>): ((event: JobEvent) => vo
         return seriesOf(event.worker, event.queue).limited("rate").updateUnsafe(1, context)
       case "ConcurrencyLimited":
         return seriesOf(event.worker, event.queue).limited("concurrency").updateUnsafe(1, context)
+      case "Deferred":
+        return seriesOf(event.worker, event.queue).deferred(event.by).updateUnsafe(1, context)
+      case "BulkheadFull":
+        return bulkheadFull.updateUnsafe(1, context)
+      case "LoadShed":
+        return shedBy[event.by].updateUnsafe(1, context)
       case "NodeLeaseLost":
         return leaseLost.updateUnsafe(1, context)
       case "SettleRetried":

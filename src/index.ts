@@ -26,6 +26,8 @@ export * as Cipher from "./Cipher.ts"
 export type * as CircuitBreaker from "./CircuitBreaker.ts"
 /** The store behind Effect's circuit breakers. */
 export * as CircuitBreakerStore from "./CircuitBreakerStore.ts"
+/** What a node does without while it has too much to do. */
+export type * as LoadShedding from "./LoadShedding.ts"
 /** What wraps attempts. */
 export * as Middleware from "./Middleware.ts"
 /** What a handler knows of its job. */

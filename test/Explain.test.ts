@@ -2,8 +2,10 @@ import { assert, describe } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
+import * as CircuitBreaker from "../src/CircuitBreaker.ts"
 import type { Reason } from "../src/Explain.ts"
 import * as Job from "../src/Job.ts"
 import type { JobId } from "../src/JobRow.ts"
@@ -45,10 +47,12 @@ describe("explain", () => {
             workers: ReadonlyArray<string>
             queues: ReadonlyArray<string>
             broken: ReadonlyArray<string>
+            shedBelow: number | undefined
           }> = []
           for (let n = 0; n < 3; n++) {
             const broken = chance(0.3) ? some(workers) : []
-            const node = { name: pick(names), workers: some(workers), queues: some(queues), broken }
+            const shedBelow = chance(0.4) ? pick([0, 1, 6]) : undefined
+            const node = { name: pick(names), workers: some(workers), queues: some(queues), broken, shedBelow }
             const id = yield* store.register({ name: node.name, ttlMillis: 60_000 })
             yield* store.renew({
               id,
@@ -56,6 +60,7 @@ describe("explain", () => {
               queues: node.queues.map((name) => ({ name, concurrency: 5 })),
               limits: [],
               broken: node.broken,
+              shedBelow,
               lagMillis: 0,
               listening: false
             })
@@ -84,13 +89,14 @@ describe("explain", () => {
           const rows = yield* sql<{ readonly id: JobId }>`SELECT id::integer AS id FROM shigoto.jobs ORDER BY id`
           const explained = yield* Effect.forEach(rows, ({ id }) => explain(id))
           const claimed = new Set<JobId>()
-          for (const { broken, id, name, queues: served, workers: has } of nodes) {
+          for (const { broken, id, name, queues: served, shedBelow, workers: has } of nodes) {
             for (const queue of served) {
               const taken = yield* store.claim({
                 node: id,
                 nodeName: name,
                 queue,
                 limit: 100,
+                floor: shedBelow,
                 workers: has.filter((one) => !broken.includes(one)).map((one) => ({ name: one, room: Infinity }))
               })
               for (const job of taken) claimed.add(job.id)
@@ -114,6 +120,7 @@ describe("explain", () => {
           "Paused",
           "Removed",
           "CircuitOpen",
+          "LoadShed",
           "Ahead"
         ]) {
           assert.isTrue(seen.has(tag), `no run of it met ${tag}`)
@@ -181,11 +188,14 @@ describe("explain", () => {
       const seen = new Set<string>()
       for (let seed = 1; seed <= 60; seed++) {
         const { chance, int } = makeRandom(seed, "limits")
-        yield* sql`TRUNCATE shigoto.jobs, shigoto.limits`
+        yield* sql`TRUNCATE shigoto.jobs, shigoto.limits, shigoto.cells`
         const rate = chance(0.7)
           ? Limit.make("shared", { limit: int(1, 4), window: "1 hour", algorithm: "fixed-window" })
           : undefined
-        const governed = { worker: "note", concurrency: chance(0.7) ? int(1, 3) : undefined, rate }
+        const circuit = chance(0.5)
+          ? Result.getOrThrow(CircuitBreaker.check({ state: "shared", window: 1, openFor: "1 hour", probes: 2 }))
+          : undefined
+        const governed = { worker: "note", concurrency: chance(0.7) ? int(1, 3) : undefined, rate, circuit }
         yield* store.renew({
           id: node,
           workers: ["note"],
@@ -200,6 +210,18 @@ describe("explain", () => {
           INSERT INTO shigoto.jobs (state, worker, queue, args, claimed_by, run_at, inserted_at)
           SELECT 'executing', 'note', 'default', '{}', ${node}::integer, now(), now()
           FROM generate_series(1, ${running}::integer)`
+        if (circuit !== undefined && chance(0.5)) {
+          yield* store.circuits.note({ worker: "note", rule: circuit }, { generation: 0, failed: true, slow: false })
+          const longAgo = Math.floor(Date.now() - 7_200_000)
+          // Half-open, or open still; probes are the running jobs that were claimed since.
+          if (chance(0.5)) yield* sql`UPDATE shigoto.cells SET value = value || ${`{"since":${longAgo}}`}::text::jsonb`
+          yield* sql`UPDATE shigoto.jobs SET claimed_at = now() + interval '1 minute'`
+          if (chance(0.5))
+            yield* store.limits.claim(
+              { node, nodeName: "here", queue: "nobody's", limit: 1, workers: [{ name: "note", room: 50 }] },
+              [governed]
+            )
+        }
         if (rate !== undefined) yield* store.limits.charge(rate, int(0, 4))
         if (rate !== undefined && chance(0.1)) yield* store.limits.backOff(rate, 60_000)
         const { id } = yield* Note.enqueue({})
@@ -218,7 +240,7 @@ describe("explain", () => {
           if (reason._tag === "RateLimited") assert.isAbove(reason.freesInMillis, 0, why)
         }
       }
-      assert.deepStrictEqual([...seen].toSorted(), ["ConcurrencyLimited", "RateLimited"])
+      assert.deepStrictEqual([...seen].toSorted(), ["CircuitOpen", "ConcurrencyLimited", "RateLimited"])
     }).pipe(Effect.provide(producer))
   )
 

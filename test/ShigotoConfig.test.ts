@@ -61,7 +61,9 @@ describe("ShigotoConfig", () => {
       assert.strictEqual(Duration.toMillis(config.leaseTtl), 30_000)
       assert.strictEqual(Duration.toMillis(config.retention.discarded), 90 * 24 * 3_600_000)
       assert.isUndefined(config.listenUrl)
-      for (const [field, value] of Object.entries(config)) if (field !== "listenUrl") assert.isDefined(value, field)
+      assert.isUndefined(config.shedding)
+      const optional = new Set(["listenUrl", "shedding"])
+      for (const [field, value] of Object.entries(config)) if (!optional.has(field)) assert.isDefined(value, field)
     })
   )
 

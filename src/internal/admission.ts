@@ -16,6 +16,7 @@ import { type Worker, Workers } from "../Workers.ts"
 import { adapt, type Adaptive, endOf, type Sample, startOf } from "./adaptive.ts"
 import { type Permit, type Verdict, verdictOf } from "./circuit.ts"
 import { Events } from "./events.ts"
+import { makeShedder, type Shedder } from "./shedder.ts"
 import type { Claimed } from "./sql/claim.ts"
 
 /** An attempt that ends. */
@@ -44,6 +45,10 @@ export class Admission extends Context.Service<
      * of a probe, and of an attempt that failed, must not be free before all nodes know.
      */
     readonly leave: (leaving: Leaving, ending: Ending) => Effect.Effect<void> | undefined
+    /** What the node sheds; undefined where it is not told to. */
+    readonly shedder: Shedder | undefined
+    /** Tells how many attempts run; for the executor. */
+    readonly attach: (running: () => number) => void
     /** Calls back when more may start, other than by an attempt that ends. */
     readonly onWake: (callback: () => void) => void
   }
@@ -67,6 +72,7 @@ export const layer: Layer.Layer<Admission, never, Workers | Heartbeat | JobStore
       // By the worker itself: one that leaves and comes back begins anew.
       const ofWorkers = new WeakMap<Worker, Adaptive>()
       const ofQueues = new Map<string, Adaptive>()
+      let running = (): number => 0
 
       const monotonic = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
       const wakeAll = (): void => {
@@ -154,7 +160,22 @@ export const layer: Layer.Layer<Admission, never, Workers | Heartbeat | JobStore
           ofQueues.set(queue, change(ofThis, ofQueues.get(queue) ?? startOf(ofThis), ofQueue, { queue }))
         }
       }
+      const shedder =
+        config.shedding === undefined
+          ? undefined
+          : makeShedder(config.shedding, {
+              running: () => running(),
+              publish: events.publish,
+              changed: () => {
+                heartbeat.republish()
+                wakeAll()
+              }
+            })
       return Admission.of({
+        shedder,
+        attach: (count) => {
+          running = count
+        },
         places: (worker) =>
           worker.adaptive === undefined
             ? (worker.concurrency ?? Infinity)

@@ -62,10 +62,10 @@ export const lookAtPassages = Effect.fnUntraced(function* (db: Db, guarded: Read
   const found = yield* read(db, guarded)
   const now = (yield* db.instant).getTime()
   return yield* Effect.forEach(guarded, ({ rule, worker }) => {
-    const circuit = found.get(worker)
-    return circuit === undefined
-      ? Effect.succeed(passageOf(worker, undefined))
-      : measure(db, { rule, worker }, asOf(rule, circuit, now), now, false)
+    const stored = found.get(worker)
+    if (stored === undefined) return Effect.succeed(passageOf(worker, undefined))
+    const circuit = asOf(rule, stored, now)
+    return measure(db, { rule, worker }, circuit, now, circuit !== stored)
   })
 })
 

@@ -18,6 +18,8 @@ export interface ClaimRequest {
   readonly limit: number
   /** Where to start in the claim order; from its beginning where undefined. */
   readonly from?: { readonly priority: number; readonly runAt: Date; readonly id: JobId } | undefined
+  /** The lowest priority of jobs to take; undefined for any. */
+  readonly floor?: number | undefined
   /** The workers that may be claimed, each with the number of its jobs that this node has room for. */
   readonly workers: ReadonlyArray<{
     readonly name: string
@@ -86,6 +88,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     nodeName: sql`${request.nodeName}`,
     queue: sql`${request.queue}`,
     workers: sql`${names}::text[]`,
+    lowest: request.floor === undefined ? undefined : sql`${~request.floor}::smallint`,
     now
   }
   const candidate =

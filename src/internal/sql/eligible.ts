@@ -14,6 +14,8 @@ export interface Asker {
   readonly queue: Fragment
   /** The names of its workers, as an array. */
   readonly workers: Fragment
+  /** The highest rank, that is the lowest priority, of jobs that it takes now; undefined for any. */
+  readonly lowest?: Fragment | undefined
   readonly now: Fragment
 }
 
@@ -22,7 +24,8 @@ export const isWaiting = (db: Db, asker: Asker): Fragment => db.sql`
   j.queue = ${asker.queue}
       AND j.state = 'available'
       AND j.worker = ANY(${asker.workers})
-      AND j.attempt < j.max_attempts`
+      AND j.attempt < j.max_attempts
+      ${asker.lowest === undefined ? db.sql`` : db.sql`AND j.rank <= ${asker.lowest}`}`
 
 /** Whether the asker's lease is live. */
 export const isLive = (db: Db, asker: Asker): Fragment => db.sql`

@@ -108,6 +108,10 @@ export interface AskerColumns {
   readonly removed: boolean
   /** Whether it claims no job of the worker, since its circuit is open there. */
   readonly broken: boolean
+  /** Below which priority it claims nothing. */
+  readonly shed_below: number | null
+  /** Whether as many attempts run on it as may, over all queues. */
+  readonly crowded: boolean
   /** Whether its claim would take the job, if it had a free slot. */
   readonly takes: boolean
   /** How many jobs of the queue it holds, and may hold. */
@@ -131,6 +135,7 @@ const askers = Effect.fnUntraced(function* (
     nodeName: sql`node.name`,
     queue: sql`${job.queue}::text`,
     workers: sql`node.workers`,
+    lowest: sql`~coalesce(node.shed_below, -32768)::smallint`,
     now
   }
   return yield* sql<AskerColumns>`
@@ -141,6 +146,13 @@ const askers = Effect.fnUntraced(function* (
       ${isPaused(db, asker)} AS paused,
       ${isRemoved(db, asker)} AS removed,
       ${job.worker}::text = ANY(node.broken) AS broken,
+      node.shed_below,
+      node.capacity IS NOT NULL AND node.capacity <= (
+        SELECT count(*)
+        FROM ${db.jobs} AS held
+        WHERE held.claimed_by = node.id
+          AND held.state = 'executing'
+      ) AS crowded,
       ${job.queue}::text = ANY(node.queues)
         AND NOT ${job.worker}::text = ANY(node.broken)
         AND ${isLive(db, asker)}

@@ -10,6 +10,10 @@ export interface Published {
   readonly queues: ReadonlyArray<{ readonly name: string; readonly concurrency: number }>
   /** Its workers whose circuit is open. */
   readonly broken: ReadonlyArray<string>
+  /** How many attempts may run on it, over all queues; undefined or Infinity for what the queues allow. */
+  readonly capacity?: number | undefined
+  /** Below which priority it claims nothing, since jobs wait too long; undefined for none. */
+  readonly shedBelow?: number | undefined
   /** What limits its workers over all nodes. */
   readonly limits: ReadonlyArray<Governed>
   /** The longest that its event loop was late since the renewal before, in whole milliseconds. */
@@ -54,7 +58,9 @@ export const renew = Effect.fnUntraced(function* (db: Db, node: { readonly id: n
         oid.int4
       )}::integer[],
       limits = ${JSON.stringify(node.limits)}::text::jsonb,
-      broken = ${array(node.broken, oid.text)}::text[]
+      broken = ${array(node.broken, oid.text)}::text[],
+      capacity = ${node.capacity === Infinity ? null : (node.capacity ?? null)}::integer,
+      shed_below = ${node.shedBelow ?? null}::smallint
     WHERE id = ${node.id}::integer
       AND expires_at > ${now}
     RETURNING id`)
