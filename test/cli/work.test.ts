@@ -130,6 +130,22 @@ layer(Layer.merge(TestDatabase.layer(), Project.layer), { excludeTestServices: t
     })
   )
 
+  it.effect("the example's config module runs, with the services that it provides itself", () =>
+    Effect.gen(function* () {
+      const config = ["--config", Path.join(root, "examples", "cli", "shigoto.config.ts")]
+      assert.strictEqual((yield* shigoto(["enqueue", "convert", `{"celsius":"hot"}`, ...config])).code, 2)
+      const inserted = yield* shigoto(["enqueue", "convert", `{"celsius":21}`, "--json", ...config])
+      assert.strictEqual(inserted.code, 0, inserted.stderr)
+      const { id } = JSON.parse(inserted.stdout) as { readonly id: number }
+      assert.strictEqual((yield* shigoto(["work", "--once", ...config])).code, 0)
+      const { result } = JSON.parse((yield* shigoto(["jobs", "show", String(id), "--json"])).stdout) as {
+        readonly result: unknown
+      }
+      assert.deepStrictEqual(result, { fahrenheit: 69.80000000000001 })
+      assert.strictEqual((yield* shigoto(["jobs", "delete", String(id), "--yes"])).code, 0)
+    })
+  )
+
   it.effect("refuses a config module that is none, and says why", () =>
     Effect.gen(function* () {
       const { cwd } = yield* Project
