@@ -106,7 +106,7 @@ const advice = (reason: HealthReason): string | undefined => {
     case "LongTransaction":
       return reason.pid === undefined
         ? "Commit or roll back the prepared transaction."
-        : `Find out what it does, or end it: SELECT pg_terminate_backend(${reason.pid})`
+        : `Find out what it does, or end it with pg_terminate_backend(${reason.pid})`
     case "NotificationQueue":
       return "End the session that listens and sits in a transaction."
     default:
