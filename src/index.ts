@@ -48,6 +48,8 @@ export { Jobs } from "./Jobs.ts"
 export * as Health from "./Health.ts"
 /** The same over HTTP, for probes. */
 export * as HealthHttp from "./HealthHttp.ts"
+/** What is wrong with a database, and what to do. */
+export * as Doctor from "./Doctor.ts"
 /** Why a job is not running. */
 export * as Explain from "./Explain.ts"
 /** The processes that run jobs. */

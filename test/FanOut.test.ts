@@ -1,5 +1,6 @@
 /** Handlers that add jobs and wait for them, in virtual time. */
 import { assert, describe, it } from "@effect/vitest"
+import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -351,6 +352,24 @@ describe("fanOut", () => {
           ["page", { n: 1 }],
           ["page", { n: 2 }]
         ]
+      )
+      // Or goes on after them, with what a test makes up.
+      const at = DateTime.makeUnsafe(0)
+      assert.strictEqual(
+        yield* ShigotoTest.perform(
+          Book,
+          { pages: [1, 2] },
+          {
+            fannedOut: {
+              pages: ShigotoTest.children(
+                Page,
+                [1, 2].map((words) => ({ words, at }))
+              ),
+              index: ShigotoTest.children(Index, ["made up"])
+            }
+          }
+        ),
+        "made up: 1,2"
       )
     }).pipe(Effect.provide(Layer.provideMerge(BookLive, ShigotoTest.layerPerform)))
   )

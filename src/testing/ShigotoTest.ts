@@ -180,6 +180,16 @@ export type PerformOptionsFor<Needs extends Dependencies> = keyof Needs extends 
   : [options: PerformOptions & { readonly dependencies: Results<Needs> }]
 
 /**
+ * What the children of a fan-out have returned, for `perform`'s `fannedOut`.
+ *
+ * @category models
+ */
+export const children = <Success extends Schema.Top>(
+  job: { readonly name: string; readonly success: Success; readonly error: Schema.Top },
+  results: ReadonlyArray<Success["Type"]>
+): Perform.Children => ({ job, results })
+
+/**
  * Runs one attempt of a job as a node would: args are checked, encoded, and decoded again, the handler has the job's
  * timeout, the result is encoded and decoded. Nothing is stored, retried or settled.
  *

@@ -58,7 +58,7 @@ export const figures = Effect.gen(function* () {
       GROUP BY to_state
       UNION ALL
       SELECT 3, move, count(*)::integer FROM step
-      WHERE move IN ('claim', 'rescue', 'reconcile', 'release', 'snooze', 'retry')
+      WHERE move IN ('claim', 'rescue', 'reconcile', 'release', 'snooze', 'fork', 'retry')
       GROUP BY move
       UNION ALL
       SELECT 4, 'stale outcomes refused', count(*)::integer FROM told WHERE tag = 'LeaseLost'

@@ -113,6 +113,7 @@ SELECT *,
     WHEN from_state = 'executing' AND to_state IN ('completed', 'retryable', 'discarded', 'cancelled')
       AND up = 0 AND rise = 0 THEN 'settle'
     WHEN from_state = 'executing' AND to_state = 'scheduled' AND up = -1 AND rise = 0 THEN 'snooze'
+    WHEN from_state = 'executing' AND to_state = 'blocked' AND up = -1 AND rise = 0 THEN 'fork'
     WHEN from_state = 'executing' AND to_state = 'available' AND up = -1 AND rise = 0 THEN 'release'
     WHEN from_state = 'executing' AND to_state IN ('retryable', 'discarded', 'cancelled') AND up = 0 AND rise = 1
       THEN 'rescue'

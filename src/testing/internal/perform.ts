@@ -9,7 +9,7 @@ import * as Formatter from "effect/Formatter"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { Attempt } from "../../CurrentJob.ts"
-import { declaration } from "../../Dependency.ts"
+import { declaration, type Parent } from "../../Dependency.ts"
 import type { Dependencies, DependencyResult, EnqueueOptions, Job } from "../../Job.ts"
 import type { AttemptFailure, JobId } from "../../JobRow.ts"
 import { Jobs } from "../../Jobs.ts"
@@ -28,6 +28,17 @@ export interface PerformOptions extends Omit<EnqueueOptions, "dependsOn" | "batc
   readonly snoozes?: number | undefined
   /** Defaults to 1. */
   readonly id?: number | undefined
+  /**
+   * What the children of its fan-outs have returned, by the names of the fan-outs: the attempt is then one that goes on
+   * after them. Defaults to none: the attempt ends with its first fan-out, a `Fork`.
+   */
+  readonly fannedOut?: Readonly<Record<string, Children>> | undefined
+}
+
+/** Children that have succeeded. */
+export interface Children {
+  readonly job: Parent
+  readonly results: ReadonlyArray<unknown>
 }
 
 /** Runs the attempt; fails with whatever its handler or the library's judgement of it says. */
@@ -45,8 +56,13 @@ export const perform = Effect.fnUntraced(function* (
       )
     )
   }
-  const dependencies = yield* storeResults(job.dependencies, options.dependencies ?? {})
-  const stored = yield* store(job, args, options, dependencies)
+  const { fannedOut = {}, ...enqueued } = options
+  const parents = yield* storeResults(job.dependencies, options.dependencies ?? {})
+  const stored = yield* store(job, args, enqueued, parents)
+  const children = yield* Effect.forEach(Object.entries(fannedOut), ([name, group], i) =>
+    storeChildren(name, group, 2_000_000 + i * 10_000)
+  )
+  const dependencies = [...parents, ...children.flat()]
   const now = DateTime.makeUnsafe(yield* Clock.currentTimeMillis)
   const attempt: Attempt = {
     id: (options.id ?? 1) as JobId,
@@ -131,10 +147,6 @@ const storeResults = Effect.fnUntraced(function* (needs: Dependencies, given: Re
         failure: undefined,
         reason: undefined
       }
-      const encoded = (value: unknown) =>
-        need.job.success === (Schema.Void as Schema.Top)
-          ? Effect.succeed(null)
-          : Effect.orDie(Schema.encodeUnknownEffect(Schema.toCodecJson(need.job.success))(value))
       // Under `run` it is how the job ended, else what it returned; the types say so.
       const ended = (need.onFailure === "run" ? result : { _tag: "Completed", value: result }) as DependencyResult<
         unknown,
@@ -142,7 +154,7 @@ const storeResults = Effect.fnUntraced(function* (needs: Dependencies, given: Re
       >
       switch (ended._tag) {
         case "Completed":
-          stored.push({ ...base, state: "completed", result: yield* encoded(ended.value) })
+          stored.push({ ...base, state: "completed", result: yield* encodedAs(need.job, ended.value) })
           break
         case "Discarded":
           stored.push({ ...base, state: "discarded", failure: yield* failureWith(need.job.error, ended) })
@@ -158,6 +170,25 @@ const storeResults = Effect.fnUntraced(function* (needs: Dependencies, given: Re
   }
   return stored
 })
+
+const storeChildren = (name: string, { job, results }: Children, firstId: number) =>
+  Effect.forEach(results, (value, i) =>
+    Effect.map(encodedAs(job, value), (result): Stored => ({
+      id: (firstId + i) as JobId,
+      name,
+      added: true,
+      worker: job.name,
+      state: "completed",
+      result,
+      failure: undefined,
+      reason: undefined
+    }))
+  )
+
+const encodedAs = (job: Parent, value: unknown) =>
+  job.success === (Schema.Void as Schema.Top)
+    ? Effect.succeed(null)
+    : Effect.orDie(Schema.encodeUnknownEffect(Schema.toCodecJson(job.success))(value))
 
 const failureWith = (
   error: Schema.Top,

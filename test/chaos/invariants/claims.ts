@@ -43,10 +43,10 @@ export const claims: ReadonlyArray<Invariant> = [
   {
     id: "I14",
     says: "a stale outcome changes nothing: each accepted one comes from the holder of the claim",
-    cases: "SELECT count(*) FROM step WHERE move IN ('settle', 'snooze', 'release', 'reconcile')",
+    cases: "SELECT count(*) FROM step WHERE move IN ('settle', 'snooze', 'release', 'reconcile', 'fork')",
     offenders: `
       SELECT s.id, s.from_epoch, s.move, s.app, n.name FROM step AS s LEFT JOIN node AS n ON n.id = s.from_node
-      WHERE s.move IN ('settle', 'snooze', 'release', 'reconcile') AND n.name IS DISTINCT FROM s.app`
+      WHERE s.move IN ('settle', 'snooze', 'release', 'reconcile', 'fork') AND n.name IS DISTINCT FROM s.app`
   },
   {
     id: "I17",

@@ -53,10 +53,26 @@ export const composition: ReadonlyArray<Invariant> = [
           WHERE p.id = e.parent AND p.seq < c.seq
             AND (p.to_state = 'completed' OR e.on_failure = 'run' AND p.to_state IN ${ends})
         )
+        -- What it added itself it waits for from then on.
+        AND NOT EXISTS (SELECT FROM step AS i WHERE i.id = e.parent AND i.move = 'insert' AND i.seq > c.seq)
         -- An operator may run it all the same.
         AND NOT EXISTS (
           SELECT FROM client AS o WHERE o.job = e.child AND o.op = 'retry' AND o.phase = 'intent' AND o.ts < c.ts
         )`
+  },
+  {
+    id: "I8a",
+    says: "a job that fans out has all of its parts or none, and waits for each of them",
+    cases: "SELECT count(*) FROM step WHERE move = 'fork'",
+    offenders: `
+      SELECT s.id, s.key, s.seq FROM step AS s
+      WHERE s.move = 'fork'
+        AND (SELECT count(*) FROM step AS p WHERE p.tx = s.tx AND p.move = 'insert' AND p.key LIKE s.key || '/%')
+          <> (SELECT count(*) FROM edge AS e WHERE e.child = s.id AND e.parent > s.id)
+      UNION ALL
+      SELECT s.id, s.key, s.seq FROM step AS s
+      WHERE s.worker = 'part' AND s.move = 'insert'
+        AND NOT EXISTS (SELECT FROM step AS f WHERE f.tx = s.tx AND f.move = 'fork' AND s.key LIKE f.key || '/%')`
   },
   {
     id: "I11",

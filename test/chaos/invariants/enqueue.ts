@@ -19,18 +19,19 @@ export const enqueue: ReadonlyArray<Invariant> = [
   },
   {
     id: "I2",
+    // The parts of a fan-out are meant by who adds them, who is the head of their keys.
     says: "no job is invented: each row and each start has an intent",
     cases: "SELECT count(*) FROM handler WHERE kind = 'start'",
     offenders: `
       SELECT key, 'start' AS what FROM handler AS h
-      WHERE kind = 'start' AND NOT EXISTS (SELECT FROM client AS c WHERE c.key = h.key AND c.phase = 'intent')
+      WHERE kind = 'start' AND NOT EXISTS (SELECT FROM client AS c WHERE c.key = split_part(h.key, '/', 1) AND c.phase = 'intent')
       UNION ALL
       SELECT key, 'row' FROM step AS s
-      WHERE move = 'insert' AND NOT EXISTS (SELECT FROM client AS c WHERE c.key = s.key AND c.phase = 'intent')`
+      WHERE move = 'insert' AND NOT EXISTS (SELECT FROM client AS c WHERE c.key = split_part(s.key, '/', 1) AND c.phase = 'intent')`
   },
   {
     id: "I2b",
-    says: "one enqueue makes one row at most, whatever happens to its reply",
+    says: "one enqueue, or part of a fan-out, makes one row at most, whatever happens to its reply",
     cases: "SELECT count(DISTINCT key) FROM step WHERE move = 'insert'",
     offenders: "SELECT key, count(*) FROM step WHERE move = 'insert' AND key <> 'tick' GROUP BY key HAVING count(*) > 1"
   },

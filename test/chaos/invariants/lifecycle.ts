@@ -78,7 +78,7 @@ export const lifecycle: ReadonlyArray<Invariant> = [
       UNION ALL
       SELECT f.id, f.attempt, counted.attempts FROM final AS f JOIN (
         SELECT id, count(*) FILTER (WHERE move = 'claim')
-          - count(*) FILTER (WHERE move IN ('snooze', 'release', 'reconcile')) AS attempts
+          - count(*) FILTER (WHERE move IN ('snooze', 'release', 'reconcile', 'fork')) AS attempts
         FROM step GROUP BY id
       ) AS counted ON counted.id = f.id
       WHERE counted.attempts <> f.attempt`

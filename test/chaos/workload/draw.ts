@@ -27,7 +27,8 @@ export const draw = (random: Random, key: string): Draft => {
     [20, "spin"],
     [1, "exit"],
     [3, "bigstack"],
-    [5, "nul"]
+    [5, "nul"],
+    [30, "fan"]
   ])
   const [queue, millis] = duration(random, kind)
   const always = kind === "fail" && random.chance(0.1)
@@ -37,7 +38,7 @@ export const draw = (random: Random, key: string): Draft => {
       key,
       kind,
       millis,
-      times: always ? 1000 : kind === "fail" || kind === "snooze" ? random.int(1, 2) : 1,
+      times: always ? 1000 : kind === "fail" || kind === "snooze" || kind === "fan" ? random.int(1, 2) : 1,
       slot: "",
       text: random.pick(["", "plain", "naïve ☃ 😀", 'quo"tes\\ and\nlines', "'; DROP TABLE jobs; --"]),
       numbers: [random.int(-1_000_000, 1_000_000), random.next(), 0.1, 1e21],

@@ -14,7 +14,8 @@ const kinds = [
   "spin",
   "exit",
   "bigstack",
-  "nul"
+  "nul",
+  "fan"
 ] as const
 
 export type Kind = (typeof kinds)[number]
@@ -44,6 +45,8 @@ export const Late = Job.make("late", options)
 
 /** One live job for each slot. */
 export const Once = Job.make("once", { ...options, unique: { keys: ["worker", "args.slot"] } })
+/** What jobs that fan out add, each known by its parent's key and a number. */
+export const Part = Job.make("part", options)
 /** One job each second. */
 export const Tick = Job.make("tick", options)
 
@@ -78,6 +81,7 @@ export const layer = (process: string, version: 1 | 2, poison: boolean) => {
     Work.toLayer(handle, { retry }),
     Hang.toLayer(handle, { retry, concurrency: 2 }),
     Once.toLayer(handle, { retry }),
+    Part.toLayer(handle, { retry }),
     Tick.toLayer(handle, { retry }),
     CronJob.make({
       name: "tick",
@@ -115,7 +119,7 @@ const handler = (process: string, poison: boolean) => (args: Args, job: Attempt)
     )
   })
 
-const work = (args: Args, job: Attempt, poison: boolean): Effect.Effect<string, string | Job.Signal> =>
+const work = (args: Args, job: Attempt, poison: boolean): Effect.Effect<string, string | Job.Signal, Job.CurrentJob> =>
   Effect.gen(function* () {
     const again = job.attempt <= args.times
     if (args.kind === "spin") {
@@ -145,12 +149,27 @@ const work = (args: Args, job: Attempt, poison: boolean): Effect.Effect<string, 
         error.stack = "at somewhere (file.ts:1:1)\n".repeat(200_000)
         return yield* Effect.die(error)
       }
+      case "fan": {
+        // Some mind how their parts end, some do not.
+        const onFailure = args.times === 1 ? "run" : "cancel"
+        const parts = yield* Job.fanOut("parts", Part, partsOf(args), { onFailure, queue: "fast" })
+        return `gathered ${parts.length}`
+      }
       case "nul":
         return "nobody can store \u0000 this"
       default:
         return `done by ${job.attempt}`
     }
   })
+
+const partsOf = (args: Args): ReadonlyArray<Args> =>
+  Array.from({ length: 1 + ((args.key.length + args.millis) % 7) }, (_, n) => ({
+    ...args,
+    key: `${args.key}/${n}`,
+    kind: n % 4 === 3 ? "fail" : "ok",
+    times: 1,
+    slot: ""
+  }))
 
 /** Blocks the event loop, as a handler does that computes. */
 const spin = (millis: number) =>
