@@ -62,7 +62,7 @@ const main = Effect.gen(function* () {
 
   yield* queues.resume("images")
   const album = yield* reaches("completed", "discarded")
-  yield* Effect.log(`The album is ${album.state} after ${album.attempt} attempt: ${album.result}`)
+  yield* Effect.log(`The album is ${album.state} after ${album.attempt} attempt: ${album.result as string}`) // as its definition says
 })
 
 NodeRuntime.runMain(Effect.provide(main, AppLive))

@@ -118,11 +118,13 @@ export const statements = (schema: string): ReadonlyArray<string> => {
   limits jsonb NOT NULL DEFAULT '[]',
   broken text[] NOT NULL DEFAULT '{}',
   capacity integer,
-  shed_below smallint
+  shed_below smallint,
+  places jsonb NOT NULL DEFAULT '{}'
 ) WITH (fillfactor = 50)`,
     `COMMENT ON COLUMN ${s}.nodes.slots IS 'How many jobs of each of its queues it runs at once, in the order of the queues.'`,
     `COMMENT ON COLUMN ${s}.nodes.limits IS 'What limits its workers over all nodes, for those that explain why a job waits.'`,
     `COMMENT ON COLUMN ${s}.nodes.capacity IS 'How many attempts may run on the node, where that is less than its slots.'`,
+    `COMMENT ON COLUMN ${s}.nodes.places IS 'How many attempts of a worker may run on the node, where that is limited.'`,
     `COMMENT ON COLUMN ${s}.nodes.shed_below IS 'Below which priority the node claims nothing, since jobs wait too long.'`,
     `COMMENT ON COLUMN ${s}.nodes.broken IS 'The workers whose circuit is open on the node.'`,
     `COMMENT ON TABLE ${s}.nodes IS 'One lease per incarnation of a process; ids are never used again.'`,

@@ -86,7 +86,7 @@ export const layer: Layer.Layer<
     const loops = yield* FiberMap.make<string>()
     const appetites = new Map<string, Appetite>()
     const look = Latch.makeUnsafe(true)
-    const holds = makeHolds(events.publish)
+    const holds = makeHolds(events.publish, Duration.toMillis(config.idlePollInterval))
     const patience = Duration.toMillis(config.queryTimeout)
     let lookAt = 0
     let sweepAt = 0
@@ -336,7 +336,10 @@ export const layer: Layer.Layer<
         case "Settled":
           return Effect.void
         case "Queues":
-          return Effect.sync(() => lookIn(0))
+          return Effect.sync(() => {
+            holds.forget()
+            lookIn(0)
+          })
         case "CatchUp":
           return Effect.sync(() => {
             wakeAll()

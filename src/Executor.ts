@@ -55,6 +55,8 @@ export class Executor extends Context.Service<
     readonly running: (queue: string) => number
     /** How many attempts run, of all queues. */
     readonly total: () => number
+    /** How many attempts of a worker run. */
+    readonly runningOf: (worker: Worker) => number
     /** How many more attempts of a worker may run. */
     readonly room: (worker: Worker) => number
     /** Interrupts the attempts whose jobs are to be cancelled. */
@@ -348,7 +350,11 @@ export const layer: Layer.Layer<
           .map((queue) => ({ ...queue, concurrency: admission.slots(queue.name, queue.concurrency) })),
         broken: [...workers.all()].filter((one) => one.circuit?.state() === "open").map((one) => one.name),
         capacity: config.shedding?.maxInFlight,
-        shedBelow: admission.shedder?.floor(monotonic()),
+        shedBelow: admission.shedBelow(),
+        places: [...workers.all()].flatMap((worker) => {
+          const places = admission.places(worker)
+          return places === Infinity ? [] : [{ worker: worker.name, places }]
+        }),
         limits: [...workers.all()].flatMap((worker) => worker.governed ?? []),
         listening: notifier.isListening()
       }),
@@ -372,6 +378,7 @@ export const layer: Layer.Layer<
       // Handlers that are faster than the database must not pile up outcomes: beyond the slack they take up slots.
       running: (queue) => (byQueue.get(queue) ?? 0) + Math.max(settling.size - settlingSlack, 0),
       total: () => running.size,
+      runningOf: (worker) => byWorker.get(worker.name) ?? 0,
       room: (worker) =>
         Math.min(
           Math.max(admission.places(worker) - (byWorker.get(worker.name) ?? 0), 0),

@@ -13,7 +13,7 @@ import type { JobId, JobRow, JobState } from "./JobRow.ts"
  *
  * **Details**
  *
- * `Ahead` and `Busy` keep a runnable job waiting for its turn; all others keep it from being claimed.
+ * `Ahead`, `Busy` and `WorkerBusy` keep a runnable job waiting for its turn; all others keep it from being claimed.
  *
  * @category models
  */
@@ -67,6 +67,8 @@ export type Reason =
       readonly running: number
       readonly limit: number
     }
+  /** As many attempts of its worker run as may, on each node that would take it. */
+  | { readonly _tag: "WorkerBusy"; readonly worker: string; readonly executing: number; readonly places: number }
   /** Nodes that would take it have no free slot. */
   | { readonly _tag: "Busy"; readonly executing: number; readonly slots: number }
   /** Others of its queue come first; `atLeast` where there are more than were counted. */
@@ -188,6 +190,8 @@ export const tell = (reason: Reason): string => {
       return `${reason.running} jobs of ${
         reason.partitionKey === undefined ? "no partition" : `partition "${reason.partitionKey}"`
       } run, and ${reason.limit} may`
+    case "WorkerBusy":
+      return `as many attempts of "${reason.worker}" run as may (${reason.executing} of ${reason.places})`
     case "Busy":
       return `all slots are taken (${reason.executing} of ${reason.slots})`
     case "Ahead":
@@ -324,7 +328,7 @@ const limited = ({ holders, job, nodes, partition }: Findings): ReadonlyArray<Re
 }
 
 /** What it waits for although a claim would take it. */
-const turn = ({ ahead, nodes }: Findings): ReadonlyArray<Reason> => {
+const turn = ({ ahead, job, nodes }: Findings): ReadonlyArray<Reason> => {
   const takers = nodes.filter((node) => node.takes)
   if (takers.length === 0) return []
   const reasons: Array<Reason> = []
@@ -332,6 +336,12 @@ const turn = ({ ahead, nodes }: Findings): ReadonlyArray<Reason> => {
   const slots = takers.reduce((sum, node) => sum + (node.slots ?? 0), 0)
   if (takers.every((node) => node.crowded || (node.slots !== null && node.executing >= node.slots))) {
     reasons.push({ _tag: "Busy", executing, slots })
+  }
+  const bounded = takers.filter(({ of_worker, places }) => places !== null && of_worker >= places)
+  if (bounded.length === takers.length) {
+    const running = bounded.reduce((sum, node) => sum + node.of_worker, 0)
+    const places = bounded.reduce((sum, node) => sum + (node.places ?? 0), 0)
+    reasons.push({ _tag: "WorkerBusy", worker: job.worker, executing: running, places })
   }
   if (ahead > 0) reasons.push({ _tag: "Ahead", count: ahead, atLeast: ahead >= aheadLimit })
   return reasons

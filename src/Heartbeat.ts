@@ -234,7 +234,8 @@ const nobody: Omit<Published, "lagMillis"> = {
   broken: [],
   listening: false,
   capacity: undefined,
-  shedBelow: undefined
+  shedBelow: undefined,
+  places: []
 }
 
 const announce = (events: Events["Service"], job: Rescued): void => {

@@ -23,6 +23,7 @@ import * as Migrations from "./Migrations.ts"
 import * as Notifier from "./Notifier.ts"
 import * as Pruner from "./Pruner.ts"
 import * as Queues from "./Queues.ts"
+import * as Resilience from "./Resilience.ts"
 import * as Settler from "./Settler.ts"
 import type { ShigotoConfig } from "./ShigotoConfig.ts"
 import * as ShigotoMetrics from "./ShigotoMetrics.ts"
@@ -59,10 +60,18 @@ export const layerProducer: Layer.Layer<
  * @category layers
  */
 export const layer: Layer.Layer<
-  Jobs.Jobs | Queues.Queues | CronJobs.CronJobs | Batches.Batches | Flows.Flows | Limits.Limits | Workers.Workers,
+  | Jobs.Jobs
+  | Queues.Queues
+  | CronJobs.CronJobs
+  | Batches.Batches
+  | Flows.Flows
+  | Limits.Limits
+  | Resilience.Resilience
+  | Workers.Workers,
   StartError,
   PgClient | ShigotoConfig
 > = Layer.mergeAll(Claimer.layer, CronScheduler.layer, Pruner.layer, ShigotoMetrics.layerGauges).pipe(
+  Layer.provideMerge(Resilience.layer),
   Layer.provideMerge(Executor.layer),
   Layer.provideMerge(Layer.mergeAll(CronJobs.layer, Flows.layer, Limits.layer)),
   Layer.provideMerge(Batches.layer),

@@ -8,6 +8,7 @@ import type { CronJobs } from "./CronJobs.ts"
 import type { Flows } from "./Flows.ts"
 import type { Jobs } from "./Jobs.ts"
 import type { Limits } from "./Limits.ts"
+import type { Resilience } from "./Resilience.ts"
 import type { Queues } from "./Queues.ts"
 import * as Shigoto from "./Shigoto.ts"
 import type { ShigotoConfig } from "./ShigotoConfig.ts"
@@ -24,7 +25,7 @@ import type { Workers } from "./Workers.ts"
  * @category layers
  */
 export const ShigotoLive: Layer.Layer<
-  Jobs | Queues | CronJobs | Batches | Flows | Limits | Workers,
+  Jobs | Queues | CronJobs | Batches | Flows | Limits | Resilience | Workers,
   Shigoto.StartError,
   PgClient | ShigotoConfig
 > = Shigoto.layer

@@ -26,6 +26,8 @@ export * as Cipher from "./Cipher.ts"
 export type * as CircuitBreaker from "./CircuitBreaker.ts"
 /** The store behind Effect's circuit breakers. */
 export * as CircuitBreakerStore from "./CircuitBreakerStore.ts"
+/** What holds back work now, and what circuits are in. */
+export { Resilience } from "./Resilience.ts"
 /** What a node does without while it has too much to do. */
 export type * as LoadShedding from "./LoadShedding.ts"
 /** What wraps attempts. */
@@ -46,6 +48,8 @@ export { Jobs } from "./Jobs.ts"
 export * as Health from "./Health.ts"
 /** The same over HTTP, for probes. */
 export * as HealthHttp from "./HealthHttp.ts"
+/** What is wrong with a database, and what to do. */
+export * as Doctor from "./Doctor.ts"
 /** Why a job is not running. */
 export * as Explain from "./Explain.ts"
 /** The processes that run jobs. */

@@ -4,14 +4,14 @@
  * Everything goes through the services that the application uses itself, so what is refused there is refused here. What
  * a job carries is redacted unless `--reveal`, and nothing in data can steer the terminal.
  */
-import * as CliConfig from "effect/cli/CliConfig"
 import * as CliOutput from "effect/cli/CliOutput"
 import * as Command from "effect/cli/Command"
-import * as GlobalFlag from "effect/cli/GlobalFlag"
 import { TerminalCapabilities } from "effect/cli/TerminalCapabilities"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as References from "effect/References"
 import { existsSync, readFileSync } from "node:fs"
 import * as Environment from "./internal/environment.ts"
 import { exitCodes, tell } from "./internal/exit.ts"
@@ -23,6 +23,7 @@ import { batches } from "./BatchesCommand.ts"
 import { bench } from "./BenchCommand.ts"
 import { cron } from "./CronCommand.ts"
 import { dashboard } from "./DashboardCommand.ts"
+import { doctor } from "./DoctorCommand.ts"
 import { enqueue } from "./EnqueueCommand.ts"
 import { failures } from "./FailuresCommand.ts"
 import { limits, nodes, workers } from "./FleetCommand.ts"
@@ -42,7 +43,7 @@ import { work } from "./WorkCommand.ts"
 export const command = Command.make("shigoto").pipe(
   Command.withDescription("Background jobs in your PostgreSQL: look at them, and act on them."),
   Command.withSubcommands([
-    { group: "Look", commands: [status, jobs, failures, queues, cron, batches, nodes, workers, limits] },
+    { group: "Look", commands: [status, doctor, jobs, failures, queues, cron, batches, nodes, workers, limits] },
     { group: "Run", commands: [work, enqueue, dashboard] },
     { group: "Set up", commands: [init, migrate, prune, bench] }
   ]),
@@ -71,7 +72,7 @@ export const run = (args: ReadonlyArray<string>): Effect.Effect<number> =>
             })
           )
     ),
-    Effect.provide(Layer.mergeAll(Environment.layer, presenter, builtIns))
+    Effect.provide(Layer.mergeAll(Environment.layer, presenter, Options.builtIns, logs))
   )
 
 /**
@@ -91,10 +92,11 @@ const { version } = ((): { readonly version: string } => {
   }
 })()
 
-/** Without the wizard: a filter or a URL is not put together by questions. */
-const builtIns = CliConfig.layer({
-  builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions, GlobalFlag.LogLevel]
-})
+/** Logs are talk, and what works is not talked about. */
+const logs = Layer.merge(
+  Layer.succeed(Logger.LogToStderr, true),
+  Layer.succeed(References.MinimumLogLevel, "Warn" as const)
+)
 
 /** Help that was asked for is data; what is said about a mistake is not. */
 const presenter = CliOutput.layerPresenter({

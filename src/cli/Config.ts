@@ -13,7 +13,7 @@ import type { Batches } from "../Batches.ts"
 import type { Cipher } from "../Cipher.ts"
 import type { CronJobs } from "../CronJobs.ts"
 import type { Flows } from "../Flows.ts"
-import type { DefinitionOptions, EnqueueOptions } from "../Job.ts"
+import type { DefinitionOptions } from "../Job.ts"
 import type { EnqueueResult, Jobs } from "../Jobs.ts"
 import type { Limits } from "../Limits.ts"
 import type { Queues } from "../Queues.ts"
@@ -30,10 +30,7 @@ export interface Definition {
   readonly name: string
   readonly args: Schema.Top
   readonly options: DefinitionOptions
-  readonly enqueue: (
-    args: never,
-    options?: EnqueueOptions<never, never>
-  ) => Effect.Effect<EnqueueResult, EnqueueError, Jobs>
+  readonly enqueue: (args: never, options?: never) => Effect.Effect<EnqueueResult, EnqueueError, Jobs>
 }
 
 /**

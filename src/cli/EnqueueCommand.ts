@@ -176,7 +176,7 @@ const check = (definition: Definition, encoded: unknown): Effect.Effect<unknown,
 const insert = (definition: Definition | undefined, worker: string, args: unknown, options: Options) =>
   definition === undefined
     ? Effect.suspend(() => Job.make(worker, { args: Schema.Json }).enqueue(args as Schema.Json, options)) // was parsed
-    : definition.enqueue(args as never, options) // what its own schema has decoded
+    : definition.enqueue(args as never, options as never) // what its own schema has decoded, and options of any job
 
 const told = Effect.fnUntraced(function* (result: EnqueueResult) {
   const screen = yield* Screen

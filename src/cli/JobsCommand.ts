@@ -16,6 +16,7 @@ import { UsageError } from "./internal/exit.ts"
 import { jobLines, jobTable } from "./internal/jobView.ts"
 import { dryRun, int, Reveal, yes } from "./internal/options.ts"
 import { Screen } from "./internal/screen.ts"
+import { tail } from "./TailCommand.ts"
 import { idArgument, jobsArgument, select } from "./internal/selection.ts"
 import * as shapes from "./internal/shapes.ts"
 import { line } from "./internal/text.ts"
@@ -180,6 +181,6 @@ const remove = Command.make("delete", { jobs: jobsArgument, all, yes, dryRun }, 
  * @category commands
  */
 export const jobs = Command.make("jobs").pipe(
-  Command.withDescription("List, show, retry, cancel and delete jobs"),
-  Command.withSubcommands([list, show, logs, retry, cancel, remove])
+  Command.withDescription("List, show, follow, retry, cancel and delete jobs"),
+  Command.withSubcommands([list, show, logs, tail, retry, cancel, remove])
 )

@@ -4,11 +4,14 @@
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
+import * as GlobalFlag from "effect/cli/GlobalFlag"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import type { LogLevel } from "effect/LogLevel"
 import * as Option from "effect/Option"
+import * as References from "effect/References"
 import { Jobs } from "../Jobs.ts"
 import { Queues } from "../Queues.ts"
 import * as ShigotoConfig from "../ShigotoConfig.ts"
@@ -70,7 +73,13 @@ export const work = Command.make(
       Layer.provideMerge(ShigotoConfig.layer(settings)),
       Layer.provide(layerCipher(config)),
       Layer.provideMerge(PgClient.layer({ ...pool, applicationName: "shigoto-work" })),
-      Layer.provideMerge(loggers(screen.format === "text", screen.isAnimated))
+      Layer.provideMerge(
+        loggers(
+          screen.format === "text",
+          screen.isAnimated,
+          Option.getOrElse(yield* GlobalFlag.LogLevel, () => "Info" as const)
+        )
+      )
     )
     yield* Effect.gen(function* () {
       const workers = [...(yield* Workers).all()].map((worker) => worker.name).toSorted()
@@ -104,10 +113,13 @@ const workersOf = <R>(workers: Layer.Layer<never, unknown, R>): Layer.Layer<neve
   )
 
 /** Logs are talk: standard output stays free. */
-const loggers = (forPeople: boolean, inTerminal: boolean): Layer.Layer<never> =>
-  Logger.layer([
-    Logger.withConsoleError(!forPeople ? Logger.formatJson : inTerminal ? Logger.formatSimple : Logger.formatLogFmt)
-  ])
+const loggers = (forPeople: boolean, inTerminal: boolean, level: LogLevel): Layer.Layer<never> =>
+  Layer.merge(
+    Layer.succeed(References.MinimumLogLevel, level),
+    Logger.layer([
+      Logger.withConsoleError(!forPeople ? Logger.formatJson : inTerminal ? Logger.formatSimple : Logger.formatLogFmt)
+    ])
+  )
 
 const readQueues = Effect.fnUntraced(function* (config: Config, text: string) {
   const given: Record<string, number | ShigotoConfig.QueueOptions> = {}

@@ -12,6 +12,7 @@ import { JobStore } from "../JobStore.ts"
 import { Notifier } from "../Notifier.ts"
 import type { Ending } from "../Outcome.ts"
 import { ShigotoConfig } from "../ShigotoConfig.ts"
+import type { StorageFailure } from "../ShigotoError.ts"
 import { type Worker, Workers } from "../Workers.ts"
 import { adapt, type Adaptive, endOf, type Sample, startOf } from "./adaptive.ts"
 import { type Permit, type Verdict, verdictOf } from "./circuit.ts"
@@ -45,6 +46,10 @@ export class Admission extends Context.Service<
      * of a probe, and of an attempt that failed, must not be free before all nodes know.
      */
     readonly leave: (leaving: Leaving, ending: Ending) => Effect.Effect<void> | undefined
+    /** Closes a worker's circuit, by hand; says whether it has one. */
+    readonly close: (worker: Worker) => Effect.Effect<boolean, StorageFailure>
+    /** Below which priority no job starts, by waits; undefined for none. */
+    readonly shedBelow: () => number | undefined
     /** What the node sheds; undefined where it is not told to. */
     readonly shedder: Shedder | undefined
     /** Tells how many attempts run; for the executor. */
@@ -92,6 +97,7 @@ export const layer: Layer.Layer<Admission, never, Workers | Heartbeat | JobStore
         if (change === "closed") events.publish({ _tag: "CircuitClosed", worker: worker.name })
         if (change === "opened") {
           const { openMillis } = circuit.rule
+          const generation = circuit.generation()
           fork(
             Effect.forkIn(
               Effect.andThen(
@@ -99,8 +105,7 @@ export const layer: Layer.Layer<Admission, never, Workers | Heartbeat | JobStore
                 Effect.andThen(
                   Effect.sleep(openMillis),
                   Effect.sync(() => {
-                    if (workers.get(worker.name) !== worker) return
-                    circuit.probe()
+                    if (workers.get(worker.name) !== worker || !circuit.probe(generation)) return
                     heartbeat.republish()
                     events.publish({ _tag: "CircuitHalfOpened", worker: worker.name })
                     wakeAll()
@@ -111,6 +116,11 @@ export const layer: Layer.Layer<Admission, never, Workers | Heartbeat | JobStore
             )
           )
         } else if (change === "closed" || circuit.room() < Infinity) wakeAll()
+      }
+      const closedForAll = (worker: Worker): Effect.Effect<void> => {
+        events.publish({ _tag: "CircuitClosed", worker: worker.name })
+        wakeAll()
+        return notifier.send({ _tag: "Queues" })
       }
       const note = Effect.fnUntraced(
         function* ({ claimed, startedAt, worker }: Leaving, verdict: Verdict) {
@@ -123,11 +133,7 @@ export const layer: Layer.Layer<Admission, never, Workers | Heartbeat | JobStore
             { generation, failed: verdict === "failed", slow }
           )
           if (change === "opened") yield* opened(worker.name, rule.openMillis, "")
-          if (change === "closed") {
-            events.publish({ _tag: "CircuitClosed", worker: worker.name })
-            wakeAll()
-            yield* notifier.send({ _tag: "Queues" })
-          }
+          if (change === "closed") yield* closedForAll(worker)
         },
         // An end that is not told leaves the circuit as it is; the next ends tell.
         Effect.catch((error) => Effect.logDebug("Shigoto could not tell a circuit how an attempt ended", error))
@@ -173,6 +179,18 @@ export const layer: Layer.Layer<Admission, never, Workers | Heartbeat | JobStore
             })
       return Admission.of({
         shedder,
+        shedBelow: () => shedder?.floor(monotonic()),
+        close: Effect.fnUntraced(function* (worker) {
+          const { circuit, governed } = worker
+          if (circuit?.close() === true) {
+            events.publish({ _tag: "CircuitClosed", worker: worker.name })
+            heartbeat.republish()
+            wakeAll()
+          }
+          const isShared = governed?.circuit !== undefined
+          if (isShared && (yield* store.circuits.close(worker.name))) yield* closedForAll(worker)
+          return isShared || circuit !== undefined
+        }),
         attach: (count) => {
           running = count
         },

@@ -21,8 +21,12 @@ export interface Circuit {
   readonly enter: (now: number) => Permit | undefined
   /** Takes note of an attempt's end; says what has become of the circuit by it. */
   readonly leave: (permit: Permit, verdict: Verdict, now: number) => "opened" | "closed" | undefined
-  /** Lets probes through. */
-  readonly probe: () => void
+  /** Rises with each change of its state. */
+  readonly generation: () => number
+  /** Lets probes through, if nothing has happened to it since a generation; says whether it does. */
+  readonly probe: (generation: number) => boolean
+  /** Closes it, whatever happened; says whether it was not closed. */
+  readonly close: () => boolean
 }
 
 /** Makes a closed circuit. */
@@ -87,8 +91,16 @@ export const makeCircuit = (rule: Rule): Circuit => {
       become("open")
       return "opened"
     },
-    probe: () => {
-      if (state === "open") become("half-open")
+    generation: () => generation,
+    probe: (since) => {
+      if (state !== "open" || since !== generation) return false
+      become("half-open")
+      return true
+    },
+    close: () => {
+      const was = state
+      become("closed")
+      return was !== "closed"
     }
   }
 }

@@ -2,19 +2,27 @@
 import type { JobEvent } from "../JobEvent.ts"
 import type { Held } from "./sql/limit.ts"
 
-/** The holds of a node; instants are monotonic milliseconds. */
-export const makeHolds = (publish: (event: JobEvent) => void) => {
+/**
+ * The holds of a node; instants are monotonic milliseconds. What people may change at any time is asked about again
+ * after `recheckMillis`, should the news of it be lost.
+ */
+export const makeHolds = (publish: (event: JobEvent) => void, recheckMillis: number) => {
   const until = new Map<string, number>()
   const told = new Map<string, Held["why"]>()
   return {
     /** For how long a rate still keeps a worker's jobs from being claimed; zero where none does. */
     left: (worker: string, now: number): number => Math.max(0, (until.get(worker) ?? 0) - now),
+    /** Forgets what was learned: it may have changed. */
+    forget: (): void => until.clear(),
     /** Takes over what a claim learned of the workers it asked for, and tells what is new. */
     learn: (queue: string, asked: ReadonlyArray<string>, held: ReadonlyArray<Held>, now: number): void => {
       for (const worker of asked) {
         const hold = held.find((one) => one.worker === worker)
         if (hold?.freesInMillis === undefined) until.delete(worker)
-        else until.set(worker, now + hold.freesInMillis)
+        else {
+          const { freesInMillis, why } = hold
+          until.set(worker, now + (why === "circuit" ? Math.min(freesInMillis, recheckMillis) : freesInMillis))
+        }
         // A circuit tells its changes itself.
         if (hold !== undefined && hold.why !== "circuit" && told.get(worker) !== hold.why) publish(eventOf(queue, hold))
         if (hold === undefined) told.delete(worker)

@@ -61,6 +61,9 @@ export const noteCall = (rule: Rule, circuit: SharedCircuit, call: Call, now: nu
   return opens ? become(circuit, "open", now) : { ...circuit, calls }
 }
 
+/** Closes it, whatever happened. */
+export const closeCircuit = (circuit: SharedCircuit, now: number): SharedCircuit => become(circuit, "closed", now)
+
 // internal
 
 const become = ({ generation }: SharedCircuit, phase: SharedCircuit["phase"], now: number): SharedCircuit => ({

@@ -3,6 +3,7 @@ import { displayWidth } from "effect/cli/CliOutput"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import * as SqlClient from "effect/sql/SqlClient"
 import { onDatabase } from "../integration/support.ts"
 import { TestDatabase } from "../setup/TestDatabase.ts"
 import { argv, canary, exec, normal, seed, shell, shigoto, terminal, transcript } from "./support.ts"
@@ -253,6 +254,29 @@ layer(Seeded, { excludeTestServices: true })("on a database with jobs", (it) => 
     })
   )
 
+  it.effect("draws progress for people only, and colours as it is told", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const fill = sql`SELECT shigoto.enqueue('bulk', '{}'::jsonb) FROM generate_series(1, 3000)`
+      yield* fill
+      const seen = yield* terminal(["jobs", "cancel", "worker:bulk", "--yes"])
+      assert.match(seen.stdout, /cancelling ━+─* [\d ]+\/3 000 +\d+%/)
+      assert.include(seen.stdout, "3 000 jobs cancelled")
+      yield* fill
+      const silent = yield* shigoto(["jobs", "cancel", "worker:bulk", "--yes"])
+      assert.deepStrictEqual(silent, { code: 0, stdout: "✓ 3 000 jobs cancelled\n", stderr: "" })
+      const forced = yield* shigoto(["jobs", "list", "worker:bulk", "-n", "1"], { env: { FORCE_COLOR: "1" } })
+      assert.include(forced.stdout, "\t")
+      const told = yield* shigoto(["jobs", "cancel", "worker:bulk", "--dry-run", "--all"], {
+        env: { NO_COLOR: "1", FORCE_COLOR: "1" }
+      })
+      assert.notInclude(told.stdout + told.stderr, "\u001b")
+      const painted = yield* shigoto(["migrate"], { env: { FORCE_COLOR: "1" } })
+      assert.strictEqual(painted.code, 0)
+      assert.strictEqual((yield* shigoto(["jobs", "delete", "worker:bulk", "--yes"])).stdout, "✓ 6 000 jobs deleted\n")
+    })
+  )
+
   it.effect("tells queues what is asked of them, and shows it", () =>
     Effect.gen(function* () {
       for (const args of [
@@ -331,6 +355,10 @@ describe("the executable", () => {
         })
         assert.strictEqual(ran.code, 0)
         assert.include(ran.stdout, mark)
+        for (const word of ["jobs", "retry", "--dry-run", "--ndjson"]) assert.include(ran.stdout, word)
+        if (name !== "bash") continue
+        const read = yield* exec("bash", ["-n"], { env: { PATH: process.env.PATH }, input: ran.stdout })
+        assert.deepStrictEqual(read, { code: 0, stdout: "", stderr: "" })
       }
     })
   )

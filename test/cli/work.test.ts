@@ -7,7 +7,7 @@ import * as Fs from "node:fs"
 import * as Http from "node:http"
 import * as Path from "node:path"
 import { TestDatabase } from "../setup/TestDatabase.ts"
-import { shigoto, start } from "./support.ts"
+import { exec, shigoto, start } from "./support.ts"
 
 const root = Path.join(import.meta.dirname, "..", "..")
 
@@ -46,6 +46,20 @@ layer(Layer.merge(TestDatabase.layer(), Project.layer), { excludeTestServices: t
         dryRun: false
       })
       assert.include(Fs.readFileSync(Path.join(cwd, "package.json"), "utf8"), `        "shigoto:work": "shigoto work"`)
+      Fs.writeFileSync(
+        Path.join(cwd, "tsconfig.json"),
+        JSON.stringify({
+          extends: "../../test/tsconfig.json",
+          compilerOptions: { rootDir: "../.." },
+          include: ["."],
+          exclude: []
+        })
+      )
+      const tsc = Path.join(root, "node_modules", "typescript", "bin", "tsc")
+      const types = yield* exec(process.execPath, [tsc, "-p", cwd, "--pretty", "false"], {
+        env: { PATH: process.env.PATH }
+      })
+      assert.deepStrictEqual([types.code, types.stdout], [0, ""])
       const worker = Path.join(cwd, "jobs", "send-email.ts")
       Fs.appendFileSync(worker, "// mine\n")
       const again = yield* shigoto(["init"], { cwd })
@@ -113,6 +127,22 @@ layer(Layer.merge(TestDatabase.layer(), Project.layer), { excludeTestServices: t
         }
         assert.isFalse(nodes.some(({ live }) => live))
       }
+    })
+  )
+
+  it.effect("the example's config module runs, with the services that it provides itself", () =>
+    Effect.gen(function* () {
+      const config = ["--config", Path.join(root, "examples", "cli", "shigoto.config.ts")]
+      assert.strictEqual((yield* shigoto(["enqueue", "convert", `{"celsius":"hot"}`, ...config])).code, 2)
+      const inserted = yield* shigoto(["enqueue", "convert", `{"celsius":21}`, "--json", ...config])
+      assert.strictEqual(inserted.code, 0, inserted.stderr)
+      const { id } = JSON.parse(inserted.stdout) as { readonly id: number }
+      assert.strictEqual((yield* shigoto(["work", "--once", ...config])).code, 0)
+      const { result } = JSON.parse((yield* shigoto(["jobs", "show", String(id), "--json"])).stdout) as {
+        readonly result: unknown
+      }
+      assert.deepStrictEqual(result, { fahrenheit: 69.80000000000001 })
+      assert.strictEqual((yield* shigoto(["jobs", "delete", String(id), "--yes"])).code, 0)
     })
   )
 

@@ -23,6 +23,7 @@ import type { Limits } from "../../src/Limits.ts"
 import { Queues } from "../../src/Queues.ts"
 import * as ShigotoConfig from "../../src/ShigotoConfig.ts"
 import { ShigotoLive } from "../../src/ShigotoLive.ts"
+import type { Resilience } from "../../src/Resilience.ts"
 import type { Workers } from "../../src/Workers.ts"
 import { eventually } from "../setup/eventually.ts"
 import * as Run from "../setup/run.ts"
@@ -56,7 +57,7 @@ export interface Node {
   readonly queues: Queues["Service"]
   /** Runs an effect with this node's services, such as an enqueue. */
   readonly run: <A, E>(
-    effect: Effect.Effect<A, E, Jobs | Queues | Batches | Flows | CronJobs | Limits | Workers>
+    effect: Effect.Effect<A, E, Jobs | Queues | Batches | Flows | CronJobs | Limits | Resilience | Workers>
   ) => Effect.Effect<A, E>
   /** What this node published so far. */
   readonly events: ReadonlyArray<JobEvent>

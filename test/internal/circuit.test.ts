@@ -48,7 +48,7 @@ describe("circuit", () => {
     const circuit = makeCircuit(rule({ window: 1 }))
     const early = enter(circuit)
     assert.strictEqual(circuit.leave(enter(circuit), "failed", 0), "opened")
-    circuit.probe()
+    circuit.probe(circuit.generation())
     assert.strictEqual(circuit.room(), 3)
     const probes = [enter(circuit), enter(circuit), enter(circuit)] as const
     assert.isUndefined(circuit.enter(0))
@@ -68,13 +68,28 @@ describe("circuit", () => {
   it("opens again at the first probe that fails or is slow", () => {
     const circuit = makeCircuit(rule({ window: 1, slowerThan: "1 second" }))
     assert.strictEqual(circuit.leave(enter(circuit), "failed", 0), "opened")
-    circuit.probe()
+    circuit.probe(circuit.generation())
     const [one, other] = [enter(circuit), enter(circuit)]
     assert.strictEqual(circuit.leave(one, "failed", 0), "opened")
     assert.isUndefined(circuit.leave(other, "succeeded", 0))
-    circuit.probe()
+    circuit.probe(circuit.generation())
     assert.strictEqual(circuit.room(), 3)
     assert.strictEqual(circuit.leave(enter(circuit, 5000), "succeeded", 6001), "opened")
+  })
+
+  it("is closed by hand, and forgets the time that it was to be open for", () => {
+    const circuit = makeCircuit(rule({ window: 1 }))
+    assert.isFalse(circuit.close())
+    const early = enter(circuit)
+    assert.strictEqual(circuit.leave(enter(circuit), "failed", 0), "opened")
+    const generation = circuit.generation()
+    assert.isTrue(circuit.close())
+    assert.strictEqual(circuit.room(), Infinity)
+    assert.isUndefined(circuit.leave(early, "failed", 0))
+    assert.strictEqual(circuit.leave(enter(circuit), "failed", 0), "opened")
+    // Its timer was set by the opening before.
+    assert.isFalse(circuit.probe(generation))
+    assert.isTrue(circuit.probe(circuit.generation()))
   })
 
   it("opens at the share of slow calls", () => {

@@ -41,7 +41,7 @@ describe("shared circuit", () => {
         if (does === "wait") {
           now += 1000
           shared = asOf(one, shared, now)
-          local.probe()
+          local.probe(local.generation())
         } else if (does === "start") {
           const room = roomOf(one, shared, probes())
           const permit = local.enter(now)

@@ -76,6 +76,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/Explain.ts",
       "src/Health.ts",
       "src/HealthHttp.ts",
+      "src/Doctor.ts",
       "src/Jobs.ts",
       "src/Workers.ts",
       "src/Middleware.ts",

@@ -2,7 +2,7 @@
 import * as CliError from "effect/cli/CliError"
 import * as Schema from "effect/Schema"
 import { isSqlError } from "effect/sql/SqlError"
-import type { SchemaVersionMismatch } from "../../ShigotoError.ts"
+import type { SchemaVersionMismatch, StorageUnavailable } from "../../ShigotoError.ts"
 
 /** The exit codes, which scripts rely on. */
 export const exitCodes = {
@@ -70,10 +70,17 @@ export const tell = (error: unknown): Told => {
     }
   }
   const { _tag: tag = "", hint, message } = fieldsOf(error)
+  if (tag === "StorageUnavailable" && (error as StorageUnavailable).code === "57014") {
+    return {
+      code: exitCodes.failure,
+      message: "The database took too long to answer, and was told to stop.",
+      hint: "Narrow the filter: a worker, a queue, a state, or a span of time."
+    }
+  }
   if (tag === "StorageUnavailable") {
     return {
       code: exitCodes.failure,
-      message: `The database does not answer: ${causeOf((error as { readonly cause: unknown }).cause) ?? message}`,
+      message: `The database does not answer: ${causeOf((error as StorageUnavailable).cause) ?? message}`,
       hint: reachable
     }
   }

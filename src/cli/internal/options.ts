@@ -1,6 +1,11 @@
 /** The flags that every command understands, wherever they stand on the command line. */
+import * as CliConfig from "effect/cli/CliConfig"
+import * as Command from "effect/cli/Command"
+import * as Completions from "effect/cli/Completions"
 import * as Flag from "effect/cli/Flag"
 import * as GlobalFlag from "effect/cli/GlobalFlag"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 
 /** The database. */
 export const Url = GlobalFlag.Setting("url")({
@@ -50,8 +55,37 @@ export const Reveal = GlobalFlag.Setting("reveal")({
   )
 })
 
+/** The script that completes command lines: the one of `effect/cli` leaves out flags that every command understands. */
+const Complete = GlobalFlag.Action({
+  flag: Flag.Literals("completions", ["bash", "zsh", "fish", "powershell"]).pipe(
+    Flag.withDescription("Print a completion script for a shell"),
+    Flag.optional
+  ),
+  run: (shell, { command }) =>
+    Effect.sync(() => {
+      if (Option.isNone(shell)) return
+      const flags = { url: Url.flag, schema: SchemaName.flag, config: ConfigFile.flag, json: Json.flag }
+      const shared = Completions.fromCommand(
+        Command.make("all", { ...flags, ndjson: Ndjson.flag, reveal: Reveal.flag, help: GlobalFlag.Help.flag })
+      ).flags
+      const add = (one: Completions.CommandDescriptor): Completions.CommandDescriptor => ({
+        ...one,
+        flags: [...one.flags, ...shared],
+        subcommands: one.subcommands.map(add)
+      })
+      process.stdout.write(
+        `${Completions.generate(command.name, shell.value, add(Completions.fromCommand(command)))}\n`
+      )
+    })
+})
+
 /** All of them. */
-export const all = [Url, SchemaName, ConfigFile, Json, Ndjson, Reveal] as const
+export const all = [Url, SchemaName, ConfigFile, Json, Ndjson, Reveal, Complete] as const
+
+/** Those of `effect/cli`, without the wizard: a filter or a URL is not put together by questions. */
+export const builtIns = CliConfig.layer({
+  builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.LogLevel]
+})
 
 /** For commands that change much at once. */
 export const yes = Flag.Boolean("yes").pipe(

@@ -110,6 +110,9 @@ export interface AskerColumns {
   readonly broken: boolean
   /** Below which priority it claims nothing. */
   readonly shed_below: number | null
+  /** How many attempts of the job's worker run on it, and may; null for as many as its queues allow. */
+  readonly of_worker: number
+  readonly places: number | null
   /** Whether as many attempts run on it as may, over all queues. */
   readonly crowded: boolean
   /** Whether its claim would take the job, if it had a free slot. */
@@ -153,6 +156,14 @@ const askers = Effect.fnUntraced(function* (
         WHERE held.claimed_by = node.id
           AND held.state = 'executing'
       ) AS crowded,
+      (node.places ->> ${job.worker}::text)::integer AS places,
+      (
+        SELECT count(*)::integer
+        FROM ${db.jobs} AS held
+        WHERE held.claimed_by = node.id
+          AND held.state = 'executing'
+          AND held.worker = ${job.worker}::text
+      ) AS of_worker,
       ${job.queue}::text = ANY(node.queues)
         AND NOT ${job.worker}::text = ANY(node.broken)
         AND ${isLive(db, asker)}

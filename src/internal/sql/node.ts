@@ -14,6 +14,8 @@ export interface Published {
   readonly capacity?: number | undefined
   /** Below which priority it claims nothing, since jobs wait too long; undefined for none. */
   readonly shedBelow?: number | undefined
+  /** How many attempts of a worker may run on it, of those for which that is less than its queues allow. */
+  readonly places?: ReadonlyArray<{ readonly worker: string; readonly places: number }>
   /** What limits its workers over all nodes. */
   readonly limits: ReadonlyArray<Governed>
   /** The longest that its event loop was late since the renewal before, in whole milliseconds. */
@@ -60,7 +62,8 @@ export const renew = Effect.fnUntraced(function* (db: Db, node: { readonly id: n
       limits = ${JSON.stringify(node.limits)}::text::jsonb,
       broken = ${array(node.broken, oid.text)}::text[],
       capacity = ${node.capacity === Infinity ? null : (node.capacity ?? null)}::integer,
-      shed_below = ${node.shedBelow ?? null}::smallint
+      shed_below = ${node.shedBelow ?? null}::smallint,
+      places = ${JSON.stringify(Object.fromEntries((node.places ?? []).map((one) => [one.worker, one.places])))}::text::jsonb
     WHERE id = ${node.id}::integer
       AND expires_at > ${now}
     RETURNING id`)

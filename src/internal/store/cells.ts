@@ -29,8 +29,8 @@ export const cellVerbs = Effect.fnUntraced(function* (db: Db, { background }: Ru
         return made.answer
       })
       if (next === undefined || (yield* writeCell(db, name, version, next))) return answers
-      // Those who met here part by some milliseconds.
-      yield* Effect.sleep(yield* Random.nextBetween(0, Math.min(2 ** lost, 50)))
+      // Those who meet here again part by some milliseconds.
+      yield* lost === 0 ? Effect.yieldNow : Effect.sleep(yield* Random.nextBetween(0, Math.min(2 ** lost, 50)))
     }
   })
   const drain = Effect.fnUntraced(function* (name: string) {

@@ -1,7 +1,7 @@
 /** The store's verbs for circuits that all nodes share. */
 import type * as Effect from "effect/Effect"
 import type { StorageFailure } from "../../ShigotoError.ts"
-import { type Call, noteCall, type SharedCircuit, sharedCircuit } from "../sharedCircuit.ts"
+import { asOf, type Call, closeCircuit, noteCall, type SharedCircuit, sharedCircuit } from "../sharedCircuit.ts"
 import { circuitCell, circuitIdleMillis, type Guarded } from "../sql/circuit.ts"
 import type { CellVerbs } from "./cells.ts"
 
@@ -17,9 +17,18 @@ export const circuitVerbs = ({ change }: CellVerbs) => ({
         next: after === before ? undefined : { value: after, idleAt: now + circuitIdleMillis }
       }
     }),
-  /** A worker's circuit as it is stored. */
-  get: (worker: string): Effect.Effect<SharedCircuit, StorageFailure> =>
-    change(circuitCell(worker), (value) => ({ answer: sharedCircuit(value) }))
+  /** A worker's circuit as of now. */
+  get: ({ rule, worker }: Guarded): Effect.Effect<SharedCircuit, StorageFailure> =>
+    change(circuitCell(worker), (value, now) => ({ answer: asOf(rule, sharedCircuit(value), now) })),
+  /** Closes a worker's circuit; says whether it was not closed. */
+  close: (worker: string): Effect.Effect<boolean, StorageFailure> =>
+    change(circuitCell(worker), (value, now) => {
+      const before = sharedCircuit(value)
+      return {
+        answer: before.phase !== "closed",
+        next: { value: closeCircuit(before, now), idleAt: now + circuitIdleMillis }
+      }
+    })
 })
 
 /** The verbs. */
