@@ -198,7 +198,13 @@ describe("fanOut", () => {
       assert.deepInclude(status, { total: 5, completed: 5, finished: true })
       assert.deepStrictEqual(status.output, Option.some("index of 18"))
       assert.strictEqual(status.nodes.length, 2)
-      assert.strictEqual(status.nodes[0]?.after.length, 3)
+      assert.deepStrictEqual(
+        status.nodes.map(({ after, children }) => [after.length, children]),
+        [
+          [0, 3],
+          [1, 0]
+        ]
+      )
       assert.deepInclude(yield* batches.get(batch.id), { total: 5, completed: 5, finished: true })
       yield* ShigotoTest.assertEnqueued({ job: Done, count: 1 })
 
@@ -271,6 +277,37 @@ describe("fanOut", () => {
       assert.deepInclude(yield* get(alone.id), { state: "cancelled" })
       assert.deepStrictEqual(ran, ["page 1", "page 2"])
     }).pipe(Effect.provide(world(LateLive.pipe(Layer.merge(Waiting.layer)))))
+  })
+
+  it.effect("lets no unique job change what it has made children of", () => {
+    const Single = Job.make("single", {
+      args: { key: Schema.String, pages: Schema.Array(Schema.Int) },
+      success: Schema.Unknown,
+      unique: { keys: ["args.key"], replace: ["args"] }
+    })
+    const SingleLive = Single.toLayer(({ pages }) =>
+      Effect.map(
+        Job.fanOut(
+          "pages",
+          Page,
+          pages.map((n) => ({ n })),
+          { delay: "1 hour" }
+        ),
+        (read) => [pages, read.map(({ words }) => words)]
+      )
+    )
+    return Effect.gen(function* () {
+      const { id } = yield* Single.enqueue({ key: "k", pages: [1] })
+      assert.strictEqual((yield* Single.enqueue({ key: "k", pages: [1, 2] }))._tag, "Replaced")
+      yield* ShigotoTest.drain
+      const late = yield* Single.enqueue({ key: "k", pages: [9] })
+      assert.deepStrictEqual([late._tag, late.id, late.job.state], ["ConflictExecuting", id, "blocked"])
+      yield* ShigotoTest.advance("1 hour")
+      assert.deepStrictEqual((yield* get(id)).result, [
+        [1, 2],
+        [10, 20]
+      ])
+    }).pipe(Effect.provide(world(SingleLive)))
   })
 
   it.effect("explains whom a waiting job waits for", () =>

@@ -22,8 +22,10 @@ export interface FlowNode {
   /** The last failure. */
   readonly failure: AttemptFailure | undefined
   readonly cancelReason: string | undefined
-  /** The jobs that it comes after, and those that it has added itself and waits for. */
+  /** The jobs that it comes after. */
   readonly after: ReadonlyArray<JobId>
+  /** How many jobs it has added itself and waited for. */
+  readonly children: number
 }
 
 /** How many members of a batch are in each state, as of one instant; those that have ended by its counters. */
@@ -58,6 +60,7 @@ export const nodes = Effect.fnUntraced(function* (db: Db, id: BatchId) {
     readonly failure: AttemptFailure | null
     readonly cancel_reason: string | null
     readonly after: ReadonlyArray<string>
+    readonly children: number
   }>`
     SELECT j.id, j.step, j.worker, j.state, j.attempt, j.max_attempts, j.progress, j.result,
       j.errors -> -1 AS failure, j.cancel_reason,
@@ -65,8 +68,15 @@ export const nodes = Effect.fnUntraced(function* (db: Db, id: BatchId) {
         SELECT d.parent_id::text
         FROM ${dependenciesOf(db)} AS d
         WHERE d.child_id = j.id
+          AND d.parent_id < j.id
         ORDER BY d.parent_id
-      ) AS after
+      ) AS after,
+      (
+        SELECT count(*)::integer
+        FROM ${dependenciesOf(db)} AS d
+        WHERE d.child_id = j.id
+          AND d.parent_id > j.id
+      ) AS children
     FROM ${db.allJobs} AS j
     WHERE j.batch_id = ${id}::bigint
       AND j.step IS NOT NULL
@@ -87,7 +97,8 @@ export const nodes = Effect.fnUntraced(function* (db: Db, id: BatchId) {
         result: row.result === null ? null : yield* open(db, row.result, { field: "result", of: node }, false),
         failure,
         cancelReason: row.cancel_reason ?? undefined,
-        after: row.after.map((parent) => jobId(Number(parent)))
+        after: row.after.map((parent) => jobId(Number(parent))),
+        children: row.children
       }
     })
   )

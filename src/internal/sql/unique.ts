@@ -5,6 +5,7 @@ import type { JobId, JobRow } from "../../JobRow.ts"
 import { Encrypted, type Place } from "../envelope.ts"
 import type { ReplaceField, UniqueRule, WaitingState } from "../../Unique.ts"
 import { array, type Db, oid } from "./db.ts"
+import { dependenciesOf } from "./depend.ts"
 import {
   type Inserted,
   insert,
@@ -257,7 +258,8 @@ const swallow = Effect.fnUntraced(function* (
  * Changes a waiting holder.
  *
  * We hold its key's row, and whoever ends the holder has its row and wants the key: the wait for the row is bounded,
- * in a savepoint, so that the two cannot wait for each other. A holder that is moving just then counts as executing.
+ * in a savepoint, so that the two cannot wait for each other. A holder that is moving just then counts as executing; so
+ * does one that has fanned out, since its handler has made children of the args that it had.
  */
 const change = (
   db: Db,
@@ -274,13 +276,18 @@ const change = (
       const { rule } = job.unique
       const [before] = yield* sql<{ readonly value: string }>`SELECT current_setting('lock_timeout') AS value`
       yield* sql`SELECT set_config('lock_timeout', ${`${lockMillis}ms`}, true)`
-      const [locked] = yield* sql<{ readonly state: string; readonly args: unknown }>`
-        SELECT state, args
-        FROM ${db.jobs}
-        WHERE id = ${holder.id}::bigint
+      const [locked] = yield* sql<{ readonly state: string; readonly args: unknown; readonly begun: boolean }>`
+        SELECT j.state, j.args,
+          EXISTS (
+            SELECT FROM ${dependenciesOf(db)} AS d
+            WHERE d.child_id = j.id
+              AND d.parent_id > j.id
+          ) AS begun
+        FROM ${db.jobs} AS j
+        WHERE j.id = ${holder.id}::bigint
         FOR UPDATE`
       yield* sql`SELECT set_config('lock_timeout', ${before?.value ?? "0"}, true)`
-      if (locked === undefined || !isWaiting(locked.state)) {
+      if (locked === undefined || !isWaiting(locked.state) || locked.begun) {
         return { _tag: "ConflictExecuting", job: holder } satisfies Stored
       }
       const replaces = (field: ReplaceField): boolean => fields.includes(field)
