@@ -175,6 +175,8 @@ export class Jobs extends Context.Service<
       id: JobId,
       options?: LogOptions
     ) => Effect.Effect<ReadonlyArray<LogLine>, InvalidFilter | JobNotFound | StorageFailure>
+    /** The JSON Schema of a worker's args, as the node that started last told it; undefined where none has. */
+    readonly argsSchema: (worker: string) => Effect.Effect<unknown, StorageFailure>
     /** The nodes of the fleet, those with a live lease first. */
     readonly nodes: Effect.Effect<ReadonlyArray<NodeRow>, StorageFailure>
     /** Deletes a job that does not run; to those that wait for it, and to its batch, one that waits counts as cancelled. */
@@ -336,6 +338,7 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
         yield* known(id)
         return yield* readLogs(store, id, options)
       }),
+      argsSchema: (worker) => store.insight.argsSchema(worker),
       nodes: Effect.map(store.insight.nodes, (rows) => rows.map(fromColumns)),
       cancel,
       retry,

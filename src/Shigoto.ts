@@ -14,6 +14,7 @@ import * as Executor from "./Executor.ts"
 import * as Flows from "./Flows.ts"
 import * as Heartbeat from "./Heartbeat.ts"
 import * as Admission from "./internal/admission.ts"
+import * as Catalog from "./internal/catalog.ts"
 import * as Events from "./internal/events.ts"
 import * as LogSink from "./internal/logSink.ts"
 import * as Jobs from "./Jobs.ts"
@@ -70,7 +71,7 @@ export const layer: Layer.Layer<
   | Workers.Workers,
   StartError,
   PgClient | ShigotoConfig
-> = Layer.mergeAll(Claimer.layer, CronScheduler.layer, Pruner.layer, ShigotoMetrics.layerGauges).pipe(
+> = Layer.mergeAll(Claimer.layer, CronScheduler.layer, Pruner.layer, ShigotoMetrics.layerGauges, Catalog.layer).pipe(
   Layer.provideMerge(Resilience.layer),
   Layer.provideMerge(Executor.layer),
   Layer.provideMerge(Layer.mergeAll(CronJobs.layer, Flows.layer, Limits.layer)),

@@ -10,6 +10,7 @@
  * | `shigoto_jobs_rescued_total` | counter | worker, queue |
  * | `shigoto_limited_total` | counter | worker, queue, limit |
  * | `shigoto_deferred_total` | counter | worker, queue, by |
+ * | `shigoto_circuits_opened_total` | counter | worker |
  * | `shigoto_bulkhead_full_total` | counter | |
  * | `shigoto_load_shed_total` | counter | by |
  * | `shigoto_lease_lost_total` | counter | |
@@ -213,6 +214,13 @@ const makeSeries = (worker: string, queue: string) => {
 
 const makeRecorder = (context: Context.Context<never>): ((event: JobEvent) => void) => {
   const all = new Map<string, ReturnType<typeof makeSeries>>()
+  const bounded = makeBound()
+  const opened = (worker: string) =>
+    Metric.counter("shigoto_circuits_opened_total", {
+      description: "Times that this node opened the circuit of a worker",
+      attributes: { worker: bounded(worker) },
+      incremental: true
+    })
   const seriesOf = (worker: string, queue: string): ReturnType<typeof makeSeries> => {
     const key = `${worker}\n${queue}`
     const known = all.get(key)
@@ -256,6 +264,8 @@ const makeRecorder = (context: Context.Context<never>): ((event: JobEvent) => vo
         return seriesOf(event.worker, event.queue).limited("concurrency").updateUnsafe(1, context)
       case "Deferred":
         return seriesOf(event.worker, event.queue).deferred(event.by).updateUnsafe(1, context)
+      case "CircuitOpened":
+        return opened(event.worker).updateUnsafe(1, context)
       case "BulkheadFull":
         return bulkheadFull.updateUnsafe(1, context)
       case "LoadShed":

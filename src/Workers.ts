@@ -45,6 +45,8 @@ export interface Worker {
     stopped: Stopped | undefined,
     node: string
   ) => Effect.Effect<Ending>
+  /** The JSON Schema of its args, for those who enqueue without its code; undefined where there is none. */
+  readonly argsSchema?: (() => unknown) | undefined
   /** Called on the node that discards a job, after the database has accepted it. */
   readonly discarded: (args: unknown, attempt: Attempt, errors: ReadonlyArray<AttemptFailure>) => Effect.Effect<void>
 }

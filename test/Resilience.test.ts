@@ -2,12 +2,15 @@ import { assert, describe } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
+import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Job from "../src/Job.ts"
 import { Resilience } from "../src/Resilience.ts"
 import { onDatabase, reaches, startNode, tally } from "./integration/support.ts"
 import { eventually } from "./setup/eventually.ts"
+import { parse, valueOf } from "./setup/prometheus.ts"
 
 class Down extends Schema.TaggedError<Down>("Down")("Down", {}) {}
 
@@ -107,6 +110,39 @@ describe("Resilience", () => {
       yield* eventually(tally, (states) => states["completed"] === 6)
       assert.isTrue((yield* a.run(circuits)).every(({ state }) => state === "closed"))
     })
+  )
+
+  onDatabase("is counted and measured: circuits, what was turned away, full nodes, numbers that find themselves", () =>
+    Effect.gen(function* () {
+      const gate = yield* Deferred.make<void>()
+      const node = yield* startNode({
+        workers: Layer.mergeAll(
+          Own.toLayer(() => Effect.fail(new Down()), { circuitBreaker: { window: 1, openFor: "1 hour" } }),
+          Shared.toLayer(() => Deferred.await(gate), { concurrency: { initial: 9, max: 9 } })
+        ),
+        config: {
+          metrics: true,
+          queues: { default: 10, other: { concurrency: { initial: 4 } } },
+          shedding: { maxInFlight: 6, levels: [{ below: 0, share: 0.5 }] }
+        }
+      })
+      yield* node.run(Own.enqueueAll(numbers(4)))
+      yield* eventually(tally, (states) => states["available"] === 3)
+      yield* node.run(Shared.enqueueAll(numbers(12)))
+      yield* eventually(tally, (states) => states["executing"] === 6)
+      const labels = { worker: "own", queue: "default" }
+      yield* eventually(
+        Effect.map(PrometheusMetrics.format(), parse),
+        (found) =>
+          valueOf(found, "shigoto_circuits_opened_total", { worker: "own" }) === 1 &&
+          valueOf(found, "shigoto_deferred_total", { ...labels, by: "circuit" }) === 2 &&
+          (valueOf(found, "shigoto_bulkhead_full_total") ?? 0) >= 1 &&
+          (valueOf(found, "shigoto_load_shed_total", { by: "attempts" }) ?? 0) >= 1 &&
+          valueOf(found, "shigoto_worker_concurrency", { worker: "shared" }) === 9 &&
+          valueOf(found, "shigoto_queue_concurrency", { queue: "other" }) === 4
+      )
+      yield* Deferred.succeed(gate, undefined)
+    }).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
   )
 
   onDatabase("turns away what was claimed as its circuit opened: no attempt, no failure, its old place", () =>

@@ -1,5 +1,6 @@
 /**
- * `shigoto enqueue`: one job, with args that the application's own schema has checked where a config module has it.
+ * `shigoto enqueue`: one job, with args that its schema has checked: the application's own where a config module has it,
+ * else the JSON Schema that a node has told the database.
  */
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
@@ -7,15 +8,17 @@ import * as Flag from "effect/cli/Flag"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import type * as JsonSchema from "effect/JsonSchema"
 import * as Schema from "effect/Schema"
+import { fromJsonSchemaDocument } from "effect/SchemaRepresentation"
 import { readFileSync } from "node:fs"
 import * as Job from "../Job.ts"
 import type { JobId, JobRow } from "../JobRow.ts"
 import { type EnqueueResult, Jobs } from "../Jobs.ts"
 import { InvalidArgs } from "../ShigotoError.ts"
-import type { Config, Definition } from "./Config.ts"
+import type { Definition } from "./Config.ts"
 import { connectedWith } from "./internal/connection.ts"
-import { exitCodes, NotFound, Unwell, UsageError } from "./internal/exit.ts"
+import { exitCodes, Failed, NotFound, Unwell, UsageError } from "./internal/exit.ts"
 import { Loaded } from "./internal/load.ts"
 import { readDuration } from "./internal/moment.ts"
 import { dryRun } from "./internal/options.ts"
@@ -62,7 +65,7 @@ export const enqueue = Command.make(
       Flag.withDefault(false)
     ),
     untyped: Flag.Boolean("untyped").pipe(
-      Flag.withDescription("Take the args as they are, unchecked, also for a job that no config module knows"),
+      Flag.withDescription("Take the args as they are, unchecked, also for a job that nobody knows"),
       Flag.withDefault(false)
     ),
     dryRun
@@ -72,7 +75,6 @@ export const enqueue = Command.make(
     const { dryRun, untyped, wait, worker } = input
     const config = yield* (yield* Loaded).found
     const encoded = yield* readArgs(Option.getOrElse(input.args, () => "{}"))
-    const definition = yield* find(config, worker, untyped)
     const delay = Option.isSome(input.delay) ? yield* readDuration("in", input.delay.value) : undefined
     const options: Options = {
       queue: Option.getOrUndefined(input.queue),
@@ -83,31 +85,44 @@ export const enqueue = Command.make(
       tags: input.tags.length === 0 ? undefined : input.tags,
       partitionKey: Option.getOrUndefined(input.partitionKey)
     }
-    if (definition === undefined && !untyped) {
-      yield* screen.say("The args are not checked: no config module says what they are.", "yellow")
-    }
-    const args = definition === undefined ? encoded : yield* check(definition, encoded)
-    if (dryRun) {
-      return yield* screen.show(
-        { worker, checked: definition !== undefined, dryRun },
-        screen.say(
-          `Would enqueue ${worker}${definition === undefined ? "" : "; its args are as its schema wants them"}${delay === undefined ? "" : `, in ${Duration.format(delay)}`}.`
-        )
-      )
-    }
     const job = yield* connectedWith(
       config,
       Effect.gen(function* () {
+        const definition = untyped ? undefined : config?.jobs?.find((one) => one.name === worker)
+        const published = untyped || definition !== undefined ? undefined : yield* (yield* Jobs).argsSchema(worker)
+        const isChecked = definition !== undefined || published !== undefined
+        if (!isChecked && !untyped) {
+          if (config?.jobs !== undefined) return yield* unknownJob(config.jobs, worker)
+          yield* screen.say(
+            "The args are not checked: neither a config module nor a node says what they are.",
+            "yellow"
+          )
+        }
+        const args =
+          definition !== undefined
+            ? yield* check(worker, definition.args, encoded)
+            : published !== undefined
+              ? yield* checkPublished(worker, published, encoded)
+              : encoded
+        if (dryRun) {
+          yield* screen.show(
+            { worker, checked: isChecked, dryRun },
+            screen.say(
+              `Would enqueue ${worker}${isChecked ? "; its args are as its schema wants them" : ""}${delay === undefined ? "" : `, in ${Duration.format(delay)}`}.`
+            )
+          )
+          return undefined
+        }
         const result = yield* insert(definition, worker, args, options)
         if (!wait) {
           yield* told(result)
-          return result.job
+          return undefined
         }
         yield* screen.say(`#${result.id} ${result._tag.toLowerCase()}, waiting for its end …`, "dim")
         return yield* end(result.id)
       })
     )
-    if (!wait) return
+    if (job === undefined) return
     const carried = screen.redact(job)
     yield* screen.show(
       shapes.jobDetail(job, carried),
@@ -118,7 +133,9 @@ export const enqueue = Command.make(
     if (job.state !== "completed") return yield* new Unwell({ code: exitCodes.failure })
   })
 ).pipe(
-  Command.withDescription("Enqueue one job; its args are checked by the config module's definition"),
+  Command.withDescription(
+    "Enqueue one job; its args are checked by the config module's definition, else by what a node told of them"
+  ),
   Command.withExamples([
     { command: `shigoto enqueue send-email '{"to":"ada@example.com"}' --in 5m`, description: "Later" },
     { command: "shigoto enqueue report @args.json --wait", description: "From a file, and wait for the result" }
@@ -145,33 +162,39 @@ const readArgs = Effect.fnUntraced(function* (given: string) {
   })
 })
 
-const find = Effect.fnUntraced(function* (config: Config | undefined, worker: string, untyped: boolean) {
-  const definition = config?.jobs?.find((one) => one.name === worker)
-  if (definition !== undefined || config?.jobs === undefined || untyped) return untyped ? undefined : definition
-  return yield* new NotFound({
-    message: `The config module has no job ${JSON.stringify(worker)}; it has ${config.jobs.map((one) => one.name).join(", ")}. With --untyped it is enqueued all the same.`
+const unknownJob = (known: ReadonlyArray<Definition>, worker: string): NotFound =>
+  new NotFound({
+    message: `Neither the config module nor a node knows the job ${JSON.stringify(worker)}; the module has ${known.map((one) => one.name).join(", ")}. With --untyped it is enqueued all the same.`
   })
-})
 
 /** Decodes args as a worker would, so that what it could not read is refused here. */
-const check = (definition: Definition, encoded: unknown): Effect.Effect<unknown, InvalidArgs> =>
+const check = (worker: string, schema: Schema.Top, encoded: unknown): Effect.Effect<unknown, InvalidArgs> =>
   // The services of the schema are none: the type of the config module says so of `enqueue`.
-  (
-    Schema.decodeUnknownEffect(Schema.toCodecJson(definition.args))(encoded) as Effect.Effect<
-      unknown,
-      Schema.SchemaError
-    >
-  ).pipe(
+  (Schema.decodeUnknownEffect(Schema.toCodecJson(schema))(encoded) as Effect.Effect<unknown, Schema.SchemaError>).pipe(
     Effect.mapError(
       ({ message }) =>
         new InvalidArgs({
-          worker: definition.name,
+          worker,
           path: "",
           reason: message,
-          message: `The args do not match the schema of "${definition.name}": ${message}`
+          message: `The args do not match the schema of "${worker}": ${message}`
         })
     )
   )
+
+/** Checks args by the JSON Schema that a node has told; they stay as they are. Patterns could take for ever: left out. */
+const checkPublished = Effect.fnUntraced(function* (worker: string, published: unknown, encoded: unknown) {
+  const schema = yield* Effect.try({
+    try: () => fromJsonSchemaDocument(published as JsonSchema.Document<"draft-2020-12">, { patterns: "ignore" }), // as it was told
+    catch: (error) =>
+      new Failed({
+        message: `The schema that a node told of "${worker}" cannot be read: ${(error as Error).message}`,
+        hint: "--untyped takes the args as they are."
+      })
+  })
+  yield* check(worker, schema, encoded)
+  return encoded
+})
 
 const insert = (definition: Definition | undefined, worker: string, args: unknown, options: Options) =>
   definition === undefined

@@ -1,15 +1,17 @@
 /**
  * `shigoto nodes`, `workers` and `limits`: who runs what, and what holds it back.
  */
+import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import { Jobs } from "../Jobs.ts"
 import { Limits } from "../Limits.ts"
 import { connected } from "./internal/connection.ts"
+import { NotFound } from "./internal/exit.ts"
 import { type Cell, Screen } from "./internal/screen.ts"
 import * as shapes from "./internal/shapes.ts"
-import { count, duration, relative } from "./internal/text.ts"
+import { count, duration, json, relative } from "./internal/text.ts"
 
 const readNodes = Effect.flatMap(Jobs, (jobs) => jobs.nodes)
 
@@ -67,38 +69,52 @@ export const nodes = Command.make(
   })
 ).pipe(Command.withDescription("List the processes that run jobs"))
 
+const listWorkers = Effect.fnUntraced(function* () {
+  const screen = yield* Screen
+  const live = (yield* connected(readNodes)).filter((node) => node.live)
+  const names = [...new Set(live.flatMap((node) => node.workers))].toSorted()
+  const items = names.map((worker) => ({
+    worker,
+    nodes: [...new Set(live.filter((node) => node.workers.includes(worker)).map((node) => node.name))].toSorted(),
+    instances: live.filter((node) => node.workers.includes(worker)).length
+  }))
+  yield* screen.showList(
+    { name: "workers", items },
+    items.length === 0
+      ? screen.say("No live node has a worker.")
+      : screen.table(
+          [
+            { title: "WORKER", shrinkTo: 10 },
+            { title: "NODES", align: "right" },
+            { title: "NAMES", shrinkTo: 8 }
+          ],
+          items.map(({ instances, nodes, worker }) => [worker, String(instances), nodes.join(", ")])
+        )
+  )
+})
+
+const schema = Command.make(
+  "schema",
+  { worker: Argument.String("worker").pipe(Argument.withDescription("The worker's name")) },
+  Effect.fnUntraced(function* ({ worker }) {
+    const screen = yield* Screen
+    const found = yield* connected(Effect.flatMap(Jobs, (jobs) => jobs.argsSchema(worker)))
+    if (found === undefined) {
+      return yield* new NotFound({ message: `No node has told what the worker ${JSON.stringify(worker)} takes.` })
+    }
+    yield* screen.show(found, screen.print(json(found, 2)))
+  })
+).pipe(Command.withDescription("Show the JSON Schema of a worker's args, as a node has told it"))
+
 /**
  * The workers.
  *
  * @category commands
  */
-export const workers = Command.make(
-  "workers",
-  {},
-  Effect.fnUntraced(function* () {
-    const screen = yield* Screen
-    const live = (yield* connected(readNodes)).filter((node) => node.live)
-    const names = [...new Set(live.flatMap((node) => node.workers))].toSorted()
-    const items = names.map((worker) => ({
-      worker,
-      nodes: [...new Set(live.filter((node) => node.workers.includes(worker)).map((node) => node.name))].toSorted(),
-      instances: live.filter((node) => node.workers.includes(worker)).length
-    }))
-    yield* screen.showList(
-      { name: "workers", items },
-      items.length === 0
-        ? screen.say("No live node has a worker.")
-        : screen.table(
-            [
-              { title: "WORKER", shrinkTo: 10 },
-              { title: "NODES", align: "right" },
-              { title: "NAMES", shrinkTo: 8 }
-            ],
-            items.map(({ instances, nodes, worker }) => [worker, String(instances), nodes.join(", ")])
-          )
-    )
-  })
-).pipe(Command.withDescription("List the workers of live nodes"))
+export const workers = Command.make("workers", {}, listWorkers).pipe(
+  Command.withDescription("List the workers of live nodes, or show what one takes"),
+  Command.withSubcommands([schema])
+)
 
 /**
  * The limits.

@@ -182,6 +182,7 @@ export const makeWorker = Effect.fnUntraced(function* (
     adaptive,
     governed: governedBy(name, options, rule),
     circuit: rule?.state === "local" ? makeCircuit(rule) : undefined,
+    argsSchema: () => jsonSchemaOf(definition.args),
     timeoutMillis: Duration.toMillis(Duration.fromInputUnsafe(definition.options.timeout ?? defaultTimeout)),
     run: (args, job) =>
       wrap(
@@ -316,6 +317,15 @@ export const governedBy = (
       }
 
 // internal
+
+/** Some schemas cannot be told as JSON Schema. */
+const jsonSchemaOf = (schema: Schema.Top): unknown => {
+  try {
+    return Schema.toJsonSchemaDocument(Schema.toCodecJson(schema))
+  } catch {
+    return undefined
+  }
+}
 
 /** The context of an attempt: what it logs says which one it is. */
 const inside = (context: Context.Context<never>, job: CurrentJob["Service"]): Context.Context<never> => {

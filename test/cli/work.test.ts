@@ -6,6 +6,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import * as Fs from "node:fs"
 import * as Http from "node:http"
 import * as Path from "node:path"
+import { eventually } from "../setup/eventually.ts"
 import { TestDatabase } from "../setup/TestDatabase.ts"
 import { exec, shigoto, start } from "./support.ts"
 
@@ -101,9 +102,9 @@ layer(Layer.merge(TestDatabase.layer(), Project.layer), { excludeTestServices: t
         assert.strictEqual(ran.code, code, `${words.join(" ")}: ${ran.stderr}`)
       }
       assert.strictEqual((yield* shigoto(["jobs", "list", "--count"])).stdout, count)
-      const untyped = yield* shigoto(["enqueue", "anything", `[1,"two"]`, "--queue", "elsewhere"])
-      assert.strictEqual(untyped.code, 0)
-      assert.include(untyped.stderr, "The args are not checked")
+      const unknown = yield* shigoto(["enqueue", "anything", `[1,"two"]`, "--queue", "elsewhere"])
+      assert.strictEqual(unknown.code, 0)
+      assert.include(unknown.stderr, "The args are not checked")
     })
   )
 
@@ -143,6 +144,27 @@ layer(Layer.merge(TestDatabase.layer(), Project.layer), { excludeTestServices: t
       }
       assert.deepStrictEqual(result, { fahrenheit: 69.80000000000001 })
       assert.strictEqual((yield* shigoto(["jobs", "delete", String(id), "--yes"])).code, 0)
+    })
+  )
+
+  it.effect("enqueue checks args by what a node has told, where there is no config module", () =>
+    Effect.gen(function* () {
+      const node = yield* start(
+        ["work", "--config", Path.join(root, "examples", "cli", "shigoto.config.ts")],
+        /Working on/
+      )
+      const told = yield* eventually(shigoto(["workers", "schema", "convert"]), ({ code }) => code === 0)
+      node.child.kill("SIGTERM")
+      assert.strictEqual(yield* node.exit, 0)
+      assert.deepInclude(JSON.parse(told.stdout), { dialect: "draft-2020-12" })
+      assert.strictEqual((yield* shigoto(["workers", "schema", "nobody"])).code, 3)
+      const wrong = yield* shigoto(["enqueue", "convert", `{"celsius":"hot"}`])
+      assert.strictEqual(wrong.code, 2)
+      assert.match(wrong.stderr, /The args do not match the schema of "convert": Expected .*\n +at \["celsius"\]/)
+      const right = yield* shigoto(["enqueue", "convert", `{"celsius":1}`, "--dry-run", "--json"])
+      assert.deepStrictEqual(JSON.parse(right.stdout), { worker: "convert", checked: true, dryRun: true })
+      const untyped = yield* shigoto(["enqueue", "convert", `{"celsius":"hot"}`, "--untyped", "--dry-run", "--json"])
+      assert.deepStrictEqual(JSON.parse(untyped.stdout), { worker: "convert", checked: false, dryRun: true })
     })
   )
 

@@ -67,6 +67,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/internal/flowPlan.ts",
       "src/internal/failure.ts",
       "src/internal/logSink.ts",
+      "src/internal/catalog.ts",
       "src/internal/tracing.ts",
       "src/internal/worker.ts",
       "src/internal/uniqueness.ts",

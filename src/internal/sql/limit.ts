@@ -190,7 +190,7 @@ const rowsOf = ({ concurrency, rate, worker }: Governed): ReadonlyArray<string> 
 const unitsOf = (rate: Limit, account: Stored | undefined, now: number): number =>
   account === undefined ? rate.rule.burst : (account.heldUntil ?? now) > now ? 0 : room(rate.rule, account.spent, now)
 
-/** Which workers have no place left, or too few units for one job. */
+/** Which workers have too few units for one job, or no place left. */
 const heldBack = (
   governed: ReadonlyArray<Governed>,
   running: ReadonlyMap<string, number>,
@@ -198,13 +198,14 @@ const heldBack = (
   now: number
 ): ReadonlyArray<Held> =>
   governed.flatMap(({ concurrency = Infinity, rate, worker }): ReadonlyArray<Held> => {
-    if (concurrency <= (running.get(worker) ?? 0)) {
-      return [{ worker, why: "concurrency", limit: worker, freesInMillis: undefined }]
-    }
     const account = rate === undefined ? undefined : accounts.get(rateRow(rate))
-    if (rate === undefined || unitsOf(rate, account, now) + slack >= rate.cost) return []
-    const at = Math.max(account?.heldUntil ?? now, freesAt(rate.rule, account?.spent ?? [], now, rate.cost))
-    return [{ worker, why: "rate", limit: rate.name, freesInMillis: Math.max(1, Math.ceil(at - now)) }]
+    if (rate !== undefined && unitsOf(rate, account, now) + slack < rate.cost) {
+      const at = Math.max(account?.heldUntil ?? now, freesAt(rate.rule, account?.spent ?? [], now, rate.cost))
+      return [{ worker, why: "rate", limit: rate.name, freesInMillis: Math.max(1, Math.ceil(at - now)) }]
+    }
+    return concurrency <= (running.get(worker) ?? 0)
+      ? [{ worker, why: "concurrency", limit: worker, freesInMillis: undefined }]
+      : []
   })
 
 /** The circuits of those workers that share one over all nodes; no statement where there are none. */

@@ -1,5 +1,6 @@
 /** The store's verbs for what people and probes ask about the whole. */
 import type { JobId } from "../../JobRow.ts"
+import * as catalog from "../sql/catalog.ts"
 import type { Db } from "../sql/db.ts"
 import * as explain from "../sql/explain.ts"
 import * as health from "../sql/health.ts"
@@ -28,6 +29,10 @@ export const insightVerbs = (db: Db, { background, called }: Runner) => ({
   logs: (page: logs.LogPage) => called("logs")(logs.read(db, page)),
   /** Forgets old logs; says how many. */
   pruneLogs: (retentionMillis: number) => background("prune")(logs.prune(db, retentionMillis)),
+  /** Stores what workers take. */
+  publishWorkers: (workers: ReadonlyArray<catalog.Published>) => background("workers")(catalog.publish(db, workers)),
+  /** The JSON Schema of a worker's args; undefined where no node has told it. */
+  argsSchema: (worker: string) => called("workers")(catalog.read(db, worker)),
   /** The nodes, for a probe. */
   fleet: background("health")(node.list(db))
 })
