@@ -37,7 +37,7 @@ export interface Attempt {
   readonly trace: string | undefined
   /** The batch or flow that it is a member of. */
   readonly batch: BatchId | undefined
-  /** The jobs that it waited for, by id, with their encoded results. */
+  /** The jobs that it waited for, by id, with their encoded results; those included that it has added itself. */
   readonly dependencies: ReadonlyMap<JobId, Dependency>
 }
 

@@ -571,6 +571,9 @@ describe("Flow.make", () => {
       /is no policy/
     )
     refused((flow) => flow.node("b", Sum, { args: { label: "" } } as never), /reads the result of "first"/)
+    for (const option of ["dependsOn", "batch", "unique"]) {
+      refused((flow) => flow.node("b", Step, { ...step, [option]: [1] }), new RegExp(`takes no ${option}`))
+    }
     refused((flow) => {
       const a = flow.node("a", Step, step)
       flow.node("b", Sum, { after: { first: { node: a, onFailure: "run" }, others: [] }, args: { label: "" } } as never)

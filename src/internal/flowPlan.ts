@@ -114,6 +114,10 @@ export const addJob = (
   args: unknown
 ): Target => {
   const path = takeName(scope, name)
+  // Edges by id could close a circle, and what waits outside of the flow would not be counted in it.
+  for (const option of ["dependsOn", "batch", "unique"]) {
+    if (option in options) throw invalid(scope, shown(path), `a node takes no ${option}`)
+  }
   const before = resolve(scope, path, after, job.dependencies)
   const waits = before.edges.length > 0
   const isFunction = typeof args === "function"
