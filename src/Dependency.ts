@@ -108,14 +108,6 @@ export type ReadingServices<Needs extends Dependencies> = {
 }[keyof Needs]
 
 /**
- * The definition and the policy of a declared job.
- *
- * @category rules
- */
-export const declared = (one: Declared): { readonly job: Parent; readonly onFailure: OnFailure } =>
-  "job" in one ? { job: one.job, onFailure: one.onFailure ?? "cancel" } : { job: one, onFailure: "cancel" }
-
-/**
  * What is declared under a name, and whether for any number of jobs.
  *
  * @category rules
@@ -192,6 +184,9 @@ type ServicesOf<D> =
   JobOf<D> extends Readable<infer Success, infer Error>
     ? Success["DecodingServices"] | Error["DecodingServices"]
     : never
+
+const declared = (one: Declared): { readonly job: Parent; readonly onFailure: OnFailure } =>
+  "job" in one ? { job: one.job, onFailure: one.onFailure ?? "cancel" } : { job: one, onFailure: "cancel" }
 
 const isMany = (one: Declared | readonly [Declared]): one is readonly [Declared] => Array.isArray(one)
 

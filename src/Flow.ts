@@ -18,7 +18,7 @@ import * as Plan from "./internal/flowPlan.ts"
 import { nameProblem, shown } from "./internal/names.ts"
 import type { NewJob, OnFailure } from "./internal/newJob.ts"
 import * as Job from "./Job.ts"
-import type { BatchId, JobId } from "./JobRow.ts"
+import type { BatchId } from "./JobRow.ts"
 import type { Jobs } from "./Jobs.ts"
 import {
   BatchNotFound,
@@ -328,7 +328,7 @@ const makeErased = (
     enqueue: Effect.fn(`${name}.enqueue`)(function* (input: unknown, { parent }: FlowOptions = {}) {
       const flows = yield* Flows
       const { args: text } = yield* carrier.prepare(input)
-      const given = { input: yield* decode(JSON.parse(text), name), dependencies: new Map<JobId, never>() }
+      const given = Plan.given(yield* decode(JSON.parse(text), name))
       const nodes = yield* Effect.forEach(plans, (plan) =>
         Effect.map(
           plan.computed ? Effect.fromResult(prepareComputed(plan.job, plan.options)) : encode(plan, given),
@@ -346,14 +346,12 @@ const makeErased = (
           message: `There is no flow "${name}" of the id ${id}: that is "${status.name}".`
         })
       }
-      const dependencies = new Map(
-        status.nodes.flatMap(({ cancelReason: reason, failure, id: job, result, state, step, worker }) =>
-          state === "completed" || state === "discarded" || state === "cancelled"
-            ? [[job, { id: job, name: step, added: false, worker, state, result, failure, reason }] as const]
-            : []
-        )
+      const ended = status.nodes.flatMap(({ cancelReason: reason, failure, id: job, result, state, step, worker }) =>
+        state === "completed" || state === "discarded" || state === "cancelled"
+          ? [{ id: job, name: step, added: false, worker, state, result, failure, reason }]
+          : []
       )
-      const read = Plan.readOutput(output, { input: undefined, dependencies }, "", "cancel")
+      const read = Plan.readOutput(output, Plan.given(undefined, ended), "", "cancel")
       return {
         ...status,
         output: yield* Effect.matchEffect(read, {
@@ -378,7 +376,7 @@ const makeErased = (
             if (plan === undefined)
               return Effect.fail(Plan.unusable(name, step, "this version of the flow has no such node"))
             return Effect.flatMap(decode(input, step), (decoded) =>
-              encode(plan, { input: decoded, dependencies })
+              encode(plan, Plan.given(decoded, dependencies.values()))
             ).pipe(
               Effect.mapError((error) =>
                 error._tag === "FlowArgsError" || error._tag === "DependencyError"

@@ -536,6 +536,31 @@ describe("any flow", () => {
   )
 })
 
+describe("a node after thousands", () => {
+  const wide = 3000
+  const Wide = Flow.make("wide", {}, (flow) => {
+    const parents = Array.from({ length: wide }, (_, n) => flow.node(`p${n}`, Step, { args: { name: "p", n } }))
+    const each = Object.fromEntries(parents.slice(0, 500).map((node, n) => [`one${n}`, node]))
+    const all = flow.node("all", Step, {
+      after: { all: parents.toReversed() },
+      args: (_, { all }) => ({ name: "all", n: all[0] === (wide - 1) * 10 && all.length === wide ? 1 : 0 })
+    })
+    return flow.node("each", Step, {
+      after: { ...each, all },
+      args: (_, results) => ({ name: "each", n: Object.values(results).reduce((sum, n) => sum + n, 0) })
+    })
+  })
+
+  it.effect("reads what it comes after in the order in which it is written", () =>
+    Effect.gen(function* () {
+      const { id } = yield* Wide.enqueue({})
+      yield* ShigotoTest.drain
+      const { output } = yield* Wide.status(id)
+      assert.deepStrictEqual(output, Option.some((((500 * 499) / 2) * 10 + 10) * 10))
+    }).pipe(Effect.provide(world(Wide.layer, { queues: { default: 1, steps: 500 } })))
+  )
+})
+
 describe("Flow.make", () => {
   it("throws where the graph cannot be used", () => {
     const refused = (build: (flow: Flow.Builder<{}>) => void, why: RegExp) =>

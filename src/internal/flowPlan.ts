@@ -7,8 +7,7 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
-import { type Dependencies, type Parent, declaration, named, readOne } from "../Dependency.ts"
-import type { JobId } from "../JobRow.ts"
+import { type Dependencies, type Parent, declaration, readOne } from "../Dependency.ts"
 import type { Jobs } from "../Jobs.ts"
 import { type DependencyError, FlowArgsError, InvalidFlow } from "../ShigotoError.ts"
 import { maxDependencies, type Options, type Refusal } from "./enqueueing.ts"
@@ -27,7 +26,20 @@ export interface Definition extends Parent {
 /** What there is to compute from: the flow's input, and what the job waited for. */
 export interface Given {
   readonly input: unknown
-  readonly dependencies: ReadonlyMap<JobId, Dependency>
+  /** What the job calls by one name, by rising id. */
+  readonly named: (name: string) => ReadonlyArray<Dependency>
+}
+
+/** Looks through what a job waited for once, however many names there are. */
+export const given = (input: unknown, dependencies: Iterable<Dependency> = []): Given => {
+  const byName = new Map<string, Array<Dependency>>()
+  for (const one of [...dependencies].toSorted((a, b) => a.id - b.id)) {
+    const name = one.name ?? ""
+    const others = byName.get(name)
+    if (others === undefined) byName.set(name, [one])
+    else others.push(one)
+  }
+  return { input, named: (name) => byName.get(name) ?? [] }
 }
 
 /** Why a value could not be computed. */
@@ -61,6 +73,8 @@ export interface PlanEdge {
 /** What may stand behind an edge: a job, or a nested flow. */
 export interface Target {
   readonly kind: "job" | "flow"
+  /** How many jobs were there before it. */
+  readonly place: number
   readonly scope: Scope
   readonly name: string
   /** The jobs to wait for, under the name that their waiting job gives to all of it. */
@@ -134,9 +148,10 @@ export const addJob = (
       ? (given) => call(scope, path, args as Compute, given, before.read(given, ""))
       : () => Effect.succeed(args ?? {})
   }
-  scope.plans.push(plan)
+  const place = scope.plans.push(plan)
   return {
     kind: "job",
+    place,
     scope,
     name,
     jobs: (as) => [{ plan, name: as }],
@@ -182,6 +197,7 @@ export const addFlow = (
   const outputs = targetsOf(output).flatMap((target) => target.jobs("").map(({ plan }) => plan))
   return {
     kind: "flow",
+    place: from,
     scope,
     name,
     jobs: (as) =>
@@ -259,15 +275,10 @@ const resolve = (scope: Scope, path: string, after: WrittenAfter, needs: Depende
         edges.push({ parent: job.plan, onFailure, name: job.name })
       return { target, onFailure, as }
     })
+    const [first] = each as [(typeof each)[number]] // one written, one resolved
     readers.push([
       name,
-      (given, prefix) =>
-        many
-          ? readList(scope, given, prefix, each)
-          : Effect.suspend(() => {
-              const [one] = each as [(typeof each)[number]] // one written, one resolved
-              return one.target.read(given, `${prefix}${one.as}`, one.onFailure)
-            })
+      many ? listReader(each) : (all, prefix) => first.target.read(all, `${prefix}${first.as}`, first.onFailure)
     ])
   }
   return {
@@ -281,28 +292,24 @@ const resolve = (scope: Scope, path: string, after: WrittenAfter, needs: Depende
 }
 
 /** The results of a list in its order. Its jobs share a name and are told apart by their ids, which rise as they do. */
-const readList = (
-  { plans }: Scope,
-  given: Given,
-  prefix: string,
+const listReader = (
   each: ReadonlyArray<{ readonly target: Target; readonly onFailure: OnFailure; readonly as: string }>
-): Reading => {
-  const place = (target: Target): number => plans.indexOf(target.jobs("")[0]?.plan as Plan) // a job has one
+) => {
   const inOrder = each
-    .filter(({ target }) => target.kind === "job")
-    .map(({ target }) => target)
-    .toSorted((a, b) => place(a) - place(b))
-  return Effect.forEach(each, ({ as, onFailure, target }) => {
-    const at = inOrder.indexOf(target)
-    if (at < 0) return target.read(given, `${prefix}${as}`, onFailure)
-    const one = named(given.dependencies, `${prefix}${as}`)[at]
-    const only = new Map(one === undefined ? [] : [[one.id, one]])
-    return target.read({ ...given, dependencies: only }, `${prefix}${as}`, onFailure)
-  })
+    .flatMap(({ target }) => (target.kind === "job" ? [target] : []))
+    .toSorted((a, b) => a.place - b.place)
+  const positions = new Map(inOrder.map((target, i) => [target, i]))
+  return (all: Given, prefix: string): Reading =>
+    Effect.forEach(each, ({ as, onFailure, target }) => {
+      const at = positions.get(target)
+      if (at === undefined) return target.read(all, `${prefix}${as}`, onFailure)
+      const one = all.named(`${prefix}${as}`)[at]
+      return target.read({ ...all, named: () => (one === undefined ? [] : [one]) }, `${prefix}${as}`, onFailure)
+    })
 }
 
 const readJob = (scope: Scope, given: Given, as: string, { job, path }: Plan, onFailure: OnFailure): Reading => {
-  const [one] = named(given.dependencies, as)
+  const [one] = given.named(as)
   return one === undefined
     ? Effect.fail(unusable(scope.flow, path, `there is no job "${as}": the flow has changed since it was enqueued`))
     : readOne({ worker: job.name, name: as }, job, onFailure, one)
