@@ -158,6 +158,8 @@ layer(Producer, { excludeTestServices: true })("jobs tail", (it) => {
       assert.strictEqual(new Set(states).size, states.length, "no state is told twice")
 
       const people = yield* start(["jobs", "tail", String(id)], /discarded step/)
+      people.child.kill("SIGTERM")
+      assert.strictEqual(yield* people.exit, 143)
       assert.include(people.seen.stdout, "Error: no step for ••••••")
       assert.notInclude(people.seen.stdout + tail.seen.stdout, canary)
       assert.strictEqual((yield* shigoto(["jobs", "tail", "--json"])).code, 2)
