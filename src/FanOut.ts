@@ -73,7 +73,8 @@ export type FannedOut<Success, Error, Policy> = ReadonlyArray<ByPolicy<Policy, S
  *
  * **Gotchas**
  *
- * What stands before it in the handler runs again. Nothing may wait for the waiting job among its children, so they take
+ * It ends the attempt by a failure, as `Job.snooze` does: what catches every error of the handler catches it, too, and
+ * then nothing is added. What stands before it in the handler runs again. Nothing may wait for the waiting job among its children, so they take
  * no `dependsOn`; nor are they unique. Cancelling the waiting job leaves its children as they are.
  *
  * @category constructors

@@ -3,6 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Batch from "../src/Batch.ts"
@@ -433,6 +434,105 @@ describe("a nested flow", () => {
       yield* ShigotoTest.drain
       assert.deepStrictEqual(new Set(Object.values(yield* states(id))), new Set(["completed"]))
     }).pipe(Effect.provide(world(Deep.layer)))
+  )
+})
+
+describe("any flow", () => {
+  interface Drawn {
+    readonly after: ReadonlyArray<{ readonly on: number; readonly onFailure: "cancel" | "run" | "hold" }>
+    readonly fails: boolean
+  }
+  /** Twelve nodes, each after some of those before it. */
+  const draw = Effect.gen(function* () {
+    const nodes: Array<Drawn> = []
+    for (let i = 0; i < 12; i++) {
+      const after: Array<Drawn["after"][number]> = []
+      for (let on = 0; on < i; on++) {
+        if ((yield* Random.next) > 0.25) continue
+        const policy = yield* Random.nextIntBetween(0, 3)
+        after.push({ on, onFailure: (["cancel", "run", "hold"] as const)[policy] ?? "cancel" })
+      }
+      nodes.push({ after, fails: (yield* Random.next) < 0.25 })
+    }
+    return nodes
+  })
+  /** What the policies say becomes of each. */
+  const foretell = (nodes: ReadonlyArray<Drawn>): ReadonlyArray<string> => {
+    const states: Array<string> = []
+    for (const { after, fails } of nodes) {
+      const failed = after.filter(({ on }) => states[on] === "discarded" || states[on] === "cancelled")
+      const stays =
+        after.some(({ on }) => states[on] === "blocked") || failed.some(({ onFailure }) => onFailure === "hold")
+      states.push(
+        failed.some(({ onFailure }) => onFailure === "cancel")
+          ? "cancelled"
+          : stays
+            ? "blocked"
+            : fails
+              ? "discarded"
+              : "completed"
+      )
+    }
+    return states
+  }
+
+  it.effect("comes to what its policies say, and to its end once what failed is retried", () =>
+    Effect.gen(function* () {
+      const flows = yield* Flows
+      const met = new Set<string>()
+      for (let round = 0; round < 25; round++) {
+        const drawn = yield* draw.pipe(Random.withSeed(`flow ${round}`))
+        const name = `round-${round}`
+        const Drawn = Flow.make(name, {}, (flow) => {
+          const nodes: Array<Flow.Node<number>> = []
+          for (const [i, { after }] of drawn.entries()) {
+            nodes.push(
+              flow.node(`n${i}`, Step, {
+                after: Object.fromEntries(
+                  after.map(({ on, onFailure }) => [`n${on}`, { node: nodes[on] as Flow.Node<number>, onFailure }])
+                ),
+                args: (_, results) => ({ name: `${name}/n${i}`, n: Object.keys(results).length })
+              })
+            )
+          }
+        })
+        yield* Layer.build(Drawn.layer)
+        for (const [i, { fails }] of drawn.entries()) if (fails) failing.add(`${name}/n${i}`)
+        const { id } = yield* Drawn.enqueue({})
+        yield* ShigotoTest.drain
+        const first = yield* flows.status(id)
+        const foretold = foretell(drawn)
+        for (const state of foretold) met.add(state)
+        assert.deepStrictEqual(
+          first.nodes.map(({ state }) => state),
+          foretold as never,
+          `${name}: ${JSON.stringify(drawn)}`
+        )
+        assert.strictEqual(first.finished, !foretold.includes("blocked"))
+        const counted = (state: string) => foretold.filter((one) => one === state).length
+        assert.deepInclude(first, {
+          completed: counted("completed"),
+          cancelled: counted("cancelled"),
+          discarded: counted("discarded")
+        })
+
+        failing.clear()
+        assert.strictEqual(yield* flows.retry(id), counted("discarded"))
+        yield* ShigotoTest.drain
+        const last = yield* flows.status(id)
+        assert.deepInclude(
+          last,
+          { completed: 12, finished: true, outcome: "completed" },
+          `${name}: ${JSON.stringify(drawn)}`
+        )
+        // Each ran once, and once more where it had failed.
+        for (const [i, state] of foretold.entries()) {
+          const times = ran.filter((what) => what.startsWith(`${name}/n${i} `)).length
+          assert.strictEqual(times, state === "discarded" ? 2 : 1, `${name}/n${i}`)
+        }
+      }
+      assert.sameMembers([...met], ["completed", "discarded", "cancelled", "blocked"])
+    }).pipe(Effect.scoped, Effect.provide(world(Layer.empty)))
   )
 })
 

@@ -265,6 +265,28 @@ describe("traces", () => {
     })
   )
 
+  onDatabase("lead from the attempt that fans out to those of its children, and call the wait no failure", () =>
+    Effect.gen(function* () {
+      const { layer, named } = makeTracer()
+      const Leaf = Job.make("leaf", { success: Schema.Int, queue: "leaves" })
+      const Tree = Job.make("tree", { success: Schema.Int })
+      const node = yield* startNode({
+        workers: Layer.mergeAll(
+          Leaf.toLayer(() => Effect.succeed(1)),
+          Tree.toLayer(() => Effect.map(Job.fanOut("leaves", Leaf, [{}, {}]), (leaves) => leaves.length))
+        ),
+        config: { tracing: "child", queues: { default: 1, leaves: 2 } }
+      }).pipe(Effect.provide(layer))
+      assert.strictEqual(yield* node.run(Tree.execute({})), 2)
+      const [forked, resumed] = yield* eventually(named("process default"), (found) => found.length === 2)
+      const leaves = yield* eventually(named("process leaves"), (found) => found.length === 2)
+      assert.strictEqual(forked?.attributes.get("shigoto.signal"), "fork")
+      assert.isTrue(forked?.status._tag === "Ended" && Exit.isSuccess(forked.status.exit))
+      assert.isUndefined(resumed?.attributes.get("shigoto.signal"))
+      for (const leaf of leaves) assert.strictEqual(Option.getOrUndefined(leaf.parent)?.spanId, forked?.spanId)
+    })
+  )
+
   onDatabase("start anew where the row holds no trace, or garbage; and none is made without a tracer", () =>
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient

@@ -320,6 +320,41 @@ describe("jobs that wait for each other", () => {
     )
   }
 
+  onDatabase("keep a sealed batch open for what a running member adds, and closed after its end", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const inBatch = (_: Store, { jobs: [id] }: Scene) =>
+        Effect.andThen(
+          sql`
+            WITH sealed AS (
+              INSERT INTO shigoto.batches (name, total, pending, inserted_at, sealed_at)
+              VALUES ('b', 1, 1, statement_timestamp(), statement_timestamp())
+              RETURNING id
+            )
+            UPDATE shigoto.jobs SET batch_id = sealed.id, links = 2 FROM sealed WHERE jobs.id = ${id}::bigint`,
+          Effect.void
+        )
+      const add: Act = (store, { jobs: [id] }) =>
+        Effect.match(store.composition.insert([newJob()], undefined, { id: id as JobId, epoch: 1 }), {
+          onFailure: (error) => error._tag,
+          onSuccess: ({ stored }) => stored.length
+        })
+      const end = settle(completed, 0)
+      for (const [first, second, told, states, batch] of [
+        [add, end, [1, "Accepted"], { completed: 1, available: 1 }, { total: 2, pending: 1, finished: false }],
+        [end, add, ["Accepted", "BatchClosed"], { completed: 1 }, { total: 1, pending: 0, finished: true }],
+        [add, add, [1, 1], { executing: 1, available: 2 }, { total: 3, pending: 3, finished: false }]
+      ] as const) {
+        const found = yield* Effect.scoped(meet(1, inBatch, first, second))
+        assert.deepStrictEqual([found.told, found.states], [told, states] as never)
+        assert.deepStrictEqual(
+          yield* sql`SELECT total, pending, finished_at IS NOT NULL AS finished FROM shigoto.batches ORDER BY id DESC LIMIT 1`,
+          [batch]
+        )
+      }
+    })
+  )
+
   onDatabase("do not care whether a parent is pruned before, while or after one waits for it", () =>
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
