@@ -131,10 +131,8 @@ export const layer: Layer.Layer<
           room > claimed.reduce((sum, job) => (job.worker === name ? sum + 1 : sum), 0)
         )
       }
-    /** Wakes the queues that have no room, if one of them may have it now. */
-    const wakeFull = (): void => {
-      if (admission.shedder?.wasRefused() !== true) return
-      for (const appetite of appetites.values()) if (appetite.full) appetite.latch.openUnsafe()
+    const wakeEach = (names: Iterable<string>): void => {
+      for (const name of names) appetites.get(name)?.latch.openUnsafe()
     }
     /** Claims once; says whether another claim may bring more. */
     const claimOnce = Effect.fnUntraced(function* (queue: string, appetite: Appetite) {
@@ -158,25 +156,19 @@ export const layer: Layer.Layer<
       if (slots <= 0 || able.length === 0) return false
       const isWhole = able.length === candidates.length
       const { shedder } = admission
-      if (shedder === undefined) return yield* claimWithin(queue, appetite, { node, able, isWhole, limit: slots })
-      const { floor, room } = shedder.reserve(slots, monotonic())
-      // What ends in any queue makes room.
-      if (room < slots || floor !== undefined) appetite.full = true
+      if (shedder === undefined)
+        return yield* claimWithin(queue, appetite, { node, able, isWhole, limit: slots, claimed: 0 })
+      const { floor, room } = shedder.reserve(queue, slots, monotonic())
       if (room === 0) return false
+      const asking: Asking = { node, able, isWhole, limit: room, floor, claimed: 0 }
       return yield* Effect.ensuring(
-        claimWithin(queue, appetite, { node, able, isWhole, limit: room, floor }),
-        Effect.sync(() => {
-          shedder.release(room)
-          wakeFull()
-        })
+        claimWithin(queue, appetite, asking),
+        Effect.sync(() => wakeEach(shedder.release(queue, room, asking.claimed)))
       )
     })
     /** Claims at most so many jobs, of a priority not below the floor. */
-    const claimWithin = Effect.fnUntraced(function* (
-      queue: string,
-      appetite: Appetite,
-      { able, floor, isWhole, limit, node }: Asking
-    ) {
+    const claimWithin = Effect.fnUntraced(function* (queue: string, appetite: Appetite, asking: Asking) {
+      const { able, floor, isWhole, limit, node } = asking
       rewind(appetite)
       const { from } = appetite
       const sent = monotonic()
@@ -206,6 +198,7 @@ export const layer: Layer.Layer<
       const { halfOpened, held, jobs: claimed, saturated } = exit.value
       for (const worker of halfOpened) events.publish({ _tag: "CircuitHalfOpened", worker })
       if (events.isHeard()) events.publish({ _tag: "QueuePolled", queue, asked: limit, claimed: claimed.length })
+      asking.claimed = claimed.length
       executor.start(claimed, node)
       const bounded = able.some((worker) => worker.room < limit)
       if (admission.shedder !== undefined) {
@@ -313,7 +306,7 @@ export const layer: Layer.Layer<
       else {
         const appetite = appetites.get(queue)
         if (appetite?.full === true) appetite.latch.openUnsafe()
-        wakeFull()
+        if (admission.shedder !== undefined) wakeEach(admission.shedder.waiting())
       }
     })
     workers.onRegister(wakeAll)
@@ -394,6 +387,8 @@ interface Asking {
   readonly isWhole: boolean
   readonly limit: number
   readonly floor?: number | undefined
+  /** How many jobs it brought. */
+  claimed: number
 }
 
 interface Appetite {

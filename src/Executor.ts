@@ -157,7 +157,7 @@ export const layer: Layer.Layer<
       for (const callback of free) callback(undefined)
     }
     admission.onWake(wakeAll)
-    admission.attach(() => running.size)
+    admission.attach((queue) => (queue === undefined ? running.size : (byQueue.get(queue) ?? 0)))
     const leave = (entry: Running, ending: Ending): Effect.Effect<void> | undefined => {
       if (entry.left) return undefined
       entry.left = true

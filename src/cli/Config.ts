@@ -4,7 +4,7 @@
  * `work`, `enqueue` and `prune` look for `shigoto.config.ts` (or `.mts`, `.js`, `.mjs`) in the working directory; all
  * other commands need none, and use one only where `--config` names it.
  */
-import type { PgClient } from "@effect/sql-pg/PgClient"
+import type * as PgClient from "@effect/sql-pg/PgClient"
 import type * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import type * as Schema from "effect/Schema"
@@ -44,7 +44,7 @@ export type WorkerServices =
   | Flows
   | Jobs
   | Limits
-  | PgClient
+  | PgClient.PgClient
   | Queues
   | ShigotoConfig.ShigotoConfig
   | SqlClient
@@ -58,6 +58,8 @@ export type WorkerServices =
 export interface Config {
   /** The database, unless a flag or the environment names one. */
   readonly url?: string | undefined
+  /** The pool of `shigoto work`, such as `maxConnections` or, behind PgBouncer, `prepare: false`. */
+  readonly pool?: Omit<PgClient.PgPoolConfig, "url" | "host" | "port" | "path" | "database"> | undefined
   /** The settings of the application: queues, retention, schema and all else. Defaults to the library's. */
   readonly settings?: ShigotoConfig.Options | undefined
   /** The definitions that `shigoto enqueue` checks args by. Defaults to none. */

@@ -20,7 +20,7 @@ import { Limits } from "../Limits.ts"
 import { Queues } from "../Queues.ts"
 import { connected, target } from "./internal/connection.ts"
 import { Ending } from "./internal/environment.ts"
-import { exitCodes, Failed, Refused } from "./internal/exit.ts"
+import { Failed, Refused } from "./internal/exit.ts"
 import { Loaded } from "./internal/load.ts"
 import { int } from "./internal/options.ts"
 import { Screen } from "./internal/screen.ts"
@@ -63,7 +63,7 @@ export const dashboard = Command.make(
       })
     }
     // Ctrl-C is how this ends.
-    ending.interrupted = exitCodes.ok
+    ending.bySignal = true
     const path = `/${basePath}`.replaceAll(/\/+/g, "/").replace(/\/$/, "") as `/${string}` | ""
     yield* connected(
       Effect.gen(function* () {

@@ -12,11 +12,12 @@ import { target, withDatabase } from "./internal/connection.ts"
 import { exitCodes, Unwell, UsageError } from "./internal/exit.ts"
 import { dryRun, SchemaName } from "./internal/options.ts"
 import { Screen } from "./internal/screen.ts"
-import { many } from "./internal/text.ts"
+import { line, many } from "./internal/text.ts"
 
 const runPending = Effect.fnUntraced(function* ({ dryRun }: { readonly dryRun: boolean }) {
   const screen = yield* Screen
-  const { schema, shown } = yield* target
+  const { schema, ...where } = yield* target
+  const shown = line(where.shown)
   const { applied, found } = yield* withDatabase(
     Effect.gen(function* () {
       const found = yield* Migrations.installed

@@ -5,7 +5,7 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
-import { tell as tellReason } from "../Health.ts"
+import { type HealthReason, tell as tellReason } from "../Health.ts"
 import { Jobs } from "../Jobs.ts"
 import { Queues } from "../Queues.ts"
 import { connected, target } from "./internal/connection.ts"
@@ -81,15 +81,32 @@ export const status = Command.make(
 
 // internal
 
+/** What can be read: what cannot is a reason, also for those who keep looking through an outage. */
 const read = Effect.gen(function* () {
   const jobs = yield* Jobs
   const queues = yield* Queues
-  return yield* Effect.all({
-    health: jobs.health,
-    queues: queues.overview,
-    failures: jobs.failures({ limit: 5 }),
-    at: DateTime.now
-  })
+  const health = yield* jobs.health
+  const unread: Array<HealthReason> = []
+  const attempt = <A>(what: string, look: Effect.Effect<ReadonlyArray<A>, { readonly message: string }>) =>
+    Effect.catch(look, ({ message }) =>
+      Effect.sync((): ReadonlyArray<A> => {
+        unread.push({ _tag: "Unreadable", what, problem: message })
+        return []
+      })
+    )
+  const isDown = health.status === "down"
+  const overview = isDown ? [] : yield* attempt("The list of queues", queues.overview)
+  const failures = isDown ? [] : yield* attempt("The failures", jobs.failures({ limit: 5 }))
+  return {
+    health: {
+      ...health,
+      status: health.status === "ok" && unread.length > 0 ? ("degraded" as const) : health.status,
+      reasons: [...health.reasons, ...unread]
+    },
+    queues: overview,
+    failures,
+    at: yield* DateTime.now
+  }
 })
 
 type Seen = Effect.Success<typeof read>

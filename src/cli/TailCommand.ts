@@ -16,7 +16,7 @@ import { Jobs } from "../Jobs.ts"
 import * as Notifier from "../Notifier.ts"
 import * as ShigotoConfig from "../ShigotoConfig.ts"
 import { connected } from "./internal/connection.ts"
-import { UsageError } from "./internal/exit.ts"
+import { Failed, tell, UsageError } from "./internal/exit.ts"
 import { colorOf } from "./internal/jobView.ts"
 import { int } from "./internal/options.ts"
 import { Screen } from "./internal/screen.ts"
@@ -96,14 +96,28 @@ export const tail = Command.make(
         })
         const first = yield* look
         yield* show(lines === 0 ? [] : first.slice(-lines))
+        let isAway = false
         return yield* Effect.forever(
           Effect.gen(function* () {
             yield* Effect.timeoutOption(PubSub.take(hints), interval * 1000)
             // Hints come in bursts; one look serves them all.
             yield* Effect.sleep("50 millis")
             yield* PubSub.takeUpTo(hints, 1000)
-            yield* show(yield* look)
-          })
+            const changed = yield* Effect.timeoutOrElse(look, {
+              duration: "15 seconds",
+              orElse: () => Effect.fail(new Failed({ message: "The database does not answer." }))
+            })
+            if (isAway) yield* screen.say("The database answers again.", "dim")
+            isAway = false
+            yield* show(changed)
+          }).pipe(
+            // An outage passes; what became of jobs meanwhile is told after it.
+            Effect.catchTag(["StorageUnavailable", "Failed"], (error) => {
+              const told = isAway ? Effect.void : screen.say(`${tell(error).message} Looking again …`, "yellow")
+              isAway = true
+              return Effect.andThen(told, Effect.sleep("1 second"))
+            })
+          )
         )
       }).pipe(Effect.scoped, Effect.provide(listening))
     )

@@ -20,7 +20,7 @@ import { Workers } from "../Workers.ts"
 import type { Config } from "./Config.ts"
 import { layerCipher, targetOf } from "./internal/connection.ts"
 import { Ending } from "./internal/environment.ts"
-import { exitCodes, Failed, UsageError } from "./internal/exit.ts"
+import { Failed, UsageError } from "./internal/exit.ts"
 import { Loaded } from "./internal/load.ts"
 import { Screen } from "./internal/screen.ts"
 import { many } from "./internal/text.ts"
@@ -67,12 +67,12 @@ export const work = Command.make(
       ...(Option.isSome(queues) ? { queues: yield* readQueues(config, queues.value) } : {})
     }
     // A signal is how this ends well: after it, everything has been given back.
-    ending.interrupted = exitCodes.ok
+    ending.bySignal = true
     const app = workersOf(config.workers).pipe(
       Layer.provideMerge(ShigotoLive),
       Layer.provideMerge(ShigotoConfig.layer(settings)),
       Layer.provide(layerCipher(config)),
-      Layer.provideMerge(PgClient.layer({ ...pool, applicationName: "shigoto-work" })),
+      Layer.provideMerge(PgClient.layer({ applicationName: "shigoto-work", ...config.pool, ...pool })),
       Layer.provideMerge(
         loggers(
           screen.format === "text",

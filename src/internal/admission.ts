@@ -53,7 +53,7 @@ export class Admission extends Context.Service<
     /** What the node sheds; undefined where it is not told to. */
     readonly shedder: Shedder | undefined
     /** Tells how many attempts run; for the executor. */
-    readonly attach: (running: () => number) => void
+    readonly attach: (running: (queue?: string) => number) => void
     /** Calls back when more may start, other than by an attempt that ends. */
     readonly onWake: (callback: () => void) => void
   }
@@ -77,7 +77,7 @@ export const layer: Layer.Layer<Admission, never, Workers | Heartbeat | JobStore
       // By the worker itself: one that leaves and comes back begins anew.
       const ofWorkers = new WeakMap<Worker, Adaptive>()
       const ofQueues = new Map<string, Adaptive>()
-      let running = (): number => 0
+      let running = (_queue?: string): number => 0
 
       const monotonic = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
       const wakeAll = (): void => {
@@ -170,7 +170,7 @@ export const layer: Layer.Layer<Admission, never, Workers | Heartbeat | JobStore
         config.shedding === undefined
           ? undefined
           : makeShedder(config.shedding, {
-              running: () => running(),
+              running: (queue) => running(queue),
               publish: events.publish,
               changed: () => {
                 heartbeat.republish()

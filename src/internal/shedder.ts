@@ -16,17 +16,21 @@ export interface Grant {
 export const makeShedder = (
   rule: Rule,
   node: {
-    /** How many attempts run. */
-    readonly running: () => number
+    /** How many attempts run, of all queues or of one. */
+    readonly running: (queue?: string) => number
     readonly publish: (event: JobEvent) => void
     /** What is shed by waits has changed. */
     readonly changed: () => void
   }
 ) => {
   const byQueue = new Map<string, Waits>()
-  /** Places of claims that have not come back. */
+  /** Places of claims that have not come back, of all queues and of each. */
   let reserved = 0
-  let refused = false
+  const reservedOf = new Map<string, number>()
+  /** Queues that wanted more places than they got, and when. */
+  const hungry = new Map<string, number>()
+  /** Queues whose low priorities the number of attempts held back. */
+  const floored = new Set<string>()
   let told: number | undefined
   const toldAt = { full: -Infinity, shed: -Infinity }
 
@@ -44,33 +48,48 @@ export const makeShedder = (
   return {
     /** Below which priority nothing starts by waits; undefined for none. */
     floor: byWaits,
-    /** Reserves places for a claim, until it is taken back. */
-    reserve: (wanted: number, now: number): Grant => {
+    /**
+     * Reserves places for a claim, until it is taken back. Of scarce places, a queue leaves the first chance to those
+     * that go hungry with less: else whichever has filled the node would keep it.
+     */
+    reserve: (queue: string, wanted: number, now: number): Grant => {
       const running = node.running() + reserved
       const capacity = capacityOf(rule, running)
-      const room = Math.min(wanted, capacity.room)
-      if (room < wanted || capacity.floor !== undefined) refused = true
-      if (room <= 0) tell("full", now, { _tag: "BulkheadFull", running })
+      const heldBy = (name: string): number => node.running(name) + (reservedOf.get(name) ?? 0)
+      hungry.delete(queue)
+      floored.delete(queue)
+      const isScarce = capacity.room < wanted
+      const yields =
+        isScarce && [...hungry].some(([other, since]) => now - since < hungryMillis && heldBy(other) < heldBy(queue))
+      const room = yields ? 0 : Math.min(wanted, capacity.room)
+      if (isScarce) hungry.set(queue, now)
+      if (capacity.floor !== undefined) floored.add(queue)
+      if (capacity.room <= 0) tell("full", now, { _tag: "BulkheadFull", running })
       const shed = byWaits(now)
       if (room > 0 && capacity.floor !== undefined && (shed === undefined || capacity.floor > shed)) {
         tell("shed", now, { _tag: "LoadShed", below: capacity.floor, by: "attempts" })
       }
       reserved += room
+      reservedOf.set(queue, (reservedOf.get(queue) ?? 0) + room)
       return {
         room,
         floor: shed === undefined ? capacity.floor : Math.max(shed, capacity.floor ?? shed)
       }
     },
-    /** Takes back what a claim reserved, whose jobs are counted as running by now. */
-    release: (room: number): void => {
+    /**
+     * Takes back what a claim reserved, whose jobs are counted as running by now; says which queues are to ask again,
+     * since it left places unused.
+     */
+    release: (queue: string, room: number, used: number): Iterable<string> => {
       reserved -= room
+      reservedOf.set(queue, (reservedOf.get(queue) ?? 0) - room)
+      if (used === room) return []
+      // It has nothing more for what is free.
+      hungry.delete(queue)
+      return hungry.keys()
     },
-    /** Whether a claim was refused places since this was last asked: a place that is free now is worth a claim. */
-    wasRefused: (): boolean => {
-      const was = refused
-      refused = false
-      return was
-    },
+    /** Which queues are to ask again, since an attempt has ended. */
+    waiting: (): Iterable<string> => new Set([...hungry.keys(), ...floored]),
     /**
      * Takes note of what a claim found. Jobs that may be shed do not count, nor do those that limits or circuits of
      * their workers held back; one that brought less than it could shows that none of the others waits.
@@ -96,3 +115,8 @@ export const makeShedder = (
 
 /** The shedder. */
 export type Shedder = ReturnType<typeof makeShedder>
+
+// internal
+
+/** How long places are left to a queue that went hungry: one that has work asks again with the next look. */
+const hungryMillis = 2000

@@ -10,6 +10,8 @@ import * as Shigoto from "../../src/Shigoto.ts"
 import * as ShigotoConfig from "../../src/ShigotoConfig.ts"
 import { isInstalled, startPooler } from "../integration/pgbouncer/pooler.ts"
 import { onDatabase, startNode } from "../integration/support.ts"
+import { eventually } from "../setup/eventually.ts"
+import { makeProxy } from "../setup/proxy.ts"
 import { TestDatabase } from "../setup/TestDatabase.ts"
 import { canary, shigoto, start } from "./support.ts"
 
@@ -123,6 +125,36 @@ describe.skipIf(!isInstalled && process.env["CI"] === undefined)("through PgBoun
   )
 })
 
+describe("through an outage", () => {
+  onDatabase("status and tail keep looking, say so, and go on", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const proxy = yield* makeProxy(Redacted.value((yield* TestDatabase).url))
+      const url = ["--url", proxy.url]
+      const status = yield* start(["status", "--watch", "--interval", "0.2", "--ndjson", ...url], /"status":"ok"/)
+      const tail = yield* start(["jobs", "tail", "--interval", "0.2", ...url], /^/)
+      yield* sql`SELECT shigoto.enqueue('before', '{}'::jsonb)`
+      yield* tail.says(/before/)
+      proxy.blackhole()
+      proxy.cut()
+      yield* status.says(/"status":"down".*"_tag":"DatabaseUnavailable"/)
+      yield* tail.says(/The database does not answer.*Looking again/)
+      yield* sql`SELECT shigoto.enqueue('meanwhile', '{}'::jsonb)`
+      proxy.heal()
+      proxy.bury()
+      yield* tail.says(/answers again[^]*meanwhile|meanwhile[^]*answers again/)
+      yield* eventually(
+        Effect.sync(() => status.seen.stdout.trim().split("\n").at(-1) ?? ""),
+        (last) => last.includes('"status":"degraded"')
+      )
+      for (const { child, exit } of [status, tail]) {
+        child.kill("SIGINT")
+        assert.strictEqual(yield* exit, 130)
+      }
+    })
+  )
+})
+
 const Step = Job.make("step", { args: { token: Schema.String }, queue: "steps", maxAttempts: 1 })
 
 const Producer = Shigoto.layerProducer.pipe(
@@ -158,6 +190,8 @@ layer(Producer, { excludeTestServices: true })("jobs tail", (it) => {
       assert.strictEqual(new Set(states).size, states.length, "no state is told twice")
 
       const people = yield* start(["jobs", "tail", String(id)], /discarded step/)
+      people.child.kill("SIGTERM")
+      assert.strictEqual(yield* people.exit, 143)
       assert.include(people.seen.stdout, "Error: no step for ••••••")
       assert.notInclude(people.seen.stdout + tail.seen.stdout, canary)
       assert.strictEqual((yield* shigoto(["jobs", "tail", "--json"])).code, 2)

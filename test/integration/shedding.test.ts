@@ -63,6 +63,47 @@ describe("load shedding", () => {
     })
   )
 
+  onDatabase("shares a full node among its queues, whichever filled it first", () =>
+    Effect.gen(function* () {
+      const running = new Map<string, Array<Latch.Latch>>()
+      const node = yield* startNode({
+        workers: Call.toLayer((_, { queue }) =>
+          Effect.suspend(() => {
+            const latch = Latch.makeUnsafe(false)
+            running.set(queue, [...(running.get(queue) ?? []), latch])
+            return latch.await
+          })
+        ),
+        config: { queues: { first: 50, second: 50, third: 50 }, shedding: { maxInFlight: 6 } }
+      })
+      const end = (queue: string) =>
+        Effect.sync(() => {
+          const [latch, ...others] = running.get(queue) ?? []
+          running.set(queue, others)
+          latch?.openUnsafe()
+        })
+      const now = Effect.sync(() => ["first", "second", "third"].map((queue) => (running.get(queue) ?? []).length))
+      yield* node.run(Call.enqueueAll(numbers(50), { queue: "first" }))
+      yield* eventually(now, ([first]) => first === 6)
+      yield* node.run(Call.enqueueAll(numbers(50), { queue: "second" }))
+      yield* node.run(Call.enqueueAll(numbers(50), { queue: "third" }))
+      for (let i = 0; i < 4; i++) {
+        const before = (yield* now).reduce((sum, count) => sum + count, 0)
+        yield* end("first")
+        yield* eventually(now, (counts) => counts.reduce((sum, count) => sum + count, 0) === before)
+      }
+      assert.deepStrictEqual(yield* now, [2, 2, 2])
+      // Queues that find nothing let it be: they do not ask in turns for ever.
+      assert.isBelow(node.events.filter(({ _tag }) => _tag === "QueuePolled").length, 100)
+      for (const queue of ["first", "second", "third"]) {
+        yield* Effect.forEach(running.get(queue) ?? [], (latch) => Effect.sync(() => latch.openUnsafe()))
+      }
+      yield* node.queues.pause("first")
+      yield* node.queues.pause("second")
+      yield* node.queues.pause("third")
+    })
+  )
+
   onDatabase("holds back low priorities while others wait too long, says so, and lets them go after", () =>
     Effect.gen(function* () {
       const started: Array<string> = []

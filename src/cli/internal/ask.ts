@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import { createInterface } from "node:readline"
 import { Refused } from "./exit.ts"
 import { Screen } from "./screen.ts"
+import { line } from "./text.ts"
 
 /**
  * Goes on where the person says yes, or has said so with `--yes`; where nobody can be asked, nothing is done.
@@ -16,7 +17,7 @@ export const confirm = Effect.fnUntraced(function* (question: string, yes: boole
       hint: "Pass --yes to do it, or --dry-run to see what it would be."
     })
   }
-  const answer = yield* ask(screen.paint(`${question} (y/N) `, "bold"))
+  const answer = yield* ask(screen.paint(line(`${question} (y/N) `), "bold"))
   if (!/^y(es)?$/i.test(answer.trim())) return yield* new Refused({ message: "Nothing was done." })
 })
 

@@ -51,6 +51,9 @@ export const targetOf = Effect.fnUntraced(function* (
   const url = Option.getOrUndefined(flag) ?? variables.own ?? variables.usual
   if (url !== undefined) return { ...(yield* fromUrl(url)), schema: named }
   const { database, host, password, port, ssl, user } = variables
+  if (port !== undefined && !(Number.isInteger(port) && port > 0 && port < 65_536)) {
+    return yield* new UsageError({ message: "PGPORT is no port." })
+  }
   const anyOfThem = [host, database, user, port].some((one) => one !== undefined)
   if (!anyOfThem && config?.url !== undefined) {
     return { ...(yield* fromUrl(Redacted.make(config.url))), schema: named }

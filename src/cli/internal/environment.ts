@@ -51,9 +51,9 @@ export const layer = Layer.mergeAll(
   )
 )
 
-/** How the process ends where a signal ends it; a command may say that this is how it is meant to end. */
-export const Ending = Context.Reference<{ interrupted: number }>("effect-shigoto/cli/Ending", {
-  defaultValue: () => ({ interrupted: exitCodes.interrupted })
+/** Whether a signal is how a command is meant to end, as it may say itself. */
+export const Ending = Context.Reference<{ bySignal: boolean }>("effect-shigoto/cli/Ending", {
+  defaultValue: () => ({ bySignal: false })
 })
 
 /**
@@ -64,20 +64,22 @@ export const Ending = Context.Reference<{ interrupted: number }>("effect-shigoto
  * has what it wanted: the program ends quietly.
  */
 export const runMain = (program: Effect.Effect<number>): void => {
-  const ending = { interrupted: exitCodes.interrupted as number }
+  const ending = { bySignal: false }
   runFiber(ending)(Effect.provideService(program, Ending, ending))
 }
 
 // internal
 
-const runFiber = (ending: { readonly interrupted: number }) =>
+const runFiber = (ending: { readonly bySignal: boolean }) =>
   makeRunMain(({ fiber }) => {
     let gone = false
     let signalled = Infinity
-    const onSignal = () => {
+    let code: number = exitCodes.interrupted
+    const onSignal = (signal: NodeJS.Signals) => {
       const now = performance.now()
       if (now - signalled > 1000) process.exit(exitCodes.interrupted)
       signalled = Math.min(signalled, now)
+      if (signal === "SIGTERM") code = exitCodes.terminated
       fiber.interruptUnsafe(fiber.id)
     }
     const onError = (error: NodeJS.ErrnoException) => {
@@ -90,15 +92,17 @@ const runFiber = (ending: { readonly interrupted: number }) =>
     process.stdout.on("error", onError)
     process.stderr.on("error", onError)
     fiber.addObserver((exit: Exit.Exit<unknown, unknown>) => {
-      const code = Exit.isSuccess(exit)
+      const ended = Exit.isSuccess(exit)
         ? Number(exit.value)
         : gone
           ? exitCodes.ok
           : Cause.hasInterruptsOnly(exit.cause)
-            ? ending.interrupted
+            ? ending.bySignal
+              ? exitCodes.ok
+              : code
             : exitCodes.failure
       // What was written last may still be on its way to a pipe.
-      if (gone) process.exit(code)
-      process.stdout.write("", () => process.stderr.write("", () => process.exit(code)))
+      if (gone) process.exit(ended)
+      process.stdout.write("", () => process.stderr.write("", () => process.exit(ended)))
     })
   })

@@ -18,7 +18,9 @@ export const exitCodes = {
   /** A change was not confirmed, or what is there does not allow it. */
   refused: 5,
   /** Ctrl-C. */
-  interrupted: 130
+  interrupted: 130,
+  /** SIGTERM. */
+  terminated: 143
 } as const
 
 /** The command line makes no sense. */

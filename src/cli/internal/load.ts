@@ -68,7 +68,7 @@ const load = Effect.fnUntraced(function* (path: string) {
 
 const problemOf = (config: unknown): string | undefined => {
   if (typeof config !== "object" || config === null) return "it has no default export"
-  const known = ["url", "settings", "jobs", "workers", "cipher", "redactKeys"]
+  const known = ["url", "pool", "settings", "jobs", "workers", "cipher", "redactKeys"]
   const fields = config as Record<string, unknown>
   const stranger = Object.keys(fields).find((field) => !known.includes(field))
   if (stranger !== undefined) return `it has no field "${stranger}"; there are ${known.join(", ")}`

@@ -69,22 +69,27 @@ export const lockCells = Effect.fnUntraced(function* (db: Db, names: ReadonlyArr
   return byName(yield* db.sql<CellColumns>`${select(db, names)} FOR UPDATE`)
 })
 
-/** Removes cells that say no more than none would. */
+/** Removes cells that say no more than none would, up to some thousands; says whether there may be more. */
 export const pruneCells = Effect.fnUntraced(function* (db: Db) {
   const now = yield* db.now
-  yield* db.statement(db.sql`
+  const gone = yield* db.statement(db.sql`
     DELETE FROM ${table(db)}
     WHERE name = ANY(ARRAY(
       SELECT name
       FROM ${table(db)}
       WHERE idle_at < ${now} - interval '1 minute'
+      LIMIT ${pruneLimit}::integer
       FOR UPDATE SKIP LOCKED
-    ))`)
+    ))
+    RETURNING version`)
+  return gone.length === pruneLimit
 })
 
 // internal
 
 const maxKeyBytes = 1000
+
+const pruneLimit = 5000
 
 /** The year 9999: a later instant is not in every client's calendar. */
 const latestMillis = 253_402_300_799_000

@@ -66,7 +66,7 @@ export const cellVerbs = Effect.fnUntraced(function* (db: Db, { background }: Ru
         })
       }),
     /** Forgets values that nobody needs. */
-    prune: background("prune")(pruneCells(db))
+    prune: Effect.asVoid(Effect.repeat(background("prune")(pruneCells(db)), { while: (more) => more }))
   }
 })
 
