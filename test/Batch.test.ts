@@ -133,7 +133,7 @@ describe("a batch", () => {
       const id = batch as BatchId
       return Effect.orDie(
         Effect.gen(function* () {
-          if (n > 0) yield* Grow.enqueue({ n: n - 1, batch }, { batch: id })
+          if (n > 0) yield* Grow.enqueue({ n: n - 1, batch }, { batch: id, delay: "1 minute" })
           else yield* (yield* Batches).seal(id)
         })
       )
@@ -146,7 +146,7 @@ describe("a batch", () => {
       assert.deepInclude(yield* get(id), { total: 2, pending: 0, sealed: false, finished: false })
       assert.deepStrictEqual(texts(), [])
       yield* Grow.enqueue({ n: 3, batch: id }, { batch: id })
-      yield* ShigotoTest.drain
+      yield* ShigotoTest.advance("3 minutes")
       assert.deepInclude(yield* get(id), { total: 6, completed: 6, sealed: true, finished: true })
       assert.deepStrictEqual(texts(), ["finished", "succeeded"])
 
