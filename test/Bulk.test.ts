@@ -83,7 +83,7 @@ const offences = Effect.gen(function* () {
 const none = { stuck: [], early: [], keyless: [], miscounted: [], twice: [] }
 
 describe("bulk operations on a random graph", () => {
-  for (const first of [11, 222, 3333, 44_444]) {
+  for (const first of [11, 222, 71_276, 269_251]) {
     it.effect(`keep dependents, batches and keys right, from seed ${first}`, () => {
       let seed = first
       const random = (below: number) => (seed = (seed * 48_271) % 2_147_483_647) % below
