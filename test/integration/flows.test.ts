@@ -60,32 +60,37 @@ describe("flows", () => {
         })
         const config = { leaseTtl: "1500 millis", leaseBeat: "300 millis", queues: { default: 20 } } as const
         const begin = startProcess({ config }, "flowWorker.ts")
-        const flows = yield* Effect.forEach(Array.from({ length: 200 }), () => observer.run(Whole.enqueue({})), {
-          concurrency: 8
-        })
         const processes = yield* Effect.all([begin, begin, begin], { concurrency: 3 })
+        const lines = Effect.map(
+          sql<{ readonly count: number }>`SELECT count(*)::integer AS count FROM diary`,
+          ([row]) => row?.count ?? 0
+        )
         const left = Effect.map(
           sql<{ readonly count: number }>`
             SELECT count(*)::integer AS count FROM shigoto.batches WHERE finished_at IS NULL`,
           ([row]) => row?.count ?? 0
         )
-        const look = Effect.all({
-          open: left,
-          lines: Effect.map(
-            sql<{ readonly count: number }>`SELECT count(*)::integer AS count FROM diary`,
-            ([row]) => row?.count ?? 0
+        const flows: Array<Effect.Success<ReturnType<typeof Whole.enqueue>>> = []
+        // One dies in the midst of each round.
+        for (let round = 0; round < 6; round++) {
+          const before = yield* lines
+          flows.push(
+            ...(yield* Effect.forEach(Array.from({ length: 40 }), () => observer.run(Whole.enqueue({})), {
+              concurrency: 8
+            }))
           )
-        })
-        // One dies whenever some more has happened.
-        let kills = 0
-        for (let next = 0; (yield* left) > 0; kills++) {
-          next = (yield* eventually(look, ({ lines, open }) => lines > next || open === 0)).lines + 60
-          processes[kills % 3]?.child.kill("SIGKILL")
-          processes[kills % 3] = yield* begin
+          yield* eventually(lines, (now) => now > before + 60)
+          processes[round % 3]?.child.kill("SIGKILL")
+          processes[round % 3] = yield* begin
         }
-        assert.isAtLeast(kills, 3)
+        // A job that was lost twice in a row waits for up to a minute.
+        const hurried = Effect.andThen(
+          sql`UPDATE shigoto.jobs SET run_at = statement_timestamp() WHERE state = 'retryable'`,
+          left
+        )
+        for (let open = yield* left; open > 0;) open = yield* eventually(hurried, (now) => now < open)
         assert.deepStrictEqual(yield* offences, none)
-        assert.deepStrictEqual(yield* tally, { completed: 200 * whole.jobs })
+        assert.deepStrictEqual(yield* tally, { completed: flows.length * whole.jobs })
         for (const { id } of flows) {
           const { finished, output, total } = yield* observer.run(Whole.status(id))
           assert.deepStrictEqual([finished, total, Option.getOrNull(output)], [true, whole.jobs, whole.result])
