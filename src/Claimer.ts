@@ -121,13 +121,14 @@ export const layer: Layer.Layer<
     /** Whether it was for slots that a job waited, and not for what its worker is bounded by. */
     const waitedForSlots =
       (able: Asking["able"], claimed: ReadonlyArray<Claimed>) =>
-      ({ worker: name }: Claimed): boolean => {
+      ({ queue, worker: name }: Claimed): boolean => {
         const worker = workers.get(name)
         const room = able.find((one) => one.name === name)?.room ?? 0
         return (
           worker !== undefined &&
           worker.governed === undefined &&
           worker.circuit === undefined &&
+          !config.rates.has(queue) &&
           room > claimed.reduce((sum, job) => (job.worker === name ? sum + 1 : sum), 0)
         )
       }
@@ -175,15 +176,17 @@ export const layer: Layer.Layer<
       const request: ClaimRequest = { node, nodeName: config.nodeName, queue, limit, floor, workers: able, from }
       const governed = able.flatMap((worker) => workers.get(worker.name)?.governed ?? [])
       const partitions = config.partitions.get(queue)
+      const rate = config.rates.get(queue)
+      const plain = governed.length === 0 && partitions === undefined && rate === undefined
       const exit = yield* Effect.exit(
-        governed.length === 0 && partitions === undefined
+        plain
           ? Effect.map(store.claim(request), (jobs): LimitedClaim => ({
               jobs,
               held: [],
               saturated: false,
               halfOpened: []
             }))
-          : store.limits.claim(request, governed, partitions)
+          : store.limits.claim(request, governed, partitions, rate)
       )
       if (exit._tag === "Failure") {
         heartbeat.claimLost()
@@ -208,7 +211,7 @@ export const layer: Layer.Layer<
       }
       // A request to cancel one of them is found by then, should its notification be lost.
       if (claimed.length > 0) lookIn(Duration.toMillis(config.pollInterval))
-      if (governed.length > 0 || partitions !== undefined) {
+      if (!plain) {
         holds.learn(
           queue,
           able.map((worker) => worker.name),
@@ -222,7 +225,9 @@ export const layer: Layer.Layer<
         }
         for (const { freesInMillis = Infinity } of held) lookIn(freesInMillis)
         appetite.from = undefined
-        return claimed.length > 0 && held.length < able.length
+        return (
+          claimed.length > 0 && held.filter(({ only }) => only === undefined || only === "queue").length < able.length
+        )
       }
       if (claimed.length === limit && !bounded && config.timeSource === "database") {
         appetite.from = claimed.at(-1)

@@ -17,7 +17,13 @@ import * as AdaptiveConcurrency from "./AdaptiveConcurrency.ts"
 import * as CircuitBreaker from "./CircuitBreaker.ts"
 import type { Attempt, CurrentJob } from "./CurrentJob.ts"
 import { maxConcurrency } from "./ShigotoConfig.ts"
-import { captureProblem, concurrencyProblem, timeoutProblem, uniqueProblem } from "./internal/definition.ts"
+import {
+  captureProblem,
+  concurrencyProblem,
+  partitionProblem,
+  timeoutProblem,
+  uniqueProblem
+} from "./internal/definition.ts"
 import type { Dependencies, Edges, ReadingServices, Results } from "./Dependency.ts"
 import {
   checkDependencies,
@@ -25,6 +31,8 @@ import {
   checkWorker,
   type DependsOnAll,
   missingEdges,
+  type PartitionKey,
+  partitionKeyOf,
   prepare,
   type Refusal,
   withDefaults
@@ -116,6 +124,8 @@ export interface DefinitionOptions<Encoded = unknown, Args = unknown> {
   readonly timeout?: Duration.Input | undefined
   /** Defaults to none. */
   readonly tags?: ReadonlyArray<string> | undefined
+  /** The tenant, customer or resource that a job belongs to, by its args; undefined for none. Defaults to none. */
+  readonly partitionKey?: ((args: Args) => string | undefined) | undefined
   /** What makes two of its jobs the same. Defaults to nothing. */
   readonly unique?: UniqueOptions<Encoded, Args> | undefined
 }
@@ -147,7 +157,7 @@ export interface WorkerOptions<Args, Error, R, Wrap extends Any = never> {
    * How often attempts start on all nodes together: a rate of this worker's own, or a `Limit.make` that it shares with
    * others. Defaults to no limit.
    */
-  readonly rateLimit?: Limit | RateLimitOptions | undefined
+  readonly rateLimit?: Limit<Args> | RateLimitOptions<Args> | undefined
   /** What stops the worker on a node while its attempts keep failing; `{}` for the defaults. Defaults to none. */
   readonly circuitBreaker?: CircuitBreaker.Options<Error> | undefined
   /** What wraps each attempt, outermost first, inside of what `Middleware.layer` gives all workers. Defaults to none. */
@@ -340,7 +350,8 @@ export const make = <
   const { args: argsOrFields, dependencies: needs = {}, error, success, ...options } = definition
   const problem =
     checkWorker(name) ??
-    checkOptions(options) ??
+    checkOptions({ ...options, partitionKey: undefined }) ??
+    partitionProblem(options.partitionKey) ??
     checkDependencies(name, needs) ??
     timeoutProblem(options.timeout) ??
     uniqueProblem(options.unique)
@@ -392,10 +403,11 @@ const makeErased = (
       // A getter that threw, or a nesting that overflowed the stack.
       Effect.catchDefect((defect) => Effect.fail(unreadableArgs(name, defect, index)))
     )
+    const partitionKey = yield* partitionKeyOf(given, options.partitionKey as PartitionKey, value, index)
     const prepared = prepare(
       name,
       encoded,
-      { ...withDefaults(given, options), needs: dependencies },
+      { ...withDefaults({ ...given, partitionKey }, options), needs: dependencies },
       { maxArgsBytes },
       index
     )

@@ -10,6 +10,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as AdaptiveConcurrency from "./AdaptiveConcurrency.ts"
+import * as Limit from "./Limit.ts"
 import * as LoadShedding from "./LoadShedding.ts"
 import { nameProblem, schemaProblem, shown } from "./internal/names.ts"
 import { InvalidConfig, InvalidSchemaName } from "./ShigotoError.ts"
@@ -50,6 +51,11 @@ export interface QueueOptions {
   readonly fair?: boolean | { readonly weight: (key: string | undefined) => number } | undefined
   /** How many jobs of one partition key run at once on all nodes together. Defaults to no limit. */
   readonly partitionConcurrency?: number | ((key: string | undefined) => number) | undefined
+  /**
+   * How often jobs of the queue start on all nodes together, whatever their worker: a rate of its own, or a `Limit.make`
+   * that it shares with others. Defaults to no limit.
+   */
+  readonly rateLimit?: Limit.Limit | Limit.Options | undefined
 }
 
 /**
@@ -84,6 +90,8 @@ export class ShigotoConfig extends Context.Service<
     readonly shedding: LoadShedding.Rule | undefined
     /** Which of them are fair, and by what rule. Defaults to none. */
     readonly partitions: ReadonlyMap<string, Partitions>
+    /** Which of them start only so many jobs in a time. Defaults to none. */
+    readonly rates: ReadonlyMap<string, Limit.Limit>
     /** The name by which people know this node; several may share one. Defaults to the HOSTNAME variable, else `node`. */
     readonly nodeName: string
     /** The longest time between two looks for work while notifications do not arrive. Defaults to 1 second. */
@@ -224,7 +232,7 @@ export const make = Effect.fnUntraced(function* (
       message: `The schema name ${shown(schema)} cannot be used: ${problem}. Use a lower-case identifier such as "shigoto".`
     })
   }
-  const { adaptive, partitions, queues } = yield* makeQueues(options.queues ?? defaults.queues)
+  const { adaptive, partitions, queues, rates } = yield* makeQueues(options.queues ?? defaults.queues)
   const hostname = yield* Effect.orElseSucceed(Config.option(Config.String("HOSTNAME")), Option.none<string>)
   const nodeName = options.nodeName ?? Option.getOrElse(hostname, () => defaults.nodeName)
   const nodeProblem = nameProblem(nodeName)
@@ -247,6 +255,7 @@ export const make = Effect.fnUntraced(function* (
     adaptive,
     shedding: yield* makeShedding(options.shedding),
     partitions,
+    rates,
     nodeName,
     pollInterval: yield* duration("pollInterval", options.pollInterval ?? defaults.pollInterval, 10, day),
     idlePollInterval: yield* duration(
@@ -394,6 +403,7 @@ const makeQueues = Effect.fnUntraced(function* (queues: Readonly<Record<string, 
   const made = new Map<string, number>()
   const partitions = new Map<string, Partitions>()
   const adaptive = new Map<string, AdaptiveConcurrency.Rule>()
+  const rates = new Map<string, Limit.Limit>()
   for (const [name, given] of Object.entries(queues)) {
     const problem = nameProblem(name)
     if (problem !== undefined) return yield* invalid("queues", name, `as a queue's name, ${problem}`)
@@ -420,9 +430,25 @@ const makeQueues = Effect.fnUntraced(function* (queues: Readonly<Record<string, 
     if (fair !== false || partitionConcurrency !== undefined) {
       partitions.set(name, partitionsOf(name, fair, partitionConcurrency))
     }
+    if (options.rateLimit !== undefined) rates.set(name, yield* rateOf(name, options.rateLimit))
   }
-  return { queues: made, partitions, adaptive }
+  return { queues: made, partitions, rates, adaptive }
 })
+
+const rateOf = (queue: string, given: Limit.Limit | Limit.Options): Effect.Effect<Limit.Limit, InvalidConfig> =>
+  Effect.try({
+    try: () => {
+      if (typeof given !== "object" || given === null) throw invalid("rateLimit", given, "it must be an object")
+      const made = "rule" in given ? given : Limit.make(`queue ${queue}`, given)
+      if (made.costOf === undefined) return made
+      throw invalid("rateLimit.cost", "a function", "jobs of any worker take of it, so it must be a number")
+    },
+    catch: (error) => {
+      if (!(error instanceof InvalidConfig)) throw error
+      const { field, message, value } = error
+      return new InvalidConfig({ field: `queues.${queue}.${field}`, value, message: `queues.${queue}.${message}` })
+    }
+  })
 
 /** What functions give is checked as it is used: then a claim fails, loudly, and admits nothing. */
 const partitionsOf = (

@@ -14,6 +14,16 @@ export const uniqueProblem = (unique: UniqueOptions | undefined): InvalidUnique 
   return checked !== undefined && Result.isFailure(checked) ? checked.failure : undefined
 }
 
+/** What is wrong with what tells the partition key of its jobs, if anything. */
+export const partitionProblem = (partitionKey: unknown): InvalidConfig | undefined =>
+  partitionKey === undefined || typeof partitionKey === "function"
+    ? undefined
+    : new InvalidConfig({
+        field: "partitionKey",
+        value: shown(partitionKey),
+        message: `partitionKey of a definition cannot be ${shown(partitionKey)}: it must be a function of the args.`
+      })
+
 /** What is wrong with a timeout, if anything. */
 export const timeoutProblem = (timeout: Duration.Input | undefined): InvalidConfig | undefined => {
   if (timeout === undefined) return undefined

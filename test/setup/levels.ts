@@ -40,6 +40,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/Backoff.ts",
       "src/Unique.ts",
       "src/Limit.ts",
+      "src/internal/budget.ts",
       "src/Filter.ts",
       "src/Redaction.ts",
       "src/ShigotoError.ts",

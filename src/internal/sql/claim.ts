@@ -1,6 +1,6 @@
 /** Takes available jobs for this node. */
-import type { Parameter } from "@effect/sql-pg/PgTypes"
 import * as Effect from "effect/Effect"
+import type { Fragment } from "effect/sql/Statement"
 import type { BatchId, AttemptFailure, JobId } from "../../JobRow.ts"
 import { type Dependency, link } from "../newJob.ts"
 import { batchId } from "./batch.ts"
@@ -8,7 +8,7 @@ import { array, type Db, oid } from "./db.ts"
 import { type Asker, isLive, isPaused, isRemoved, isWaiting } from "./eligible.ts"
 import { read } from "./depend.ts"
 import { jobId } from "./row.ts"
-import { isPlain, openClaimed } from "./seal.ts"
+import { argsOf, isPlain, open, openClaimed } from "./seal.ts"
 
 /** What a claim asks for. */
 export interface ClaimRequest {
@@ -24,11 +24,25 @@ export interface ClaimRequest {
   readonly workers: ReadonlyArray<{
     readonly name: string
     readonly room: number
-    /** Units that workers of one name share, and what one job of this worker takes of them. */
-    readonly share?: { readonly name: string; readonly units: number; readonly cost: number }
   }>
   /** How many jobs to take from which partitions, and none from others; the empty key is that of jobs without one. */
   readonly partitions?: ReadonlyArray<{ readonly key: string; readonly room: number }>
+  /** Partition keys of workers whose jobs are left alone; the empty key is that of jobs without one. */
+  readonly except?: ReadonlyArray<{ readonly worker: string; readonly key: string }>
+  /** Says which of the first jobs are taken, instead of all that there is room for. */
+  readonly choose?: (jobs: ReadonlyArray<Waiting>) => Effect.Effect<ReadonlyArray<bigint>>
+  /** The workers for which this needs to know the args. */
+  readonly reading?: ReadonlyArray<string>
+}
+
+/** A job that a claim may take. */
+export interface Waiting {
+  readonly id: bigint
+  readonly worker: string
+  /** Its partition key; empty for none. */
+  readonly key: string
+  /** As its handler would read them; null where nobody asked. */
+  readonly args: unknown
 }
 
 /** A claimed job, as its attempt needs it. */
@@ -82,7 +96,6 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     oid.text
   )
   const bounded = request.workers.some((worker) => worker.room < request.limit)
-  const shared = request.workers.some((worker) => worker.share !== undefined)
   const asker: Asker = {
     node: sql`${request.node}::integer`,
     nodeName: sql`${request.nodeName}`,
@@ -97,6 +110,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     SELECT j.id, j.worker, j.rank, j.run_at
     FROM ${db.jobs} AS j
     WHERE ${isWaiting(db, asker)}
+      ${exceptKeys(db, request)}
       ${
         from === undefined
           ? sql``
@@ -108,11 +122,11 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     ORDER BY j.rank, j.run_at, j.id
     LIMIT ${request.limit}::integer
     FOR UPDATE OF j SKIP LOCKED`
-      : ofPartitions(db, asker, request.partitions)
-  const chosen = shared
-    ? withinShares(db, request, names)
-    : bounded
-      ? sql`
+      : ofPartitions(db, asker, request, request.partitions)
+  const choice = request.choose === undefined ? undefined : yield* choose(db, request, request.choose, candidate)
+  if (choice !== undefined && choice.length === 0) return []
+  const chosen = bounded
+    ? sql`
     SELECT ranked.id
     FROM (
       SELECT id, worker, row_number() OVER (PARTITION BY worker ORDER BY rank, run_at, id) AS place
@@ -127,7 +141,14 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     ) AS worker (name, room)
       ON worker.name = ranked.worker
       AND ranked.place <= worker.room`
-      : sql`SELECT id FROM candidate`
+    : sql`SELECT id FROM candidate`
+  const taken =
+    choice === undefined
+      ? {
+          before: sql`WITH candidate AS MATERIALIZED (${candidate}), chosen AS MATERIALIZED (${chosen})`,
+          ids: sql`ARRAY(SELECT id FROM chosen)`
+        }
+      : { before: sql``, ids: sql`${array(choice, oid.int8)}::bigint[]` }
   const rows = yield* db.statement(sql<{
     readonly id: bigint
     readonly epoch: number
@@ -151,8 +172,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     readonly step: string | null
     readonly trace: string | null
   }>`
-    WITH candidate AS MATERIALIZED (${candidate}),
-    chosen AS MATERIALIZED (${chosen})
+    ${taken.before}
     UPDATE ${db.jobs} AS j
     SET state = 'executing',
       claimed_by = ${request.node}::integer,
@@ -160,7 +180,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
       attempt = j.attempt + 1,
       epoch = j.epoch + 1,
       progress = NULL
-    WHERE j.id = ANY(ARRAY(SELECT id FROM chosen))
+    WHERE j.id = ANY(${taken.ids})
       AND j.claimed_by IS NULL
     RETURNING j.id, j.epoch, j.worker, j.queue, j.attempt, j.max_attempts, j.priority, j.args, j.run_at,
       j.inserted_at, j.claimed_at, j.errors, j.meta, j.tags, j.partition_key, j.snoozes, j.scheduled_for, j.links, j.batch_id, j.step,
@@ -209,11 +229,17 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
 // internal
 
 /** The first candidates of each partition, read from the index of partitions whatever the statistics say. */
-const ofPartitions = (db: Db, asker: Asker, partitions: NonNullable<ClaimRequest["partitions"]>) => {
+const ofPartitions = (
+  db: Db,
+  asker: Asker,
+  request: ClaimRequest,
+  partitions: NonNullable<ClaimRequest["partitions"]>
+) => {
   const { sql } = db
   const keyed = partitions.filter(({ key }) => key !== "")
   const keyless = partitions.find(({ key }) => key === "")?.room ?? 0
   const allowed = sql`${isWaiting(db, asker)}
+        ${exceptKeys(db, request)}
         AND ${isLive(db, asker)}
         AND NOT ${isPaused(db, asker)}
         AND NOT ${isRemoved(db, asker)}`
@@ -252,40 +278,44 @@ const ofPartitions = (db: Db, asker: Asker, partitions: NonNullable<ClaimRequest
     ) AS j`
 }
 
-/**
- * The candidates within the rooms of their workers and within the units that workers share: in the claim order, so that
- * a costly job is not overtaken for ever by cheap ones of the same limit.
- */
-const withinShares = ({ sql }: Db, { limit, workers }: ClaimRequest, names: Parameter) => sql`
-    SELECT ranked.id
-    FROM (
-      SELECT c.id, worker.room, worker.units,
-        row_number() OVER (PARTITION BY c.worker ORDER BY c.rank, c.run_at, c.id) AS place,
-        sum(worker.cost) OVER (PARTITION BY worker.share ORDER BY c.rank, c.run_at, c.id) AS spent
-      FROM candidate AS c
-      JOIN unnest(
-        ${names}::text[],
-        ${array(
-          workers.map((worker) => Math.min(worker.room, limit)),
-          oid.int4
-        )}::integer[],
-        ${array(
-          workers.map((worker) => worker.share?.name ?? null),
-          oid.text
-        )}::text[],
-        ${array(
-          workers.map((worker) => worker.share?.units ?? null),
-          oid.float8
-        )}::float8[],
-        ${array(
-          workers.map((worker) => worker.share?.cost ?? null),
-          oid.float8
-        )}::float8[]
-      ) AS worker (name, room, share, units, cost)
-        ON worker.name = c.worker
-    ) AS ranked
-    WHERE ranked.place <= ranked.room
-      AND (ranked.units IS NULL OR ranked.spent <= ranked.units)`
+/** Leaves out jobs by the pair of their worker and partition key, neither of which can contain the separator. */
+const exceptKeys = ({ sql }: Db, { except = [] }: ClaimRequest) =>
+  except.length === 0
+    ? sql``
+    : sql`AND j.worker || E'\\x1f' || coalesce(j.partition_key, '') <> ALL(${array(
+        except.map(({ key, worker }) => `${worker}\u001f${key}`),
+        oid.text
+      )}::text[])`
+
+/** Locks the candidates, shows them in the order of the queue, and says which of them are to be taken. */
+const choose = Effect.fnUntraced(function* (
+  db: Db,
+  { reading = [] }: ClaimRequest,
+  pick: NonNullable<ClaimRequest["choose"]>,
+  candidate: Fragment
+) {
+  const rows = yield* db.statement(db.sql<{
+    readonly id: bigint
+    readonly worker: string
+    readonly key: string | null
+    readonly args: unknown
+  }>`
+    WITH candidate AS MATERIALIZED (${candidate})
+    SELECT j.id, j.worker, j.partition_key AS key,
+      CASE WHEN j.worker = ANY(${array(reading, oid.text)}::text[]) THEN j.args END AS args
+    FROM ${db.jobs} AS j
+    WHERE j.id = ANY(ARRAY(SELECT id FROM candidate))
+    ORDER BY j.rank, j.run_at, j.id`)
+  return yield* Effect.flatMap(
+    Effect.forEach(rows, ({ args, id, key, worker }) =>
+      Effect.map(
+        args === null ? Effect.succeed(null) : open(db, args, argsOf(jobId(id), worker), true),
+        (opened): Waiting => ({ id, worker, key: key ?? "", args: opened })
+      )
+    ),
+    pick
+  )
+})
 
 const readFlows = Effect.fnUntraced(function* (
   db: Db,

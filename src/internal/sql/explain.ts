@@ -1,6 +1,6 @@
 /** Reads what bears on whether a job runs: its row, its queue, the nodes, what it waits for, who comes first. */
 import * as Effect from "effect/Effect"
-import type { JobId } from "../../JobRow.ts"
+import type { JobId, JobRow } from "../../JobRow.ts"
 import { type Db, oid, array } from "./db.ts"
 import { dependenciesOf } from "./depend.ts"
 import { type Asker, isLive, isPaused, isRemoved, isWaiting } from "./eligible.ts"
@@ -35,7 +35,7 @@ export const explain = (db: Db, id: JobId, partitionLimit: (queue: string, key: 
       if (row === undefined) return undefined
       const job = yield* openRow(db, jobRow(row))
       const parents = job.state === "blocked" ? yield* waitsFor(db, id) : []
-      const nodes = yield* withLimits(db, job.worker, yield* askers(db, id, job))
+      const nodes = yield* withLimits(db, job, yield* askers(db, id, job))
       const most = job.state === "available" ? partitionLimit(job.queue, job.partitionKey) : Infinity
       const inPartition = most === Infinity ? 0 : yield* countPartition(db, job.queue, job.partitionKey)
       const isCrowded = nodes.some((node) => node.takes) && inPartition >= most
@@ -189,15 +189,15 @@ const askers = Effect.fnUntraced(function* (
 })
 
 /** Asks the limits, as each node keeps them, of those that would take the job. */
-const withLimits = Effect.fnUntraced(function* (db: Db, worker: string, nodes: ReadonlyArray<AskerColumns>) {
+const withLimits = Effect.fnUntraced(function* (db: Db, job: JobRow, nodes: ReadonlyArray<AskerColumns>) {
   const answers = new Map<string, Held | undefined>()
   return yield* Effect.forEach(
     nodes,
     Effect.fnUntraced(function* (node) {
-      const governed = node.limits.filter((one) => one.worker === worker)
+      const governed = node.limits.filter((one) => one.worker === job.worker || one.queue === job.queue)
       if (!node.takes || governed.length === 0) return { ...node, held: undefined } satisfies AskerRow
       const key = JSON.stringify(governed)
-      if (!answers.has(key)) answers.set(key, (yield* look(db, governed))[0])
+      if (!answers.has(key)) answers.set(key, yield* look(db, governed, job))
       const held = answers.get(key)
       return { ...node, takes: held === undefined, held } satisfies AskerRow
     })
