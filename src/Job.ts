@@ -31,7 +31,6 @@ import {
   checkWorker,
   type DependsOnAll,
   missingEdges,
-  type PartitionKey,
   partitionKeyOf,
   prepare,
   type Refusal,
@@ -403,7 +402,7 @@ const makeErased = (
       // A getter that threw, or a nesting that overflowed the stack.
       Effect.catchDefect((defect) => Effect.fail(unreadableArgs(name, defect, index)))
     )
-    const partitionKey = yield* partitionKeyOf(given, options.partitionKey as PartitionKey, value, index)
+    const partitionKey = yield* partitionKeyOf(given, options.partitionKey, value, index)
     const prepared = prepare(
       name,
       encoded,

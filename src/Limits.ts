@@ -114,7 +114,7 @@ export const layer: Layer.Layer<Limits, never, JobStore | Notifier> = Layer.effe
         if (!(Number.isFinite(amount) && Math.abs(amount) <= 1e9)) {
           return yield* invalid("amount", amount, "it must be a number from -1e9 to 1e9")
         }
-        yield* limits.charge(limit, yield* keyOf(limit, of), amount)
+        yield* limits.charge(limit, amount, yield* keyOf(limit, of))
         if (amount < 0) yield* tell
       }),
       backOff: Effect.fnUntraced(function* (limit, retryAfter, of) {
@@ -123,7 +123,7 @@ export const layer: Layer.Layer<Limits, never, JobStore | Notifier> = Layer.effe
         if (!(millis > 0 && millis <= 31 * 86_400_000)) {
           return yield* invalid("retryAfter", retryAfter, "it must be a duration above zero and up to 31 days")
         }
-        yield* limits.backOff(limit, yield* keyOf(limit, of), millis)
+        yield* limits.backOff(limit, millis, yield* keyOf(limit, of))
       }),
       change: Effect.fnUntraced(function* (limit, rate, of) {
         const checked =

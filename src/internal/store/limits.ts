@@ -22,10 +22,10 @@ export const limitVerbs = (db: Db, { background, called }: Runner) => ({
     queueRate?: Limit<never>
   ) => background("claim")(limit.claimLimited(db, request, governed, partitions, queueRate)),
   /** Spends units of a limit, or of one of its keys, or gives some back. */
-  charge: (of: Limit<never>, key: string, amount: number) =>
+  charge: (of: Limit<never>, amount: number, key = "") =>
     outside(db, background("charge")(limit.charge(db, of, key, amount))),
   /** Admits nothing for some time. */
-  backOff: (of: Limit<never>, key: string, millis: number) =>
+  backOff: (of: Limit<never>, millis: number, key = "") =>
     outside(db, background("backOff")(limit.backOff(db, of, key, millis))),
   /** Sets a rule in place of the code's, or takes that back. */
   change: (of: Limit<never>, key: string, rule: Rule | undefined) =>
