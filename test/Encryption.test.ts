@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
 import * as Batch from "../src/Batch.ts"
 import * as Cipher from "../src/Cipher.ts"
@@ -14,6 +15,7 @@ import type { JobId } from "../src/JobRow.ts"
 import type { Options } from "../src/ShigotoConfig.ts"
 import type { Workers } from "../src/Workers.ts"
 import { onDatabase, reaches, startNode } from "./integration/support.ts"
+import { eventually } from "./setup/eventually.ts"
 import { TestDatabase } from "./setup/TestDatabase.ts"
 
 const key = (id: string, byte: number): Cipher.Key => ({ id, key: Redacted.make(new Uint8Array(32).fill(byte)) })
@@ -120,7 +122,8 @@ describe("encryption", () => {
       assert.deepInclude(yield* rotated.run(reencrypt()), { changed: 0, round: 1 })
       yield* rotated.stop
       const seen: Array<string> = []
-      const dropped = yield* start(Layer.mergeAll(workers(seen), Graph.layer), { keys: [two], uniqueKey: one.key })
+      const dropped = yield* start(workers(seen), { keys: [two], uniqueKey: one.key })
+      yield* dropped.add(Graph.layer)
       yield* dropped.queues.add("nobody", { concurrency: 1 })
       yield* reaches(dropped, child.id, "completed")
       yield* reaches(dropped, flow.nodes["only"] as JobId, "completed")
@@ -137,6 +140,77 @@ describe("encryption", () => {
       assert.deepStrictEqual(
         logs.map(({ message }) => message),
         ["logged done"]
+      )
+    })
+  )
+
+  onDatabase("loses nothing beside a node that works, and goes on where it was stopped", () =>
+    Effect.gen(function* () {
+      const before = yield* start(Layer.empty, { keys: [one] })
+      const texts = Array.from({ length: 500 }, (_, i) => ({ text: `job ${i}` }))
+      yield* before.run(Echo.enqueueAll(texts))
+      yield* before.stop
+      const seen: Array<string> = []
+      const rotated = yield* start(Layer.empty, { keys: [two, one] })
+      const stopped = yield* rotated.run(
+        Effect.flatMap(Encryption, (encryption) => Stream.runHead(Stream.take(encryption.reencrypt(), 1)))
+      )
+      assert.deepInclude(Effect.runSync(Effect.fromOption(stopped)), { table: "jobs", changed: 200, round: 1 })
+      yield* rotated.add(workers(seen))
+      const last = yield* rotated.run(reencrypt())
+      assert.strictEqual(last.unreadable, 0)
+      yield* eventually(rotated.run(Effect.succeed(seen)), (all) => all.length === texts.length)
+      assert.sameMembers(
+        seen,
+        texts.map(({ text }) => text)
+      )
+      yield* eventually(rotated.jobs.counts, (counts) => counts.length === 0)
+      yield* rotated.run(reencrypt())
+      assert.deepStrictEqual(
+        (yield* rotated.run(keys)).map(({ keyId }) => keyId),
+        ["two"]
+      )
+      yield* rotated.stop
+      const dropped = yield* start(Layer.empty, { keys: [two] })
+      const rows = yield* dropped.jobs.list({ limit: 500 })
+      assert.isTrue(rows.every((row) => row.state === "completed" && typeof row.result === "string"))
+    })
+  )
+
+  onDatabase("leaves alone what it cannot read, what somebody holds and, unless asked, what is in the clear", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const before = yield* start(Layer.empty, { keys: [one] })
+      const enqueued = yield* before.run(Echo.enqueueAll([{ text: "held" }, { text: "flipped" }]))
+      const [held = 0, flipped = 0] = enqueued.map(({ id }) => Number(id))
+      yield* before.stop
+      yield* sql`
+        UPDATE shigoto.jobs
+        SET args = jsonb_build_object('$enc', overlay(args ->> '$enc' placing
+          CASE substr(args ->> '$enc', 40, 1) WHEN 'A' THEN 'B' ELSE 'A' END from 40 for 1))
+        WHERE id = ${flipped}::bigint`
+      const [row] = yield* sql<{ readonly id: bigint }>`SELECT shigoto.enqueue('echo', '{"text":"clear"}') AS id`
+      const node = yield* start(Layer.empty, { keys: [two, one] })
+      const during = yield* sql.withTransaction(
+        Effect.andThen(sql`SELECT FROM shigoto.jobs WHERE id = ${held}::bigint FOR UPDATE`, node.run(reencrypt()))
+      )
+      assert.deepInclude(during, { changed: 0, busy: 1, unreadable: 1, round: 5 })
+      assert.include(during.problems[0], `args of ${flipped} cannot be decrypted`)
+      assert.deepInclude(yield* node.run(reencrypt()), { changed: 1, busy: 0, unreadable: 1 })
+      const used = Effect.map(node.run(keys), (uses) =>
+        Object.fromEntries(uses.map(({ keyId, values }) => [keyId ?? "none", values]))
+      )
+      assert.deepStrictEqual(yield* used, { one: 1, two: 1, none: 1 })
+      assert.deepInclude(yield* node.run(reencrypt({ plaintext: true })), { changed: 1, unreadable: 1 })
+      assert.deepStrictEqual(yield* used, { one: 1, two: 2 })
+      assert.deepStrictEqual((yield* node.jobs.get(Number(row?.id) as JobId)).args, { text: "clear" })
+      const plain = yield* start(Layer.empty, undefined)
+      assert.deepInclude(
+        yield* Effect.flip(plain.run(Effect.flatMap(Encryption, (it) => Stream.runDrain(it.reencrypt())))),
+        {
+          _tag: "InvalidConfig",
+          field: "cipher"
+        }
       )
     })
   )
