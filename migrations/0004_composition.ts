@@ -49,7 +49,6 @@ export const statements = (schema: string): ReadonlyArray<string> => {
     `COMMENT ON COLUMN ${s}.batches.callbacks IS 'The jobs to insert, by occasion: finished, succeeded, failed.'`,
     `COMMENT ON COLUMN ${s}.batches.fired IS 'The ids of the callback jobs that were inserted, by occasion.'`,
     `CREATE INDEX batches_parent ON ${s}.batches (parent_id) WHERE parent_id IS NOT NULL`,
-    `CREATE INDEX batches_due ON ${s}.batches (id) WHERE sealed_at IS NOT NULL AND finished_at IS NULL AND pending <= 0`,
     `CREATE INDEX batches_finished ON ${s}.batches (finished_at) WHERE finished_at IS NOT NULL`
   ]
 }

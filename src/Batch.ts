@@ -133,7 +133,6 @@ const callback = <R>(prepared: Prepared<R> | undefined): Effect.Effect<NewJob | 
     ? Effect.undefined
     : Effect.map(prepared, (job) => ({
         ...job,
-        due: "at" in job.due ? { delayMillis: 0 } : job.due,
         unique: undefined,
         dependsOn: undefined,
         batch: undefined

@@ -167,12 +167,14 @@ export const layer: Layer.Layer<CronJobs, never, Jobs | JobStore | Notifier> = L
 
     const put = Effect.fnUntraced(function* <Args, R>(source: "code" | "database", options: CronOptions<Args, R>) {
       const { catchUp, jitterMillis, rule } = yield* check(options)
-      const job = yield* options.job.prepare(options.args, {
+      const prepared = yield* options.job.prepare(options.args, {
         queue: options.queue,
         priority: options.priority,
         maxAttempts: options.maxAttempts,
         tags: options.tags
       })
+      // Each tick inserts its job.
+      const job = { ...prepared, unique: undefined }
       const result = yield* store.cron.upsert({
         name: options.name,
         source,

@@ -125,7 +125,7 @@ export const fanOut = <
           ({ batch, dependsOn }) => dependsOn === undefined && batch === undefined,
           () => refused(name, "children wait for nothing, and join the batch of the job that adds them")
         ),
-        Effect.map((child): NewJob => (trace === undefined ? child : { ...child, trace }))
+        Effect.map((child): NewJob => ({ ...child, unique: undefined, ...(trace !== undefined && { trace }) }))
       )
     ).pipe(withLimits)
     return yield* new Fork({ name, onFailure, children: prepared })

@@ -306,6 +306,8 @@ const makeErased = (
   const positions = new Map(plans.map((plan, position) => [plan, position]))
   const asNode = (plan: Plan.Plan, job: NewJob): NewJob & { readonly step: string } => ({
     ...job,
+    // A flow has all of its nodes.
+    unique: undefined,
     step: plan.path,
     dependsOn: plan.edges.map(({ name, onFailure, parent }) => ({
       parent: { position: positions.get(parent) as number }, // a node comes after those that are there

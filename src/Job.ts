@@ -259,7 +259,9 @@ export interface Job<
     Jobs | Args["EncodingServices"] | Success["DecodingServices"] | Error["DecodingServices"]
   >
   /**
-   * Checks and encodes one job without storing it, for what stores jobs later: cron entries. It is unique to none.
+   * Checks and encodes one job without storing it, for what stores jobs with others or later.
+   *
+   * A unique job is unique as the member of a batch, and like no other as anything else.
    */
   readonly prepare: (
     args: Args["~type.make.in"],
@@ -417,8 +419,7 @@ const makeErased = (
     dependencies,
     options,
     // What it waits for may be known only to what stores it.
-    prepare: (input: unknown, given: EnqueueOptions = {}) =>
-      Effect.map(encode(input, given, {}, false), (job) => ({ ...job, unique: undefined })),
+    prepare: (input: unknown, given: EnqueueOptions = {}) => encode(input, given, {}, false),
     enqueue: Effect.fnUntraced(function* (input: unknown, given: EnqueueOptions = {}) {
       const jobs = yield* Jobs
       const [result] = yield* jobs.insert([yield* encode(input, given, {})])

@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as Batch from "../src/Batch.ts"
 import { check, type Filter, format, isEmpty, parse } from "../src/Filter.ts"
 import { fingerprintOf } from "../src/internal/fingerprint.ts"
 import * as Job from "../src/Job.ts"
@@ -218,9 +219,10 @@ layer(node, { excludeTestServices: true })("Jobs.list, count and failures", (it)
         })
       )).map((result) => result.id)
       yield* eventually(jobs.count({ finished: { to: Duration.zero } }), ({ count }) => count === 9)
+      const batch = yield* Batch.make("some").open()
       const later = (yield* Risky.enqueueAll(
         [1, 2, 3].map((n) => ({ n, how: "later" })),
-        ({ n }) => ({ delay: `${4 - n} hours` })
+        ({ n }) => ({ delay: `${4 - n} hours`, ...(n === 2 && { batch }) })
       )).map((result) => result.id)
       const found = Effect.fnUntraced(function* (filter: Filter) {
         return (yield* jobs.list(filter)).map(({ id }) => [...ids, ...later].indexOf(id))
@@ -238,7 +240,10 @@ layer(node, { excludeTestServices: true })("Jobs.list, count and failures", (it)
         [`id:..${ids[1]}`, [1, 0]],
         ["inserted:1h.. finished:..1h", []],
         ["finished:1h.. args.how:fine", [6, 3, 0]],
-        ["batch:1", []]
+        [`batch:${batch}`, [10]],
+        [`batch:>${batch}`, []],
+        ["due:1h..0s", [8, 7, 6, 5, 4, 3, 2, 1, 0]],
+        ["due:0s..", [11, 10, 9]]
       ]
       for (const [text, expected] of wanted) assert.deepStrictEqual(yield* found(read(text)), expected, text)
 

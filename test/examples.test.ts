@@ -91,6 +91,21 @@ const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
     /order 2: charge discarded, pack completed, ship cancelled, report completed/,
     /order 2, after its retry: 4 of 4 done, tracking T-parcel-2-r2/
   ],
+  "batch.ts": [
+    /batch \d+: 3 members, 3 pending/,
+    /batch \d+: 5 members, 4 completed, 1 discarded/,
+    /retried 1/,
+    /all are converted: 5 of 5, completed/,
+    /BatchClosed: 1 completed/
+  ],
+  "dependencies.ts": [
+    /the book is blocked/,
+    /it waits for jobs \d+ \(pages, available\)/,
+    /log: no page: tray 2 is empty/,
+    /the book is cancelled\. It waited for job \d+, which was discarded/,
+    /after a retry of one page: 3 pages, 1600 words/,
+    /MissingDependencies: There are no jobs 999999/
+  ],
   "fan-out.ts": [
     /Job \d+ is waiting: it waits for its children \d+ \(thumbnails, available\), .*/,
     /Meanwhile another job ran/,

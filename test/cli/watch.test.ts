@@ -90,6 +90,22 @@ describe("doctor", () => {
     { empty: true }
   )
 
+  onDatabase("and status tell that a database takes no writes", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const { name } = yield* TestDatabase
+      assert.strictEqual((yield* shigoto(["status"])).code, 0)
+      yield* sql`ALTER DATABASE ${sql(name)} SET default_transaction_read_only TO on`
+      const status = yield* shigoto(["status"])
+      assert.strictEqual(status.code, 1)
+      assert.match(status.stdout, /^down .*\n! The database is read-only/)
+      assert.strictEqual((yield* doctor()).of("writes")[0]?.status, "problem")
+      const refused = yield* shigoto(["queues", "pause", "mails"])
+      assert.strictEqual(refused.code, 1)
+      assert.include(refused.stderr, "read-only transaction")
+    })
+  )
+
   onDatabase("tells of jobs that nobody runs", () =>
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient

@@ -8,7 +8,7 @@ import * as Http from "node:http"
 import * as Path from "node:path"
 import { eventually } from "../setup/eventually.ts"
 import { TestDatabase } from "../setup/TestDatabase.ts"
-import { exec, shigoto, start } from "./support.ts"
+import { canary, exec, shigoto, start } from "./support.ts"
 
 const root = Path.join(import.meta.dirname, "..", "..")
 
@@ -165,6 +165,46 @@ layer(Layer.merge(TestDatabase.layer(), Project.layer), { excludeTestServices: t
       assert.deepStrictEqual(JSON.parse(right.stdout), { worker: "convert", checked: true, dryRun: true })
       const untyped = yield* shigoto(["enqueue", "convert", `{"celsius":"hot"}`, "--untyped", "--dry-run", "--json"])
       assert.deepStrictEqual(JSON.parse(untyped.stdout), { worker: "convert", checked: false, dryRun: true })
+    })
+  )
+
+  it.effect("with a cipher, what is encrypted is written, run and read; without it stays sealed", () =>
+    Effect.gen(function* () {
+      const { cwd } = yield* Project
+      const key = Buffer.alloc(32, 7).toString("base64")
+      Fs.writeFileSync(
+        Path.join(cwd, "sealed.ts"),
+        `import { Effect, Redacted, Schema } from "effect"
+import { Cipher, Job } from "effect-shigoto"
+import { defineConfig } from "effect-shigoto/cli"
+
+const Seal = Job.make("seal", { args: { card: Schema.String }, success: Schema.String, queue: "vault" })
+
+export default defineConfig({
+  settings: { queues: { vault: 1 } },
+  jobs: [Seal],
+  workers: Seal.toLayer(({ card }) => Effect.succeed("charged " + card)),
+  cipher: Cipher.layerAesGcm({ keys: [{ id: "k1", key: Redacted.make("${key}") }] })
+})
+`
+      )
+      const config = ["--config", "sealed.ts"]
+      const inserted = yield* shigoto(["enqueue", "seal", `{"card":"${canary}"}`, "--json", ...config], { cwd })
+      assert.strictEqual(inserted.code, 0, inserted.stderr)
+      const { id } = JSON.parse(inserted.stdout) as { readonly id: number }
+      const show = ["jobs", "show", String(id), "--json", "--reveal"]
+      const closed = yield* shigoto(show)
+      const { args } = JSON.parse(closed.stdout) as {
+        readonly args: { readonly $encrypted: string; readonly problem: string }
+      }
+      assert.strictEqual(args.$encrypted, "k1")
+      assert.include(args.problem, "k1")
+      assert.notInclude(closed.stdout, canary)
+      assert.include((yield* shigoto([...show, ...config], { cwd })).stdout, canary)
+      assert.strictEqual((yield* shigoto(["work", "--once", ...config], { cwd })).code, 0)
+      const done = JSON.parse((yield* shigoto([...show, ...config], { cwd })).stdout) as { readonly result: unknown }
+      assert.strictEqual(done.result, `charged ${canary}`)
+      assert.strictEqual((yield* shigoto(["jobs", "delete", String(id), "--yes"])).code, 0)
     })
   )
 

@@ -8,6 +8,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { TerminalCapabilities } from "effect/cli/TerminalCapabilities"
+import { Encrypted } from "../../Cipher.ts"
 import { type Carried, defaultRedactKeys, makeIsSecret, makeRedactText, redact } from "../../Redaction.ts"
 import { UsageError } from "./exit.ts"
 import { Loaded } from "./load.ts"
@@ -132,11 +133,15 @@ export const layer = Layer.effect(
             : items.length === 0
               ? Effect.void
               : print(...items.map((item) => json(item))),
-      redact: (carried) => (reveal ? carried : redact(carried, isSecret)),
+      redact: (carried) => {
+        const legible = { ...carried, args: sealed(carried.args), result: sealed(carried.result) }
+        return reveal ? legible : redact(legible, isSecret)
+      },
       redactValue: (value) =>
         reveal
-          ? value
-          : redact({ args: value, result: undefined, meta: {}, errors: [], cancelReason: undefined }, isSecret).args,
+          ? sealed(value)
+          : redact({ args: sealed(value), result: undefined, meta: {}, errors: [], cancelReason: undefined }, isSecret)
+              .args,
       redactText: (carried) => (reveal ? (text) => text : makeRedactText(carried, isSecret))
     })
   })
@@ -205,6 +210,10 @@ export const layout = (
 const gap = 2
 
 const codes: Readonly<Record<Paint, number>> = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33, blue: 34, cyan: 36 }
+
+/** What is encrypted and cannot be read here, in a word that a value of an application is not. */
+const sealed = (value: unknown): unknown =>
+  value instanceof Encrypted ? { $encrypted: value.keyId ?? null, problem: value.problem.message } : value
 
 /** The text of a cell, from data or not: nothing in it reaches the terminal unseen. */
 const textOf = (cell: Cell): string => line(typeof cell === "string" ? cell : cell[0])

@@ -170,15 +170,19 @@ export const tally = Effect.fnUntraced(function* (
       if (due[occasion] && job !== undefined && row.fired[occasion] === undefined)
         calls.push({ to: next, occasion, job })
     }
-    if (next.finished === (row.finished_at !== null) || row.parent_id === null) continue
+    const before = row.finished_at === null ? undefined : summaryOf(columnsOf(row)).outcome
+    const after = next.finished ? summaryOf(next).outcome : undefined
+    if (before === after || row.parent_id === null) continue
     // Its end is the end of a member one level up, and a new life of it a new life there.
     const above = deltaOf(deltas, batchId(row.parent_id))
-    if (next.finished) above[summaryOf(next).outcome]++
-    else above[summaryOf(columnsOf(row)).outcome]--
+    if (before !== undefined) above[before]--
+    if (after !== undefined) above[after]++
   }
   const callbacks = yield* Effect.forEach(calls, ({ job, occasion, to }) =>
     Effect.map(openText(db, job.args, callbackOf(to.id, occasion)), ({ args, unreadable }) => ({
       ...job,
+      // It was JSON meanwhile.
+      due: "at" in job.due ? { at: new Date(job.due.at) } : job.due,
       args,
       sealed: unreadable !== undefined,
       meta: withSummary(job.meta, summaryOf(to))

@@ -6,6 +6,7 @@ import { dependenciesOf } from "./depend.ts"
 import { type Asker, isLive, isPaused, isRemoved, isWaiting } from "./eligible.ts"
 import { type Governed, type Held, look } from "./limit.ts"
 import { type JobColumns, jobId, jobRow } from "./row.ts"
+import { openRow } from "./seal.ts"
 import { autonomous } from "./statement.ts"
 
 /** The most jobs counted ahead of one, and the most parents read. */
@@ -32,7 +33,7 @@ export const explain = (db: Db, id: JobId, partitionLimit: (queue: string, key: 
         FROM ${db.allJobs}
         WHERE id = ${id}::bigint`
       if (row === undefined) return undefined
-      const job = jobRow(row)
+      const job = yield* openRow(db, jobRow(row))
       const parents = job.state === "blocked" ? yield* waitsFor(db, id) : []
       const nodes = yield* withLimits(db, job.worker, yield* askers(db, id, job))
       const most = job.state === "available" ? partitionLimit(job.queue, job.partitionKey) : Infinity

@@ -142,31 +142,31 @@ const reopen = Effect.fnUntraced(function* (db: Db, id: JobId, deltas: Deltas) {
         AND state = 'blocked'
       ORDER BY id
       FOR UPDATE`
-    // A unique job whose key somebody else has taken since stays cancelled.
-    const taken: Array<JobId> = []
-    const keyed = yield* sql<{ readonly id: bigint }>`
-      SELECT a.id
+    const fallen = yield* sql<{ readonly id: bigint; readonly keyed: boolean }>`
+      SELECT a.id, a.unique_key IS NOT NULL AS keyed
       FROM ${db.archive} AS a
       WHERE a.id IN (${waited})
         AND a.state = 'cancelled'
         AND a.links & ${bit(db, "cascaded")} <> 0
-        AND a.unique_key IS NOT NULL
-      ORDER BY a.unique_key`
-    for (const row of keyed) if ((yield* reacquire(db, jobId(row.id))) !== undefined) taken.push(jobId(row.id))
+        AND NOT EXISTS (
+          SELECT FROM ${dependenciesOf(db)} AS d
+          WHERE d.child_id = a.id
+            AND d.outcome IN ('discarded', 'cancelled')
+            AND d.on_failure = 'cancel'
+            AND NOT EXISTS (SELECT FROM ${db.jobs} AS p WHERE p.id = d.parent_id)
+        )
+      ORDER BY a.unique_key, a.id
+      FOR UPDATE`
+    const chosen: Array<JobId> = []
+    for (const row of fallen) {
+      const child = jobId(row.id)
+      // A unique job whose key somebody else has taken since stays cancelled.
+      if (!row.keyed || (yield* reacquire(db, child)) === undefined) chosen.push(child)
+    }
     const restored = yield* sql<{ readonly id: bigint; readonly links: number; readonly batch_id: bigint | null }>`
       WITH finished AS (
-        DELETE FROM ${db.archive} AS a
-        WHERE a.id IN (${waited})
-          AND a.state = 'cancelled'
-          AND a.links & ${bit(db, "cascaded")} <> 0
-          AND NOT (a.id = ANY(${ids(taken)}::bigint[]))
-          AND NOT EXISTS (
-            SELECT FROM ${dependenciesOf(db)} AS d
-            WHERE d.child_id = a.id
-              AND d.outcome IN ('discarded', 'cancelled')
-              AND d.on_failure = 'cancel'
-              AND NOT EXISTS (SELECT FROM ${db.jobs} AS p WHERE p.id = d.parent_id)
-          )
+        DELETE FROM ${db.archive}
+        WHERE id = ANY(${ids(chosen)}::bigint[])
         RETURNING *
       ),
       restored AS (
