@@ -36,6 +36,7 @@ import * as prune from "./internal/sql/prune.ts"
 import * as queue from "./internal/sql/queue.ts"
 import * as rescue from "./internal/sql/rescue.ts"
 import * as retry from "./internal/sql/retry.ts"
+import { limited as timely } from "./internal/sql/search.ts"
 import * as settle from "./internal/sql/settle.ts"
 import { autonomous, classify, retryRaces } from "./internal/sql/statement.ts"
 import * as reservation from "./internal/sql/unique.ts"
@@ -134,7 +135,7 @@ export class JobStore extends Context.Service<
     readonly get: (id: JobId) => Effect.Effect<JobRow | undefined, StorageFailure>
     /** Pages, counts and groups of jobs. */
     readonly search: SearchVerbs
-    /** How many live jobs are in each queue and state. */
+    /** How many live jobs are in each queue and state; gives up after two seconds. */
     readonly counts: Effect.Effect<
       ReadonlyArray<{ readonly queue: string; readonly state: JobState; readonly count: number }>,
       StorageFailure
@@ -238,7 +239,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       retry: (id) => called("retry")(autonomous(db.sql, retry.retry(db, id))),
       get: (id) => called("get")(inspect.get(db, id)),
       search: searchVerbs(db, runner),
-      counts: called("counts")(inspect.counts(db)),
+      counts: called("counts")(timely(db, inspect.counts(db))),
       changeQueue: (change) => called("queue")(queue.change(db, change)),
       wishes: called("queue")(queue.wishes(db)),
       executing: (name, on) => called("executing")(queue.executing(db, name, on)),
