@@ -25,6 +25,7 @@ import { type CompositionVerbs, compositionVerbs } from "./internal/store/compos
 import { type CronVerbs, cronVerbs } from "./internal/store/cron.ts"
 import { type ResultVerbs, resultVerbs } from "./internal/store/results.ts"
 import { type LimitVerbs, limitVerbs } from "./internal/store/limits.ts"
+import { type EncryptionVerbs, encryptionVerbs } from "./internal/store/encryption.ts"
 import { type InsightVerbs, insightVerbs } from "./internal/store/insight.ts"
 import { type SearchVerbs, searchVerbs } from "./internal/store/search.ts"
 import { makeRunner } from "./internal/store/runner.ts"
@@ -156,6 +157,8 @@ export class JobStore extends Context.Service<
     readonly cron: CronVerbs
     /** What people and probes ask about the whole: nodes, health, why a job does not run. */
     readonly insight: InsightVerbs
+    /** Under which keys values stand. */
+    readonly encryption: EncryptionVerbs
     /** Forgets keys of unique jobs whose time is over. */
     readonly pruneKeys: Effect.Effect<void, StorageFailure>
     /** Makes and drops partitions of the archive of one state. */
@@ -244,6 +247,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       results: resultVerbs(db, runner),
       cron: cronVerbs(db, runner),
       insight: insightVerbs(db, runner),
+      encryption: encryptionVerbs(db, runner),
       pruneKeys: background("prune")(reservation.pruneKeys(db)),
       // A lock that is taken is not tried for again: settles wait behind each try.
       prune: (state) => limited("prune")(told("prune")(prune.prune(db, state)))

@@ -103,7 +103,7 @@ export const layer = (options: Options = {}): Layer.Layer<never, never, Services
             Effect.catchReason("HttpServerError", "RouteNotFound", () =>
               Effect.succeed(plain(404, "There is nothing here."))
             ),
-            Effect.map(HttpServerResponse.setHeader("cache-control", "no-store"))
+            Effect.map((response) => HttpServerResponse.setHeaders(response, isStream(response) ? streamed : unstored))
           )
         }
         const asset = assets.get(inside === "/" ? "/index.html" : inside)
@@ -153,8 +153,15 @@ Give Dashboard.layer or Dashboard.handler an access function, such as
 behind whatever authenticates requests to your server.
 `
 
-const plain = (status: number, text: string) =>
-  HttpServerResponse.text(text, { status, headers: { "cache-control": "no-store" } })
+const unstored = { "cache-control": "no-store" }
+
+/** Proxies hold back what they would compress or buffer. */
+const streamed = { "cache-control": "no-store, no-transform", "x-accel-buffering": "no" }
+
+const isStream = ({ headers: { "content-type": type } }: HttpServerResponse.HttpServerResponse): boolean =>
+  type?.startsWith("text/event-stream") === true
+
+const plain = (status: number, text: string) => HttpServerResponse.text(text, { status, headers: unstored })
 
 const assetResponse = (asset: Asset) =>
   HttpServerResponse.uint8Array(asset.body, {

@@ -7,6 +7,7 @@ import * as HttpApi from "effect/http-api/HttpApi"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiMiddleware from "effect/http-api/HttpApiMiddleware"
+import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
 import { type CurrentAccess, Requires } from "./Access.ts"
@@ -307,10 +308,31 @@ export class FleetGroup extends HttpApiGroup.make("fleet")
   .prefix("/api") {}
 
 /**
+ * What is new, as a stream of hints, or asked for now and then.
+ *
+ * @category endpoints
+ */
+export class LiveGroup extends HttpApiGroup.make("live")
+  .add(
+    HttpApiEndpoint.get("events", "/events", {
+      query: { topics: Schema.String },
+      success: HttpApiSchema.StreamSse({ events: Views.LiveEvent }),
+      error: [Invalid, Unavailable]
+    }).annotate(Requires, "jobs:view"),
+    HttpApiEndpoint.get("pulse", "/pulse", {
+      query: { topics: Schema.String },
+      success: Views.PulseView,
+      error: [Invalid, Unavailable]
+    }).annotate(Requires, "jobs:view")
+  )
+  .middleware(Authorization)
+  .prefix("/api") {}
+
+/**
  * The API.
  *
  * @category endpoints
  */
 export class DashboardApi extends HttpApi.make("shigoto-dashboard")
-  .add(OverviewGroup, JobsGroup, QueuesGroup, CronGroup, BatchesGroup, FleetGroup)
+  .add(OverviewGroup, JobsGroup, QueuesGroup, CronGroup, BatchesGroup, FleetGroup, LiveGroup)
   .annotateMerge(OpenApi.annotations({ title: "Shigoto" })) {}

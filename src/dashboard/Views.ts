@@ -193,6 +193,20 @@ const status = Schema.Literals(["ok", "degraded", "down"])
 const total = Schema.NullOr(Schema.Int)
 
 /**
+ * Live jobs; a number is null where counting took too long.
+ *
+ * @category schemas
+ */
+export const Totals = Schema.Struct({
+  waiting: total,
+  running: total,
+  scheduled: total,
+  retryable: total,
+  blocked: total,
+  oldestMillis: Schema.NullOr(Schema.Number)
+})
+
+/**
  * Whether work flows, at one glance; a number is null where counting took too long.
  *
  * @category schemas
@@ -201,13 +215,8 @@ export const OverviewView = Schema.Struct({
   sampledAt: Moment,
   status,
   reasons: Schema.Array(ProblemView),
-  waiting: total,
-  running: total,
+  ...Totals.fields,
   slots: total,
-  scheduled: total,
-  retryable: total,
-  blocked: total,
-  oldestMillis: Schema.NullOr(Schema.Number),
   nodes: Schema.Struct({ live: Schema.Int, silent: Schema.Int })
 })
 
@@ -436,6 +445,34 @@ export const SystemView = Schema.Struct({
   deadRows: Schema.NullOr(Schema.Number),
   oldestTransactionSeconds: Schema.NullOr(Schema.Number),
   listening: Schema.Boolean
+})
+
+const event = <Name extends string, Data extends Schema.Top>(name: Name, data: Data) =>
+  Schema.Struct({ event: Schema.Literal(name), data: Schema.fromJsonString(data) })
+
+/**
+ * What a stream tells: hints, upon which a viewer asks for what it shows.
+ *
+ * @category schemas
+ */
+export const LiveEvent = Schema.Union([
+  event("hello", Schema.Struct({ serverTime: Moment, pollMillis: Schema.Int })),
+  event("changed", Schema.Struct({ topics: Schema.Array(Schema.String) })),
+  event("counts", Totals),
+  /** So that whoever is in between sees life. */
+  event("beat", Schema.Struct({})),
+  /** The server ends the stream: another one goes on. */
+  event("bye", Schema.Struct({}))
+])
+
+/**
+ * A digest for each topic: where it is another than last time, there is something new.
+ *
+ * @category schemas
+ */
+export const PulseView = Schema.Struct({
+  digests: Schema.Record(Schema.String, Schema.String),
+  pollMillis: Schema.Int
 })
 
 /**

@@ -17,6 +17,15 @@ export const Pay = Job.make("pay", { args: Schema.Unknown, queue: "payments" })
 
 export type Init = Omit<RequestInit, "headers"> & { readonly headers?: Readonly<Record<string, string>> }
 
+/** The whole of an answer; of a stream, which never ends, its beginning. */
+const textOf = async (response: Response): Promise<string> => {
+  if (response.headers.get("content-type")?.startsWith("text/event-stream") !== true) return response.text()
+  const reader = response.body?.getReader()
+  const { value } = (await reader?.read()) ?? {}
+  await reader?.cancel()
+  return new TextDecoder().decode(value)
+}
+
 export interface Answered {
   readonly status: number
   readonly headers: { readonly get: (name: string) => string | null }
@@ -36,7 +45,7 @@ export const open = Effect.fnUntraced(function* (access: Access.Access | undefin
       const response = await handle(
         new Request(`http://jobs.test${path}`, { ...init, headers: { "x-shigoto": "1", ...init.headers } })
       )
-      const text = await response.text()
+      const text = await textOf(response)
       return { status: response.status, headers: response.headers, text, json: () => JSON.parse(text) }
     })
 })
@@ -59,7 +68,7 @@ export const requestFor = (
   const name = path.includes("/cron/") ? "nightly" : path.includes("/queues/") ? "mails" : "send"
   const filled = path.replace(":id", String(id)).replace(":name", name)
   return [
-    path.endsWith("/search") ? `${filled}?text=s` : filled,
+    path.endsWith("/search") ? `${filled}?text=s` : /events|pulse/.test(path) ? `${filled}?topics=jobs` : filled,
     endpoint.method === "POST" ? post(path.endsWith("/scale") ? { concurrency: 3 } : undefined) : {}
   ]
 }

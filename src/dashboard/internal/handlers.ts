@@ -10,6 +10,8 @@ import * as Board from "./board.ts"
 import { CronLive } from "./cronHandlers.ts"
 import { FleetLive } from "./fleetHandlers.ts"
 import { JobsLive } from "./jobHandlers.ts"
+import * as Live from "./live.ts"
+import { LiveLive } from "./liveHandlers.ts"
 import { OverviewLive } from "./overviewHandlers.ts"
 import { QueuesLive } from "./queueHandlers.ts"
 import type { Redaction } from "./viewing.ts"
@@ -32,6 +34,7 @@ export const AuthorizationLive: Layer.Layer<Authorization> = Layer.succeed(
 
 /** Implements the endpoints; `options` says what counts as a secret. */
 export const handlers = (options: Redaction) =>
-  Layer.mergeAll(OverviewLive, JobsLive, QueuesLive, CronLive, BatchesLive, FleetLive).pipe(
+  Layer.mergeAll(OverviewLive, JobsLive, QueuesLive, CronLive, BatchesLive, FleetLive, LiveLive).pipe(
+    Layer.provide(Live.layer),
     Layer.provide(Board.layer(options))
   )

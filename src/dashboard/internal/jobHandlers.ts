@@ -10,6 +10,7 @@ import type { Carried } from "../../Redaction.ts"
 import { type Access, allows, CurrentAccess, seesQueue } from "../Access.ts"
 import { DashboardApi, Forbidden, Invalid } from "../DashboardApi.ts"
 import { Board } from "./board.ts"
+import { Live } from "./live.ts"
 import { answer, isNothing, looked, moment, noJob, readable, seesAll, unavailable } from "./viewing.ts"
 
 /** Implements the endpoints. */
@@ -18,6 +19,7 @@ export const JobsLive = HttpApiBuilder.group(
   "jobs",
   Effect.fnUntraced(function* (endpoints) {
     const { failures, viewing } = yield* Board
+    const live = yield* Live
     const jobs = yield* Jobs
 
     /** What a group is within some queues: what it counts elsewhere is not told. */
@@ -28,6 +30,12 @@ export const JobsLive = HttpApiBuilder.group(
     })
     const gone = (id: number) => (error: { readonly _tag: string }) =>
       error._tag === "JobNotFound" ? noJob(id) : unavailable
+
+    const change = <A>(id: JobId, wish: Effect.Effect<A, { readonly _tag: string }>) =>
+      wish.pipe(
+        Effect.mapError(gone(id)),
+        Effect.tap(() => live.changed([`job:${id}`, "jobs", "queues", "overview"]))
+      )
 
     return endpoints.handleAll({
       jobs: Effect.fnUntraced(function* ({ query }) {
@@ -152,7 +160,7 @@ export const JobsLive = HttpApiBuilder.group(
       retryJob: Effect.fnUntraced(function* ({ params }) {
         const access = yield* CurrentAccess
         const { id } = yield* viewing.job(params.id)
-        const result = yield* Effect.mapError(jobs.retry(id), gone(id))
+        const result = yield* change(id, jobs.retry(id))
         if (result._tag !== "UniqueConflict") {
           return answer(result._tag, result._tag === "Unchanged" ? `The job is ${result.state} already.` : null)
         }
@@ -166,12 +174,12 @@ export const JobsLive = HttpApiBuilder.group(
       cancelJob: Effect.fnUntraced(function* ({ params }) {
         const { user } = yield* CurrentAccess
         const { id } = yield* viewing.job(params.id)
-        const result = yield* Effect.mapError(jobs.cancel(id, `by ${user} in the dashboard`), gone(id))
+        const result = yield* change(id, jobs.cancel(id, `by ${user} in the dashboard`))
         return answer(result._tag, result._tag === "Finished" ? `The job is ${result.state} already.` : null)
       }),
       deleteJob: Effect.fnUntraced(function* ({ params }) {
         const { id } = yield* viewing.job(params.id)
-        const result = yield* Effect.mapError(jobs.delete(id), gone(id))
+        const result = yield* change(id, jobs.delete(id))
         return answer(result._tag, result._tag === "Executing" ? "It runs: cancel it first." : null)
       })
     })

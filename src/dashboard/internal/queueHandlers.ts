@@ -7,6 +7,7 @@ import { type QueueError, Queues } from "../../Queues.ts"
 import { CurrentAccess, seesQueue } from "../Access.ts"
 import { DashboardApi, Invalid, NotFound } from "../DashboardApi.ts"
 import { Board } from "./board.ts"
+import { Live } from "./live.ts"
 import { answer, unavailable } from "./viewing.ts"
 
 /** Implements the endpoints. */
@@ -15,6 +16,7 @@ export const QueuesLive = HttpApiBuilder.group(
   "queues",
   Effect.fnUntraced(function* (endpoints) {
     const { sample } = yield* Board
+    const live = yield* Live
     const queues = yield* Queues
 
     const change = (queue: string, outcome: string, wish: Effect.Effect<void, QueueError>) =>
@@ -27,7 +29,7 @@ export const QueuesLive = HttpApiBuilder.group(
             ? new Invalid({ message: error.message })
             : unavailable
         )
-        yield* sample.forget
+        yield* live.changed(["queues", "overview"])
         return answer(outcome)
       })
     const whatOf = ({ key, node }: { readonly key?: string | undefined; readonly node?: string | undefined }) =>
