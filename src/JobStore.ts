@@ -18,6 +18,7 @@ import * as cancel from "./internal/sql/cancel.ts"
 import * as claim from "./internal/sql/claim.ts"
 import * as database from "./internal/sql/db.ts"
 import * as enqueue from "./internal/sql/enqueue.ts"
+import { type AuditVerbs, auditVerbs } from "./internal/store/audit.ts"
 import { type BulkVerbs, bulkVerbs } from "./internal/store/bulk.ts"
 import { type CellVerbs, cellVerbs } from "./internal/store/cells.ts"
 import { type CircuitVerbs, circuitVerbs } from "./internal/store/circuits.ts"
@@ -159,6 +160,8 @@ export class JobStore extends Context.Service<
     readonly insight: InsightVerbs
     /** Under which keys values stand. */
     readonly encryption: EncryptionVerbs
+    /** Who did what. */
+    readonly audit: AuditVerbs
     /** Forgets keys of unique jobs whose time is over. */
     readonly pruneKeys: Effect.Effect<void, StorageFailure>
     /** Makes and drops partitions of the archive of one state. */
@@ -248,6 +251,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       results: resultVerbs(db, runner),
       cron: cronVerbs(db, runner),
       insight: insightVerbs(db, runner),
+      audit: auditVerbs(db, runner),
       encryption: encryptionVerbs(db, runner),
       pruneKeys: background("prune")(reservation.pruneKeys(db)),
       // A lock that is taken is not tried for again: settles wait behind each try.
