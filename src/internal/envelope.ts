@@ -33,12 +33,16 @@ export interface Place {
 
 /** What encrypts values and reads them again. */
 export interface Sealer {
+  /** The key that encrypts. */
+  readonly keyId: string
   /** Encrypts a JSON text into the JSON text of an envelope. */
   readonly seal: (text: string, place: Place) => Effect.Effect<string>
   /** Reads the JSON text in an envelope. */
   readonly open: (envelope: string, place: Place) => Effect.Effect<string, DecryptionError>
   /** Makes a text that is the same for the same text and tells nothing about it. */
   readonly blind: (text: string) => Effect.Effect<string>
+  /** Whether jobs are encrypted that do not say. */
+  readonly byDefault: boolean
   /** Whether values that are not encrypted may be run. */
   readonly allowPlaintext: boolean
 }
