@@ -3,6 +3,7 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as Option from "effect/Option"
+import { Audit } from "../../Audit.ts"
 import { type Reason, tell } from "../../Explain.ts"
 import { type JobId, type JobRow, states } from "../../JobRow.ts"
 import { type FailureGroup, Jobs } from "../../Jobs.ts"
@@ -21,6 +22,7 @@ export const JobsLive = HttpApiBuilder.group(
     const { failures, viewing } = yield* Board
     const live = yield* Live
     const jobs = yield* Jobs
+    const audit = yield* Audit
 
     /** What a group is within some queues: what it counts elsewhere is not told. */
     const within = Effect.fnUntraced(function* (queues: ReadonlyArray<string>, { fingerprint }: FailureGroup) {
@@ -105,6 +107,16 @@ export const JobsLive = HttpApiBuilder.group(
         if (!allows(access, "args:reveal")) {
           return yield* new Forbidden({ message: "This needs the permission args:reveal." })
         }
+        // Nothing is shown that was not noted before.
+        yield* looked(
+          audit.record({
+            actor: access.user,
+            action: "reveal",
+            subject: `jobs/${job.id}`,
+            outcome: "Shown",
+            detail: undefined
+          })
+        )
         return detail(access, job, job)
       }),
       explain: Effect.fnUntraced(function* ({ params }) {

@@ -15,6 +15,7 @@ import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
 import { createHash } from "node:crypto"
+import { Audit } from "../../Audit.ts"
 import { Batches } from "../../Batches.ts"
 import { CronJobs } from "../../CronJobs.ts"
 import type { JobId } from "../../JobRow.ts"
@@ -43,7 +44,9 @@ export const topics = [
   "cron",
   "nodes",
   "limits",
-  "breakers"
+  "breakers",
+  "operations",
+  "audit"
 ] as const
 
 type Topic = (typeof topics)[number]
@@ -63,7 +66,7 @@ export class Live extends Context.Service<
 >()("effect-shigoto/dashboard/internal/Live") {}
 
 /** Provides it; streams end with the layer. */
-export const layer: Layer.Layer<Live, never, Board | Jobs | Batches | CronJobs | Limits> = Layer.effect(
+export const layer: Layer.Layer<Live, never, Board | Jobs | Audit | Batches | CronJobs | Limits> = Layer.effect(
   Live,
   Effect.gen(function* () {
     const { failures, sample } = yield* Board
@@ -71,6 +74,7 @@ export const layer: Layer.Layer<Live, never, Board | Jobs | Batches | CronJobs |
     const batches = yield* Batches
     const cron = yield* CronJobs
     const limits = yield* Limits
+    const audit = yield* Audit
     const resilience = Option.getOrUndefined(yield* Effect.serviceOption(Resilience))
     const scope = yield* Effect.scope
     const viewers = new Set<Viewer>()
@@ -104,6 +108,10 @@ export const layer: Layer.Layer<Live, never, Board | Jobs | Batches | CronJobs |
       batches: (yield* shared(batches.list({ limit: 100 }), pollMillis)).seen.pipe(Effect.flatMap(({ exit }) => exit)),
       cron: (yield* shared(cron.list, pollMillis)).seen.pipe(Effect.flatMap(({ exit }) => exit)),
       limits: (yield* shared(limits.list, pollMillis)).seen.pipe(Effect.flatMap(({ exit }) => exit)),
+      operations: (yield* shared(audit.operations({ limit: 20 }), pollMillis)).seen.pipe(
+        Effect.flatMap(({ exit }) => exit)
+      ),
+      audit: Effect.map(audit.list({ limit: 1 }), ([newest]) => newest?.id),
       breakers: resilience?.circuits ?? Effect.succeed([])
     }
     const digests = Effect.fnUntraced(function* (wanted: Iterable<string>) {

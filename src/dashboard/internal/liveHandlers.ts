@@ -51,4 +51,4 @@ export const LiveLive = HttpApiBuilder.group(
 
 const maxTopics = 20
 
-const spansQueues: ReadonlySet<string> = new Set(["batches", "limits", "breakers"])
+const spansQueues: ReadonlySet<string> = new Set(["batches", "limits", "breakers", "audit"])

@@ -19,7 +19,12 @@ export const QueuesLive = HttpApiBuilder.group(
     const live = yield* Live
     const queues = yield* Queues
 
-    const change = (queue: string, outcome: string, wish: Effect.Effect<void, QueueError>) =>
+    const change = (
+      queue: string,
+      outcome: string,
+      wish: Effect.Effect<void, QueueError>,
+      detail: string | null = null
+    ) =>
       Effect.gen(function* () {
         if (!seesQueue(yield* CurrentAccess, queue)) {
           return yield* new NotFound({ message: `There is no queue ${queue}.` })
@@ -30,7 +35,7 @@ export const QueuesLive = HttpApiBuilder.group(
             : unavailable
         )
         yield* live.changed(["queues", "overview"])
-        return answer(outcome)
+        return answer(outcome, detail)
       })
     const whatOf = ({ key, node }: { readonly key?: string | undefined; readonly node?: string | undefined }) =>
       key !== undefined && node !== undefined
@@ -91,7 +96,12 @@ export const QueuesLive = HttpApiBuilder.group(
         return yield* change(params.name, "Resumed", queues.resume(params.name, yield* whatOf(query)))
       }),
       scaleQueue: ({ params, payload, query }) =>
-        change(params.name, "Scaled", queues.scale(params.name, payload.concurrency, query))
+        change(
+          params.name,
+          "Scaled",
+          queues.scale(params.name, payload.concurrency, query),
+          `To ${payload.concurrency} on each node.`
+        )
     })
   })
 )
