@@ -178,16 +178,22 @@ export const layer: Layer.Layer<
       const governed = able.flatMap((worker) => workers.get(worker.name)?.governed ?? [])
       const partitions = config.partitions.get(queue)
       const rate = config.rates.get(queue)
-      const plain = governed.length === 0 && partitions === undefined && rate === undefined
+      const unlimited = partitions === undefined && rate === undefined
+      // A queue that has nothing of limited workers is claimed from as if they were not there.
+      const plain = unlimited && (governed.length === 0 || !appetite.limited)
+      const stopAt = governed.map(({ worker }) => worker)
       const exit = yield* Effect.exit(
-        plain
-          ? Effect.map(store.claim(request), (jobs): LimitedClaim => ({
-              jobs,
-              held: [],
-              saturated: false,
-              halfOpened: []
+        !plain
+          ? Effect.map(store.limits.claim(request, governed, partitions, rate), (claim) => ({
+              ...claim,
+              stopped: false
             }))
-          : store.limits.claim(request, governed, partitions, rate)
+          : Effect.map(
+              stopAt.length === 0
+                ? Effect.map(store.claim(request), (jobs) => ({ jobs, stopped: false }))
+                : store.limits.scout(request, stopAt),
+              (claim): LimitedClaim & { readonly stopped: boolean } => ({ ...claim, ...nothingHeld })
+            )
       )
       if (exit._tag === "Failure") {
         heartbeat.claimLost()
@@ -199,19 +205,21 @@ export const layer: Layer.Layer<
         heartbeat.claimLost()
         return true
       }
-      const { halfOpened, held, jobs: claimed, saturated } = exit.value
+      const { halfOpened, held, jobs: claimed, saturated, stopped } = exit.value
+      appetite.limited = stopped || (!plain && claimed.some(({ worker }) => stopAt.includes(worker)))
       for (const worker of halfOpened) events.publish({ _tag: "CircuitHalfOpened", worker })
       if (events.isHeard()) events.publish({ _tag: "QueuePolled", queue, asked: limit, claimed: claimed.length })
       asking.claimed = claimed.length
       executor.start(claimed, node)
       const bounded = able.some((worker) => worker.room < limit)
-      if (admission.shedder !== undefined) {
+      if (admission.shedder !== undefined && !stopped) {
         const isDrained =
           isWhole && claimed.length < limit && from === undefined && !bounded && !saturated && held.length === 0
         admission.shedder.learn(queue, claimed.filter(waitedForSlots(able, claimed)), isDrained, monotonic())
       }
       // A request to cancel one of them is found by then, should its notification be lost.
       if (claimed.length > 0) lookIn(Duration.toMillis(config.pollInterval))
+      if (stopped) return true
       if (!plain) {
         holds.learn(
           queue,
@@ -268,7 +276,8 @@ export const layer: Layer.Layer<
           full: false,
           from: undefined,
           below: false,
-          rewoundAt: -Infinity
+          rewoundAt: -Infinity,
+          limited: false
         }
         appetites.set(name, appetite)
         yield* FiberMap.run(loops, name, serve(name, appetite))
@@ -407,4 +416,12 @@ interface Appetite {
   /** Whether something may have become available below. */
   below: boolean
   rewoundAt: number
+  /** Whether the last claim came upon a job of a worker with limits over all nodes. */
+  limited: boolean
+}
+
+const nothingHeld: Pick<LimitedClaim, "held" | "saturated" | "halfOpened"> = {
+  held: [],
+  saturated: false,
+  halfOpened: []
 }

@@ -49,7 +49,7 @@ const bareStore = Effect.gen(function* () {
       undefined,
       queueRate
     )
-  return { client, store, claim, pid: row?.pid ?? 0 }
+  return { client, store, node, claim, pid: row?.pid ?? 0 }
 })
 
 const enqueue = Effect.fnUntraced(function* (worker: string, count: number, key: string | null = null) {
@@ -281,6 +281,39 @@ describe("a claim under limits", () => {
       assert.strictEqual(yield* places, 3)
       yield* store.limits.setPlaces("work", undefined)
       assert.strictEqual(yield* places, 0)
+    })
+  )
+
+  onDatabase("is left aside up to the first job that it is about", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const { node, store } = yield* bareStore
+      const scout = Effect.fnUntraced(function* (limit: number, room = limit) {
+        const { jobs, stopped } = yield* store.limits.scout(
+          {
+            node,
+            nodeName: "bare",
+            queue: "default",
+            limit,
+            workers: [
+              { name: "work", room },
+              { name: "other", room }
+            ]
+          },
+          ["work"]
+        )
+        return [jobs.map((job) => job.worker).join(), stopped]
+      })
+      assert.deepStrictEqual(yield* scout(10), ["", false])
+      yield* enqueue("other", 4)
+      yield* enqueue("work", 2)
+      yield* enqueue("other", 1)
+      assert.deepStrictEqual(yield* scout(1), ["other", false])
+      assert.deepStrictEqual(yield* scout(10, 1), ["other", true])
+      assert.deepStrictEqual(yield* scout(10), ["other,other", true])
+      assert.deepStrictEqual(yield* scout(10), ["", true])
+      assert.strictEqual((yield* sql`SELECT FROM shigoto.jobs WHERE worker = 'work' AND epoch = 0`).length, 2)
+      assert.strictEqual((yield* sql`SELECT FROM shigoto.limits`).length, 0)
     })
   )
 
@@ -519,6 +552,31 @@ describe("a node", () => {
         const error = yield* Effect.flip(refused)
         assert.strictEqual(error._tag === "InvalidConfig" ? error.field : error._tag, field)
       }
+    })
+  )
+
+  onDatabase("leaves the locks of limits alone for queues that have nothing of limited workers", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const workers = Layer.mergeAll(
+        Api.toLayer(() => Effect.void, { rateLimit: { limit: 1000, window: "1 second" } }),
+        Other.toLayer(() => Effect.void)
+      )
+      const node = yield* startNode({ workers, config: { queues: { default: 5, slow: 5 } } })
+      const first = yield* node.run(Api.enqueue({}))
+      yield* reaches(node, first.id, "completed")
+      const { waits } = yield* sql.withTransaction(
+        Effect.gen(function* () {
+          const rows = yield* sql`SELECT FROM shigoto.limits WHERE name = 'rate:api' FOR UPDATE`
+          assert.strictEqual(rows.length, 1)
+          const waits = yield* node.run(Api.enqueue({}))
+          const others = yield* node.run(Other.enqueueAll([{}, {}, {}], { queue: "slow" }))
+          yield* Effect.forEach(others, ({ id }) => reaches(node, id, "completed"))
+          assert.strictEqual((yield* node.jobs.get(waits.id)).state, "available")
+          return { waits }
+        })
+      )
+      yield* reaches(node, waits.id, "completed")
     })
   )
 })

@@ -91,7 +91,26 @@ export interface Claimed {
  * session holds a snapshot. The update names the rows by an array and not by a join, and says `claimed_by IS NULL` and
  * not the state: whatever the statistics say, it looks up each row by its id once.
  */
-export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest) {
+export const claim = (db: Db, request: ClaimRequest) =>
+  Effect.map(claimUpTo(db, request, undefined), ({ jobs }) => jobs)
+
+/**
+ * Claims those that come before the first job of some workers, in one statement as well, and says whether there was one:
+ * a queue that has nothing of limited workers needs none of their locks.
+ */
+export const scout = (db: Db, request: ClaimRequest, workers: ReadonlyArray<string>) =>
+  Effect.map(
+    claimUpTo(db, request, workers),
+    (found): { readonly jobs: ReadonlyArray<Claimed>; readonly stopped: boolean } => found
+  )
+
+// internal
+
+const claimUpTo = Effect.fnUntraced(function* (
+  db: Db,
+  request: ClaimRequest,
+  stopAt: ReadonlyArray<string> | undefined
+) {
   const { sql } = db
   const { from } = request
   const now = yield* db.now
@@ -128,7 +147,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     FOR UPDATE OF j SKIP LOCKED`
       : ofPartitions(db, asker, request, request.partitions)
   const choice = request.choose === undefined ? undefined : yield* choose(db, request, request.choose, candidate)
-  if (choice !== undefined && choice.length === 0) return []
+  if (choice !== undefined && choice.length === 0) return { jobs: [], stopped: false }
   const chosen = bounded
     ? sql`
     SELECT ranked.id
@@ -146,15 +165,35 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
       ON worker.name = ranked.worker
       AND ranked.place <= worker.room`
     : sql`SELECT id FROM candidate`
-  const taken =
-    choice === undefined
-      ? {
-          before: sql`WITH candidate AS MATERIALIZED (${candidate}), chosen AS MATERIALIZED (${chosen})`,
-          ids: sql`ARRAY(SELECT id FROM chosen)`
-        }
-      : { before: sql``, ids: sql`${array(choice, oid.int8)}::bigint[]` }
-  const rows = yield* db.statement(sql<{
-    readonly id: bigint
+  const isStop = sql`worker = ANY(${array(stopAt ?? [], oid.text)}::text[])`
+  const [before, after] =
+    choice !== undefined
+      ? [sql``, sql``]
+      : stopAt === undefined
+        ? [sql`WITH candidate AS MATERIALIZED (${candidate}), chosen AS MATERIALIZED (${chosen})`, sql``]
+        : [
+            sql`
+    WITH seen AS MATERIALIZED (${candidate}),
+    candidate AS MATERIALIZED (
+      SELECT c.id, c.worker, c.rank, c.run_at
+      FROM seen AS c
+      LEFT JOIN (SELECT rank, run_at, id FROM seen WHERE ${isStop} ORDER BY rank, run_at, id LIMIT 1) AS stop
+        ON true
+      WHERE stop.id IS NULL
+        OR (c.rank, c.run_at, c.id) < (stop.rank, stop.run_at, stop.id)
+    ),
+    chosen AS MATERIALIZED (${chosen}),
+    taken AS (`,
+            sql`)
+    SELECT taken.*, EXISTS (SELECT FROM seen WHERE ${isStop}) AS stopped
+    FROM (VALUES (1)) AS always
+    LEFT JOIN taken
+      ON true`
+          ]
+  const found = yield* db.statement(sql<{
+    /** Null where a claim that says whether it stopped has brought nothing. */
+    readonly id: bigint | null
+    readonly stopped?: boolean
     readonly epoch: number
     readonly worker: string
     readonly queue: string
@@ -176,7 +215,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     readonly step: string | null
     readonly trace: string | null
   }>`
-    ${taken.before}
+    ${before}
     UPDATE ${db.jobs} AS j
     SET state = 'executing',
       claimed_by = ${request.node}::integer,
@@ -184,11 +223,13 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
       attempt = j.attempt + 1,
       epoch = j.epoch + 1,
       progress = NULL
-    WHERE j.id = ANY(${taken.ids})
+    WHERE j.id = ANY(${choice === undefined ? sql`ARRAY(SELECT id FROM chosen)` : sql`${array(choice, oid.int8)}::bigint[]`})
       AND j.claimed_by IS NULL
     RETURNING j.id, j.epoch, j.worker, j.queue, j.attempt, j.max_attempts, j.priority, j.args, j.run_at,
       j.inserted_at, j.claimed_at, j.errors, j.meta, j.tags, j.partition_key, j.snoozes, j.scheduled_for, j.links, j.batch_id, j.step,
-      j.trace`)
+      j.trace
+    ${after}`)
+  const rows = found.flatMap((row) => (row.id === null ? [] : [{ ...row, id: row.id }]))
   const waited = rows.filter((row) => (row.links & link.waits) !== 0)
   const dependencies =
     waited.length === 0
@@ -226,12 +267,11 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     }))
     .toSorted((a, b) => b.priority - a.priority || a.runAt.getTime() - b.runAt.getTime() || a.id - b.id)
   const wanted = ({ worker }: Claimed): boolean | undefined => request.encrypted?.get(worker)
-  return claimed.every((job) => isPlain(db, job, wanted(job)))
+  const jobs = claimed.every((job) => isPlain(db, job, wanted(job)))
     ? claimed
     : yield* Effect.forEach(claimed, (job) => openClaimed(db, job, wanted(job)))
+  return { jobs, stopped: found[0]?.stopped === true }
 })
-
-// internal
 
 /** The first candidates of each partition, read from the index of partitions whatever the statistics say. */
 const ofPartitions = (
@@ -314,7 +354,7 @@ const choose = Effect.fnUntraced(function* (
   return yield* Effect.flatMap(
     Effect.forEach(rows, ({ args, id, key, worker }) =>
       Effect.map(
-        args === null ? Effect.succeed(null) : open(db, args, argsOf(jobId(id), worker), true),
+        args === null ? Effect.succeed(null) : open(db, args, argsOf(jobId(id), worker), false),
         (opened): Waiting => ({ id, worker, key: key ?? "", args: opened })
       )
     ),

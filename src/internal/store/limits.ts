@@ -3,7 +3,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type { Limit } from "../../Limit.ts"
 import type { Partitions } from "../../ShigotoConfig.ts"
-import type { ClaimRequest } from "../sql/claim.ts"
+import { type ClaimRequest, scout } from "../sql/claim.ts"
 import type { Db } from "../sql/db.ts"
 import { pruneAccounts, setPlaces } from "../sql/account.ts"
 import * as limit from "../sql/limit.ts"
@@ -14,6 +14,8 @@ import type { Runner } from "./runner.ts"
 
 /** Builds the verbs. */
 export const limitVerbs = (db: Db, { background, called }: Runner) => ({
+  /** Takes the available jobs that come before the first of the limited workers, and says whether there was one. */
+  scout: (request: ClaimRequest, limited: ReadonlyArray<string>) => background("claim")(scout(db, request, limited)),
   /** Takes the available jobs that the limits of their workers and of the queue admit; a failure admits none. */
   claim: (
     request: ClaimRequest,
