@@ -57,7 +57,13 @@ export type Reason =
   /** Every node that would take it starts no job below some priority, since others wait too long there. */
   | { readonly _tag: "LoadShed"; readonly below: number; readonly nodes: ReadonlyArray<string> }
   /** A rate is spent, on all nodes; there is room for it again in this time. */
-  | { readonly _tag: "RateLimited"; readonly limit: string; readonly freesInMillis: number }
+  | {
+      readonly _tag: "RateLimited"
+      readonly limit: string
+      /** Whose account it is, of a limit by partition key; undefined for that of all, or of jobs without a key. */
+      readonly partitionKey: string | undefined
+      readonly freesInMillis: number
+    }
   /** As many of its worker's jobs run, on all nodes, as may; at most 10 of them are named. */
   | { readonly _tag: "ConcurrencyLimited"; readonly worker: string; readonly by: ReadonlyArray<JobId> }
   /** As many of its partition's jobs run, on all nodes, as may. */
@@ -183,7 +189,9 @@ export const tell = (reason: Reason): string => {
         reason.below
       }, since others wait too long`
     case "RateLimited":
-      return `the rate "${reason.limit}" is spent for ${Duration.format(Duration.millis(reason.freesInMillis))}`
+      return `the rate "${reason.limit}"${
+        reason.partitionKey === undefined ? "" : ` of partition "${reason.partitionKey}"`
+      } is spent for ${Duration.format(Duration.millis(reason.freesInMillis))}`
     case "ConcurrencyLimited":
       return `as many jobs of "${reason.worker}" run as may: ${reason.by.join(", ")}`
     case "PartitionLimited":
@@ -310,7 +318,7 @@ const limited = ({ holders, job, nodes, partition }: Findings): ReadonlyArray<Re
   if (partition !== undefined) return [{ _tag: "PartitionLimited", partitionKey: job.partitionKey, ...partition }]
   if (nodes.some((node) => node.takes)) return []
   const held = nodes.flatMap((node) => node.held ?? [])
-  const rates = new Map(held.flatMap((one) => (one.why === "circuit" ? [] : [[one.limit, one.freesInMillis] as const])))
+  const spent = new Map(held.flatMap((one) => (one.why === "circuit" ? [] : [[one.limit, one] as const])))
   const broken = nodes.filter((node) => node.held?.why === "circuit")
   const circuits = broken.slice(0, 1).map(({ held }): Reason => ({
     _tag: "CircuitOpen",
@@ -319,10 +327,15 @@ const limited = ({ holders, job, nodes, partition }: Findings): ReadonlyArray<Re
     shared: true,
     probesInMillis: held?.freesInMillis
   }))
-  const limits = [...rates].map(([limit, freesInMillis]): Reason =>
+  const limits = [...spent].map(([limit, { freesInMillis, only }]): Reason =>
     freesInMillis === undefined
       ? { _tag: "ConcurrencyLimited", worker: limit, by: holders }
-      : { _tag: "RateLimited", limit, freesInMillis }
+      : {
+          _tag: "RateLimited",
+          limit,
+          partitionKey: typeof only === "object" ? job.partitionKey : undefined,
+          freesInMillis
+        }
   )
   return [...limits, ...circuits]
 }

@@ -1,5 +1,6 @@
 import { PgClient } from "@effect/sql-pg/PgClient"
 import { assert, describe } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -11,6 +12,7 @@ import * as Job from "../../src/Job.ts"
 import * as JobStore from "../../src/JobStore.ts"
 import * as Limit from "../../src/Limit.ts"
 import { Limits } from "../../src/Limits.ts"
+import { algorithms } from "../../src/internal/rate.ts"
 import type { Governed } from "../../src/internal/sql/limit.ts"
 import * as ShigotoConfig from "../../src/ShigotoConfig.ts"
 import { eventually } from "../setup/eventually.ts"
@@ -26,6 +28,15 @@ const rated = (options: Limit.Options, worker = "work", name = "api"): Governed 
   concurrency: undefined,
   rate: Limit.make(name, options)
 })
+
+/** Integers below a bound, the same ones each time. */
+const pseudo = (seed: number) => {
+  let state = seed
+  return (below: number): number => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
+    return Math.floor((state / 2 ** 32) * below)
+  }
+}
 
 /** A store on a connection of its own, with a lease, for claims without anybody who runs them. */
 const bareStore = Effect.gen(function* () {
@@ -338,7 +349,140 @@ describe("a claim under limits", () => {
   )
 })
 
+/** A rate said plainly, from what was granted when; the account of one partition key. */
+const plainRate = ({ algorithm, burst, limit, windowMillis }: Limit.Limit["rule"]) => {
+  const granted: Array<{ readonly at: number; readonly amount: number }> = []
+  let tokens = burst
+  let filledAt = 0
+  const counts = (at: number, now: number): boolean => {
+    if (algorithm === "fixed-window") return Math.floor(at / windowMillis) === Math.floor(now / windowMillis)
+    const slot = windowMillis / 64
+    return (Math.floor(at / slot) + 1) * slot + slot + windowMillis > now
+  }
+  return (now: number, amount: number): boolean => {
+    if (algorithm === "sliding-window" || algorithm === "fixed-window") {
+      const spent = granted.filter(({ at }) => counts(at, now)).reduce((sum, one) => sum + one.amount, 0)
+      if (spent + amount > limit) return false
+      granted.push({ at: now, amount })
+      return true
+    }
+    tokens = Math.min(burst, tokens + ((now - filledAt) * limit) / windowMillis)
+    filledAt = now
+    if (tokens + 1e-6 < amount) return false
+    tokens -= amount
+    return true
+  }
+}
+
+describe("in virtual time", () => {
+  for (const algorithm of algorithms) {
+    onDatabase(`${algorithm} starts the jobs of each key when the plain rate does`, () =>
+      Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
+        let now = Date.now() + 3_600_000
+        const clock = yield* Clock.Clock
+        // Only what time it is changes: methods of the clock live on its prototype.
+        const virtual: Clock.Clock = Object.assign(Object.create(clock) as Clock.Clock, {
+          currentTimeMillis: Effect.sync(() => now),
+          currentTimeMillisUnsafe: () => now
+        })
+        const store = yield* Effect.provide(JobStore.make, ShigotoConfig.layer({ timeSource: "clock" }))
+        const then = Effect.provideService(Clock.Clock, virtual)
+        const node = yield* then(store.register({ name: "bare", ttlMillis: 86_400_000 }))
+        const limit = Limit.make("api", {
+          limit: 12,
+          window: "64 seconds",
+          algorithm,
+          perKey: true,
+          ...(algorithm === "gcra" && { burst: 4 })
+        })
+        const most = limit.rule.burst
+        const governed: Governed = {
+          ...rated({ limit: 1, window: 10 }),
+          rate: limit,
+          costOf: (args) => Effect.succeed((args as { readonly cost: number }).cost)
+        }
+        const keys = ["a", "b"]
+        const models = new Map(keys.map((key) => [key, plainRate(limit.rule)]))
+        const waiting = new Map(keys.map((key) => [key, [] as Array<number>]))
+        const random = pseudo(algorithm.length)
+        for (let step = 0; step < 40; step++) {
+          now += random(20_000)
+          const news = Array.from({ length: random(4) }, () => ({
+            key: keys[random(2)] ?? "a",
+            cost: Math.min(1 + random(3), most)
+          }))
+          yield* sql`
+            SELECT shigoto.enqueue('work', jsonb_build_object('cost', cost), partition_key => key)
+            FROM unnest(
+              ${news.map(({ key }) => key)}::text[],
+              ${news.map(({ cost }) => cost)}::integer[]
+            ) WITH ORDINALITY AS given (key, cost, place)
+            ORDER BY place`
+          for (const { cost, key } of news) waiting.get(key)?.push(cost)
+          const { jobs } = yield* then(
+            store.limits.claim(
+              { node, nodeName: "bare", queue: "default", limit: 100, workers: [{ name: "work", room: 100 }] },
+              [governed]
+            )
+          )
+          for (const key of keys) {
+            const queue = waiting.get(key) ?? []
+            const model = models.get(key)
+            const expected: Array<number> = []
+            while (queue[0] !== undefined && model?.(now, queue[0]) === true) expected.push(queue.shift() ?? 0)
+            const started = jobs.filter((job) => job.partitionKey === key)
+            assert.deepStrictEqual(
+              started.map((job) => (job.args as { readonly cost: number }).cost),
+              expected,
+              `${key} at step ${step}`
+            )
+          }
+        }
+      })
+    )
+  }
+})
+
 describe("over processes", () => {
+  onDatabase(
+    "a rate by key is kept for each, and a change at run time reaches all of them",
+    () =>
+      Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
+        yield* makeDiary
+        const operator = yield* startNode()
+        const options: Limit.Options = { limit: 1, window: "1 hour", perKey: true }
+        yield* Effect.forEach([1, 2, 3, 4], () => startProcess({ limits: { rateLimit: options } }), { concurrency: 4 })
+        const keys = ["a", "b", "c"]
+        yield* operator.run(
+          Work.enqueueAll(
+            Array.from({ length: 120 }, () => ({ does: "succeed" as const })),
+            (_, i) => ({ partitionKey: keys[i % 3] })
+          )
+        )
+        yield* eventually(tally, (counts) => counts.completed === 3)
+        const change = (of: Limit.Options) =>
+          operator.run(Effect.flatMap(Limits, (limits) => limits.change(Limit.make("work", options), of)))
+        yield* change({ limit: 20, window: "1 second" })
+        yield* eventually(tally, (counts) => counts.completed === 120)
+        const [seen] = yield* sql<{ readonly most: number; readonly keys: number }>`
+          SELECT max(inside)::integer AS most, count(DISTINCT partition_key)::integer AS keys
+          FROM (
+            SELECT partition_key, count(*) OVER (
+              PARTITION BY partition_key
+              ORDER BY claimed_at RANGE BETWEEN CURRENT ROW AND interval '999 milliseconds' FOLLOWING
+            ) AS inside
+            FROM shigoto.all_jobs
+          ) AS windows`
+        assert.isAtMost(seen?.most ?? Infinity, 20)
+        assert.strictEqual(seen?.keys, 3)
+        const attempts = yield* sql`SELECT FROM shigoto.all_jobs WHERE attempt <> 1`
+        assert.strictEqual(attempts.length, 0)
+      }),
+    { timeout: 120_000 }
+  )
+
   onDatabase(
     "a rate is kept in every sliding window of the database's clock",
     () =>
@@ -476,7 +620,7 @@ describe("a node", () => {
       yield* reaches(node, last.id, "completed")
       assert.strictEqual((yield* node.jobs.get(again.id)).state, "available")
       const { reasons } = yield* node.jobs.explain(again.id)
-      assert.deepInclude(reasons[0], { _tag: "RateLimited", limit: "sites" })
+      assert.deepInclude(reasons[0], { _tag: "RateLimited", limit: "sites", partitionKey: "asks" })
       const [standing] = yield* node.run(Effect.flatMap(Limits, ({ list }) => list))
       assert.deepStrictEqual(standing?.rate?.keys.map(({ partitionKey, room }) => [partitionKey, room]).toSorted(), [
         ["a", 1],
