@@ -29,6 +29,7 @@ import { Heartbeat } from "./Heartbeat.ts"
 import { Admission } from "./internal/admission.ts"
 import { spread } from "./internal/aftermath.ts"
 import { Events } from "./internal/events.ts"
+import { expireJobs } from "./internal/expiring.ts"
 import { makeHolds } from "./internal/holds.ts"
 import { forever, pause } from "./internal/loop.ts"
 import { merge } from "./internal/newJob.ts"
@@ -290,6 +291,9 @@ export const layer: Layer.Layer<
         yield* spread(events, notifier, merge(aftermath, swept.aftermath))
       }
       if (found.cancels) yield* cancelRequested
+      if ((found.nextExpiryMillis ?? 1) <= 0) {
+        if (yield* expireJobs(store, events, notifier, executor, config.nodeName)) lookIn(0)
+      }
       for (const queue of found.ready) wake(queue)
       return found
     })
@@ -355,7 +359,9 @@ export const layer: Layer.Layer<
         const due = Math.ceil(found.nextDueMillis ?? Infinity)
         // Due already: another node is promoting it, and may not run the queue that this one waits for.
         const next = found.promoted >= promoteLimit ? 0 : due <= 0 ? contestedMillis : due
-        lookIn(Math.min(next, interval() * jitter))
+        const expiry = Math.ceil(found.nextExpiryMillis ?? Infinity)
+        // Expired already: it has ended, or another node sees to it; what comes after that is looked for again.
+        lookIn(Math.min(next, expiry <= 0 ? contestedMillis : expiry, interval() * jitter))
         while (true) {
           look.closeUnsafe()
           const left = lookAt - monotonic()

@@ -23,8 +23,10 @@ import {
   checkDependencies,
   checkOptions,
   checkWorker,
+  deadlineOf,
   type DependsOnAll,
   missingEdges,
+  type OnExpire,
   prepare,
   type Refusal,
   withDefaults
@@ -43,7 +45,7 @@ import type { Signal } from "./Signal.ts"
 import type { UniqueOptions } from "./Unique.ts"
 import { Workers } from "./Workers.ts"
 
-export { CurrentJob, progress } from "./CurrentJob.ts"
+export { CurrentJob, progress, remaining } from "./CurrentJob.ts"
 export type { Dependencies, DependencyResult, Results } from "./Dependency.ts"
 export { fanOut } from "./FanOut.ts"
 export { cancel, discard, type Signal, snooze, type Waits } from "./Signal.ts"
@@ -69,6 +71,18 @@ export interface EnqueueOptions<Encoded = unknown, Args = unknown> {
   readonly delay?: Duration.Input | undefined
   /** When it may run; an instant in the past is now. Not together with `delay`. */
   readonly runAt?: DateTime.DateTime | Date | undefined
+  /**
+   * How long it may wait for its first attempt, and between attempts, from when it is due: an attempt that has not
+   * started by then never does. Defaults to the definition's, else for ever. Not together with `startBefore`.
+   */
+  readonly expiresIn?: Duration.Input | undefined
+  /** Before when each of its attempts has to start. Not together with `expiresIn`. */
+  readonly startBefore?: DateTime.DateTime | Date | undefined
+  /**
+   * What becomes of it if none has: it is discarded, cancelled, or cancelled for another job that runs in its place, as
+   * `prepare` of a definition returns it. Defaults to the definition's, else `discard`.
+   */
+  readonly onExpire?: OnExpire | undefined
   /** How many attempts may start, from 1 to 32,767. Defaults to the definition's, else 20. */
   readonly maxAttempts?: number | undefined
   /** At most 100 distinct names to find it by. Defaults to the definition's, else none. */
@@ -110,6 +124,10 @@ export interface DefinitionOptions<Encoded = unknown, Args = unknown> {
   readonly queue?: string | undefined
   /** Defaults to 0; higher runs first. */
   readonly priority?: number | undefined
+  /** How long a job may wait to start once it is due. Defaults to for ever. */
+  readonly expiresIn?: Duration.Input | undefined
+  /** What becomes of a job that has waited longer. Defaults to `discard`. */
+  readonly onExpire?: "discard" | "cancel" | undefined
   /** Defaults to 20. */
   readonly maxAttempts?: number | undefined
   /** How long one attempt may take before it is interrupted; `Duration.infinity` for no limit. Defaults to 5 minutes. */
@@ -342,6 +360,7 @@ export const make = <
     checkWorker(name) ??
     checkOptions(options) ??
     checkDependencies(name, needs) ??
+    expiryProblem(options) ??
     timeoutProblem(options.timeout) ??
     uniqueProblem(options.unique)
   if (problem !== undefined) throw problem
@@ -362,6 +381,12 @@ type ManyOptions<
 > = keyof Needs extends never
   ? [options?: One[0] | ((args: Args["~type.make.in"], index: number) => NonNullable<One[0]>)]
   : [options: One[0] | ((args: Args["~type.make.in"], index: number) => One[0])]
+
+const expiryProblem = (options: DefinitionOptions) => {
+  // Without one of its own it says what becomes of jobs whose enqueues set one.
+  const checked = deadlineOf({ expiresIn: "1 second", ...options })
+  return Result.isFailure(checked) ? checked.failure : undefined
+}
 
 const makeErased = (
   name: string,

@@ -23,6 +23,7 @@ import { type CellVerbs, cellVerbs } from "./internal/store/cells.ts"
 import { type CircuitVerbs, circuitVerbs } from "./internal/store/circuits.ts"
 import { type CompositionVerbs, compositionVerbs } from "./internal/store/composition.ts"
 import { type CronVerbs, cronVerbs } from "./internal/store/cron.ts"
+import { type DeadlineVerbs, deadlineVerbs } from "./internal/store/deadlines.ts"
 import { type ResultVerbs, resultVerbs } from "./internal/store/results.ts"
 import { type LimitVerbs, limitVerbs } from "./internal/store/limits.ts"
 import { type InsightVerbs, insightVerbs } from "./internal/store/insight.ts"
@@ -151,6 +152,8 @@ export class JobStore extends Context.Service<
     readonly bulk: BulkVerbs
     /** Ends that somebody waits for. */
     readonly results: ResultVerbs
+    /** Jobs that have to start in time. */
+    readonly deadlines: DeadlineVerbs
     /** Cron entries and their ticks. */
     readonly cron: CronVerbs
     /** What people and probes ask about the whole: nodes, health, why a job does not run. */
@@ -241,6 +244,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       executing: (name, on) => called("executing")(queue.executing(db, name, on)),
       bulk: bulkVerbs(db, runner),
       results: resultVerbs(db, runner),
+      deadlines: deadlineVerbs(db, runner),
       cron: cronVerbs(db, runner),
       insight: insightVerbs(db, runner),
       pruneKeys: background("prune")(reservation.pruneKeys(db)),

@@ -82,6 +82,12 @@ const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
     /slow: not waited for, it is executing/,
     /slow: paid later, receipt \d+\/5/
   ],
+  "deadlines.ts": [
+    /push to ada, in time/,
+    /mail to joan, instead of a late push/,
+    /job \d+: It had not started before .*Z\.$/m,
+    /job \d+: It had not started before .*; a job of "mail" takes its place\./
+  ],
   "limits.ts": [/10 renders, at most 2 at once/, /8 calls, 5 in the first second, 3 after the pause/],
   "flow.ts": [
     /order 1: 0 of 4 done, charge available, pack available, ship blocked, report blocked/,

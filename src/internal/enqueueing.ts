@@ -8,6 +8,7 @@ import {
   type CompositionError,
   type EnqueueError,
   InvalidArgs,
+  InvalidDeadline,
   InvalidDependencies,
   InvalidMaxAttempts,
   InvalidMeta,
@@ -32,6 +33,9 @@ export interface Options {
   readonly priority?: number | undefined
   readonly delay?: Duration.Input | undefined
   readonly runAt?: DateTime.DateTime | Date | undefined
+  readonly expiresIn?: Duration.Input | undefined
+  readonly startBefore?: DateTime.DateTime | Date | undefined
+  readonly onExpire?: OnExpire | undefined
   readonly maxAttempts?: number | undefined
   readonly tags?: ReadonlyArray<string> | undefined
   readonly meta?: Readonly<Record<string, unknown>> | undefined
@@ -39,6 +43,9 @@ export interface Options {
   readonly dependsOn?: DependsOnAll | undefined
   readonly batch?: BatchId | undefined
 }
+
+/** What becomes of a job that has not started before its deadline; a job that was prepared runs instead of it. */
+export type OnExpire = "discard" | "cancel" | NewJob
 
 /** A job to wait for: its id, or its id with what happens when it fails. */
 export type DependsOn = JobId | { readonly id: JobId; readonly onFailure?: OnFailure | undefined }
@@ -164,6 +171,56 @@ export const dueOf = (
     : refuse(at.getTime(), "it lies outside the years 1 to 9999")
 }
 
+/** The deadline that a producer sets and what follows from it, or why it is none. */
+export const deadlineOf = (
+  options: Options,
+  index: { readonly index?: number } = {}
+): Result.Result<Pick<NewJob, "expires" | "onExpire">, InvalidDeadline> => {
+  const { expiresIn, onExpire, runAt, startBefore } = options
+  const refuse = (field: InvalidDeadline["field"], value: unknown, why: string) =>
+    Result.fail(
+      new InvalidDeadline({
+        field,
+        value: shown(value),
+        message: `${field} cannot be ${shown(value)}: ${why}.`,
+        ...index
+      })
+    )
+  const isJob = typeof onExpire === "object" && onExpire !== null && "worker" in onExpire
+  if (onExpire !== undefined && onExpire !== "discard" && onExpire !== "cancel" && !isJob) {
+    return refuse("onExpire", onExpire, 'it is "discard", "cancel", or what `prepare` of another job returns')
+  }
+  if (isJob && typeof onExpire.onExpire === "object") {
+    return refuse("onExpire", onExpire.worker, "that job has an onExpire job of its own")
+  }
+  const then: Pick<NewJob, "onExpire"> = isJob
+    ? { onExpire: { run: { ...onExpire, unique: undefined, dependsOn: undefined, batch: undefined } } }
+    : { onExpire: onExpire === "cancel" ? onExpire : undefined }
+  if (expiresIn !== undefined && startBefore !== undefined) {
+    return refuse("startBefore", startBefore, "give expiresIn or startBefore, not both")
+  }
+  if (expiresIn !== undefined) {
+    const millis = Option.match(safeDuration(expiresIn), { onNone: () => Number.NaN, onSome: Duration.toMillis })
+    return millis >= 1 && millis <= maxDelayMillis
+      ? Result.succeed({ expires: { afterMillis: millis }, ...then })
+      : refuse("expiresIn", expiresIn, "it is a duration from a millisecond to 1,000 years")
+  }
+  if (startBefore === undefined) {
+    return onExpire === undefined || onExpire === "discard"
+      ? Result.succeed({})
+      : refuse("onExpire", isJob ? onExpire.worker : onExpire, "without expiresIn or startBefore the job never expires")
+  }
+  const instant = (value: unknown): number =>
+    value instanceof Date ? value.getTime() : DateTime.isDateTime(value) ? value.epochMilliseconds : Number.NaN
+  const at = instant(startBefore)
+  if (Number.isNaN(at)) return refuse("startBefore", startBefore, "it is no valid Date or DateTime")
+  if (at < firstInstant || at > lastInstant) return refuse("startBefore", at, "it lies outside the years 1 to 9999")
+  if (runAt !== undefined && instant(runAt) >= at) {
+    return refuse("startBefore", startBefore, "the job is not due before that, by its runAt")
+  }
+  return Result.succeed({ expires: { at: new Date(at) }, ...then })
+}
+
 /** Checks the args' encoding and brings everything into the form that is stored. */
 export const prepare = (
   worker: string,
@@ -182,6 +239,8 @@ export const prepare = (
   if (refusal !== undefined) return Result.fail(refusal)
   const due = dueOf(options, index)
   if (Result.isFailure(due)) return Result.fail(due.failure)
+  const deadline = deadlineOf(options, index)
+  if (Result.isFailure(deadline)) return Result.fail(deadline.failure)
   const dependsOn = edgesOf(options.dependsOn, options.needs ?? {}, index)
   if (Result.isFailure(dependsOn)) return Result.fail(dependsOn.failure)
   const meta = encodeMeta(options.meta, index)
@@ -217,6 +276,7 @@ export const prepare = (
     priority: options.priority,
     maxAttempts: options.maxAttempts,
     due: due.success,
+    ...deadline.success,
     tags: options.tags === undefined || options.tags.length === 0 ? undefined : options.tags,
     meta: meta.success,
     partitionKey: options.partitionKey,
@@ -241,13 +301,19 @@ export const prepareComputed = (
 /** What a producer says, with the definition's own values where it says nothing. */
 export const withDefaults = (
   given: Options,
-  definition: { readonly [K in "queue" | "priority" | "maxAttempts" | "tags"]?: Options[K] }
+  definition: { readonly [K in "queue" | "priority" | "maxAttempts" | "tags" | "expiresIn" | "onExpire"]?: Options[K] }
 ) => ({
   ...given,
   queue: given.queue ?? definition.queue ?? "default",
   priority: given.priority ?? definition.priority ?? 0,
   maxAttempts: given.maxAttempts ?? definition.maxAttempts ?? 20,
-  tags: given.tags ?? definition.tags
+  tags: given.tags ?? definition.tags,
+  expiresIn: given.expiresIn ?? (given.startBefore === undefined ? definition.expiresIn : undefined),
+  // A definition says what becomes of those that expire, not that all do.
+  onExpire:
+    (given.expiresIn ?? given.startBefore ?? definition.expiresIn) === undefined
+      ? given.onExpire
+      : (given.onExpire ?? definition.onExpire)
 })
 
 // internal

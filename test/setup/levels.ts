@@ -84,6 +84,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/Resilience.ts",
       "src/Executor.ts",
       "src/Settler.ts",
+      "src/internal/expiring.ts",
       "src/Claimer.ts",
       "src/Queues.ts",
       "src/Limits.ts",

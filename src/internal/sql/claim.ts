@@ -53,6 +53,8 @@ export interface Claimed {
   readonly snoozes: number
   readonly links: number
   readonly trace: string | undefined
+  /** Before when an attempt had to start; undefined for no matter. */
+  readonly startBefore: Date | undefined
   readonly batch: BatchId | undefined
   readonly dependencies: ReadonlyArray<Dependency>
   /** What the shared circuit of its worker let it through with; undefined where there is none. */
@@ -150,6 +152,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     readonly batch_id: bigint | null
     readonly step: string | null
     readonly trace: string | null
+    readonly start_before: Date | null
   }>`
     WITH candidate AS MATERIALIZED (${candidate}),
     chosen AS MATERIALIZED (${chosen})
@@ -164,7 +167,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
       AND j.claimed_by IS NULL
     RETURNING j.id, j.epoch, j.worker, j.queue, j.attempt, j.max_attempts, j.priority, j.args, j.run_at,
       j.inserted_at, j.claimed_at, j.errors, j.meta, j.tags, j.partition_key, j.snoozes, j.scheduled_for, j.links, j.batch_id, j.step,
-      j.trace`)
+      j.trace, j.start_before`)
   const waited = rows.filter((row) => (row.links & link.waits) !== 0)
   const dependencies =
     waited.length === 0
@@ -196,6 +199,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
       snoozes: row.snoozes ?? 0,
       links: row.links,
       trace: row.trace ?? undefined,
+      startBefore: row.start_before ?? undefined,
       batch: row.batch_id === null ? undefined : batchId(row.batch_id),
       dependencies: dependencies?.get(jobId(row.id)) ?? [],
       flow: flows?.get(row.id)

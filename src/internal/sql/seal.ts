@@ -99,6 +99,22 @@ export const openText = (
       )
     : Effect.succeed({ args: text })
 
+/** What becomes of a job that expires, as it is stored: its fallback's args are bound to its own row. */
+export const sealExpiry = (db: Db, { onExpire }: NewJob, id: JobId | undefined): Effect.Effect<string | null> =>
+  onExpire === undefined || onExpire === "cancel"
+    ? Effect.succeed(onExpire === undefined ? null : JSON.stringify(onExpire))
+    : Effect.map(sealText(db, onExpire.run.args, { field: "fallback", of: id ?? 0 }), (args) =>
+        JSON.stringify({ ...onExpire.run, args })
+      )
+
+/** The job that runs instead of one that has expired. */
+export const openExpiry = (db: Db, id: JobId, fallback: NewJob): Effect.Effect<NewJob> =>
+  Effect.map(openText(db, fallback.args, { field: "fallback", of: id }), ({ args, unreadable }) => ({
+    ...revived(fallback),
+    args,
+    sealed: unreadable !== undefined
+  }))
+
 /** The place of a job's args. */
 export const argsOf = (id: JobId, worker: string): Place => ({ field: "args", of: id, worker })
 
@@ -163,6 +179,13 @@ export const openFailures = (
           text instanceof Encrypted || text === undefined ? failure : { ...failure, ...(text as object) }
         )
       )
+
+/** A job to come that was stored as JSON, with its instants. */
+export const revived = (job: NewJob): NewJob => ({
+  ...job,
+  due: "at" in job.due ? { at: new Date(job.due.at) } : job.due,
+  ...(job.expires !== undefined && "at" in job.expires && { expires: { at: new Date(job.expires.at) } })
+})
 
 // internal
 
