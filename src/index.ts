@@ -22,6 +22,8 @@ export { CronJobs } from "./CronJobs.ts"
 export type * as AdaptiveConcurrency from "./AdaptiveConcurrency.ts"
 /** Encryption at rest. */
 export * as Cipher from "./Cipher.ts"
+/** Keys in use, and re-encryption. */
+export { Encryption } from "./Encryption.ts"
 /** What stops workers whose attempts keep failing. */
 export type * as CircuitBreaker from "./CircuitBreaker.ts"
 /** The store behind Effect's circuit breakers. */
@@ -52,6 +54,8 @@ export * as HealthHttp from "./HealthHttp.ts"
 export * as Doctor from "./Doctor.ts"
 /** Why a job is not running. */
 export * as Explain from "./Explain.ts"
+/** Who did what through the dashboard. */
+export * as Audit from "./Audit.ts"
 /** The processes that run jobs. */
 export type { NodeRow } from "./Nodes.ts"
 /** Which jobs: for lists, counts and bulk operations. */
