@@ -83,6 +83,10 @@ describe("encryption", () => {
       const failed = yield* before.run(Echo.enqueue({ text: "fail" }))
       yield* reaches(before, failed.id, "discarded")
       const waits = yield* before.run(Echo.enqueue({ text: "waits" }, { delay: "1 hour" }))
+      const instead = yield* before.run(Last.prepare({ text: "instead" }))
+      const expires = yield* before.run(
+        Echo.enqueue({ text: "expires" }, { queue: "never", expiresIn: "1 hour", onExpire: instead })
+      )
       const batch = yield* before.run(
         Batch.make("batch", { onFinished: Last.prepare({ text: "callback" }) }).enqueue([
           Echo.prepare({ text: "member" }, { delay: "1 hour" })
@@ -134,6 +138,13 @@ describe("encryption", () => {
       }
       const ticked = yield* dropped.run(Effect.flatMap(CronJobs, (crons) => crons.runNow("yearly")))
       yield* reaches(dropped, ticked, "completed")
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`UPDATE shigoto.jobs SET start_before = inserted_at WHERE id = ${expires.id}`
+      yield* reaches(dropped, expires.id, "cancelled")
+      yield* eventually(
+        Effect.sync(() => seen),
+        (texts) => texts.includes("instead")
+      )
       assert.includeMembers(seen, ["child+re parent", "waits", "member", "cron", "input"])
       assert.include((yield* dropped.jobs.get(failed.id)).errors[0]?.message, "no fail")
       assert.strictEqual((yield* dropped.jobs.get(done.id)).result, "re done")
@@ -191,6 +202,12 @@ describe("encryption", () => {
           CASE substr(args ->> '$enc', 40, 1) WHEN 'A' THEN 'B' ELSE 'A' END from 40 for 1))
         WHERE id = ${flipped}::bigint`
       const [row] = yield* sql<{ readonly id: bigint }>`SELECT shigoto.enqueue('echo', '{"text":"clear"}') AS id`
+      // What a rescue has written quotes nothing, and is no value that could be encrypted.
+      yield* sql`
+        UPDATE shigoto.jobs
+        SET errors = '[{"attempt": 1, "at": "2026-01-01T00:00:00.000Z", "node": "b", "tag": "LeaseExpired",
+          "fingerprint": "f", "message": "The lease of node a (1) expired while it ran this attempt."}]'
+        WHERE id = ${held}::bigint`
       const node = yield* start(Layer.empty, { keys: [two, one] })
       const during = yield* sql.withTransaction(
         Effect.andThen(sql`SELECT FROM shigoto.jobs WHERE id = ${held}::bigint FOR UPDATE`, node.run(reencrypt()))
