@@ -18,15 +18,14 @@ import * as CircuitBreaker from "./CircuitBreaker.ts"
 import type { Attempt, CurrentJob } from "./CurrentJob.ts"
 import { maxConcurrency } from "./ShigotoConfig.ts"
 import { captureProblem, concurrencyProblem, timeoutProblem, uniqueProblem } from "./internal/definition.ts"
+import { type DeadlineOptions, expiryProblem } from "./internal/deadline.ts"
 import type { Dependencies, Edges, ReadingServices, Results } from "./Dependency.ts"
 import {
   checkDependencies,
   checkOptions,
   checkWorker,
-  deadlineOf,
   type DependsOnAll,
   missingEdges,
-  type OnExpire,
   prepare,
   type Refusal,
   withDefaults
@@ -62,7 +61,7 @@ export const TypeId = "~effect-shigoto/Job"
  *
  * @category models
  */
-export interface EnqueueOptions<Encoded = unknown, Args = unknown> {
+export interface EnqueueOptions<Encoded = unknown, Args = unknown> extends DeadlineOptions {
   /** Which queue it waits in. Defaults to the definition's, else `default`. */
   readonly queue?: string | undefined
   /** Higher runs first; an integer from -32,768 to 32,767. Defaults to the definition's, else 0. */
@@ -71,18 +70,6 @@ export interface EnqueueOptions<Encoded = unknown, Args = unknown> {
   readonly delay?: Duration.Input | undefined
   /** When it may run; an instant in the past is now. Not together with `delay`. */
   readonly runAt?: DateTime.DateTime | Date | undefined
-  /**
-   * How long it may wait for its first attempt, and between attempts, from when it is due: an attempt that has not
-   * started by then never does. Defaults to the definition's, else for ever. Not together with `startBefore`.
-   */
-  readonly expiresIn?: Duration.Input | undefined
-  /** Before when each of its attempts has to start. Not together with `expiresIn`. */
-  readonly startBefore?: DateTime.DateTime | Date | undefined
-  /**
-   * What becomes of it if none has: it is discarded, cancelled, or cancelled for another job that runs in its place, as
-   * `prepare` of a definition returns it. Defaults to the definition's, else `discard`.
-   */
-  readonly onExpire?: OnExpire | undefined
   /** How many attempts may start, from 1 to 32,767. Defaults to the definition's, else 20. */
   readonly maxAttempts?: number | undefined
   /** At most 100 distinct names to find it by. Defaults to the definition's, else none. */
@@ -391,12 +378,6 @@ type ManyOptions<
 > = keyof Needs extends never
   ? [options?: One[0] | ((args: Args["~type.make.in"], index: number) => NonNullable<One[0]>)]
   : [options: One[0] | ((args: Args["~type.make.in"], index: number) => One[0])]
-
-const expiryProblem = (options: DefinitionOptions) => {
-  // Without one of its own it says what becomes of jobs whose enqueues set one.
-  const checked = deadlineOf({ expiresIn: "1 second", ...options })
-  return Result.isFailure(checked) ? checked.failure : undefined
-}
 
 const makeErased = (
   name: string,

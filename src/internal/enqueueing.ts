@@ -8,7 +8,6 @@ import {
   type CompositionError,
   type EnqueueError,
   InvalidArgs,
-  InvalidDeadline,
   InvalidDependencies,
   InvalidEncrypted,
   InvalidMaxAttempts,
@@ -22,6 +21,14 @@ import {
   type StorageFailure
 } from "../ShigotoError.ts"
 import { declaration, type Dependencies } from "../Dependency.ts"
+import {
+  type DeadlineOptions,
+  deadlineOf,
+  firstInstant,
+  lastInstant,
+  maxDelayMillis,
+  safeDuration
+} from "./deadline.ts"
 import { stringify } from "./json.ts"
 import type { BatchId, JobId } from "../JobRow.ts"
 import { nameProblem, shown } from "./names.ts"
@@ -29,14 +36,11 @@ import { type NewEdge, type OnFailure, onFailures } from "./newJob.ts"
 import type { NewJob } from "./sql/enqueue.ts"
 
 /** What a producer may say of a job beside its args. */
-export interface Options {
+export interface Options extends DeadlineOptions {
   readonly queue?: string | undefined
   readonly priority?: number | undefined
   readonly delay?: Duration.Input | undefined
   readonly runAt?: DateTime.DateTime | Date | undefined
-  readonly expiresIn?: Duration.Input | undefined
-  readonly startBefore?: DateTime.DateTime | Date | undefined
-  readonly onExpire?: OnExpire | undefined
   readonly maxAttempts?: number | undefined
   readonly tags?: ReadonlyArray<string> | undefined
   readonly meta?: Readonly<Record<string, unknown>> | undefined
@@ -45,9 +49,6 @@ export interface Options {
   readonly batch?: BatchId | undefined
   readonly encrypted?: boolean | undefined
 }
-
-/** What becomes of a job that has not started before its deadline; a job that was prepared runs instead of it. */
-export type OnExpire = "discard" | "cancel" | NewJob
 
 /** A job to wait for: its id, or its id with what happens when it fails. */
 export type DependsOn = JobId | { readonly id: JobId; readonly onFailure?: OnFailure | undefined }
@@ -180,56 +181,6 @@ export const dueOf = (
     : refuse(at.getTime(), "it lies outside the years 1 to 9999")
 }
 
-/** The deadline that a producer sets and what follows from it, or why it is none. */
-export const deadlineOf = (
-  options: Options,
-  index: { readonly index?: number } = {}
-): Result.Result<Pick<NewJob, "expires" | "onExpire">, InvalidDeadline> => {
-  const { expiresIn, onExpire, runAt, startBefore } = options
-  const refuse = (field: InvalidDeadline["field"], value: unknown, why: string) =>
-    Result.fail(
-      new InvalidDeadline({
-        field,
-        value: shown(value),
-        message: `${field} cannot be ${shown(value)}: ${why}.`,
-        ...index
-      })
-    )
-  const isJob = typeof onExpire === "object" && onExpire !== null && "worker" in onExpire
-  if (onExpire !== undefined && onExpire !== "discard" && onExpire !== "cancel" && !isJob) {
-    return refuse("onExpire", onExpire, 'it is "discard", "cancel", or what `prepare` of another job returns')
-  }
-  if (isJob && typeof onExpire.onExpire === "object") {
-    return refuse("onExpire", onExpire.worker, "that job has an onExpire job of its own")
-  }
-  const then: Pick<NewJob, "onExpire"> = isJob
-    ? { onExpire: { run: { ...onExpire, unique: undefined, dependsOn: undefined, batch: undefined } } }
-    : { onExpire: onExpire === "cancel" ? onExpire : undefined }
-  if (expiresIn !== undefined && startBefore !== undefined) {
-    return refuse("startBefore", startBefore, "give expiresIn or startBefore, not both")
-  }
-  if (expiresIn !== undefined) {
-    const millis = Option.match(safeDuration(expiresIn), { onNone: () => Number.NaN, onSome: Duration.toMillis })
-    return millis >= 1 && millis <= maxDelayMillis
-      ? Result.succeed({ expires: { afterMillis: millis }, ...then })
-      : refuse("expiresIn", expiresIn, "it is a duration from a millisecond to 1,000 years")
-  }
-  if (startBefore === undefined) {
-    return onExpire === undefined || onExpire === "discard"
-      ? Result.succeed({})
-      : refuse("onExpire", isJob ? onExpire.worker : onExpire, "without expiresIn or startBefore the job never expires")
-  }
-  const instant = (value: unknown): number =>
-    value instanceof Date ? value.getTime() : DateTime.isDateTime(value) ? value.epochMilliseconds : Number.NaN
-  const at = instant(startBefore)
-  if (Number.isNaN(at)) return refuse("startBefore", startBefore, "it is no valid Date or DateTime")
-  if (at < firstInstant || at > lastInstant) return refuse("startBefore", at, "it lies outside the years 1 to 9999")
-  if (runAt !== undefined && instant(runAt) >= at) {
-    return refuse("startBefore", startBefore, "the job is not due before that, by its runAt")
-  }
-  return Result.succeed({ expires: { at: new Date(at) }, ...then })
-}
-
 /** Checks the args' encoding and brings everything into the form that is stored. */
 export const prepare = (
   worker: string,
@@ -357,21 +308,8 @@ const encryptedProblem = (
 const isDeclared = (need: unknown): boolean =>
   Array.isArray(need) ? need.length === 1 && isDeclared(need[0]) : typeof need === "object" && need !== null
 
-const firstInstant = -62_135_596_800_000
-const lastInstant = 253_402_300_799_999
-const maxDelayMillis = 1000 * 365.25 * 24 * 3_600_000
-
 const isIntegerIn = (value: unknown, min: number, max: number): boolean =>
   typeof value === "number" && Number.isInteger(value) && value >= min && value <= max
-
-/** `Duration` reads NaN as zero, and an object without a unit, too. */
-const safeDuration = (input: Duration.Input): Option.Option<Duration.Duration> => {
-  if (typeof input === "object" && input !== null && !Duration.isDuration(input)) {
-    const values = Object.values(input).filter((value) => value !== undefined)
-    if (values.length === 0 || values.some(Number.isNaN)) return Option.none()
-  }
-  return Number.isNaN(input) ? Option.none() : Duration.fromInput(input)
-}
 
 const checkTags = (
   tags: ReadonlyArray<string> | undefined,

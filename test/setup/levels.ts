@@ -58,6 +58,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/internal/settled.ts",
       "src/Dependency.ts",
       "src/internal/definition.ts",
+      "src/internal/deadline.ts",
       "src/internal/searching.ts",
       "src/internal/progress.ts",
       "src/internal/holds.ts",
