@@ -173,7 +173,8 @@ export const layer: Layer.Layer<
       rewind(appetite)
       const { from } = appetite
       const sent = monotonic()
-      const asked = { node, nodeName: config.nodeName, queue, limit, floor, workers: able, from }
+      const aging = config.aging.get(queue)
+      const asked = { node, nodeName: config.nodeName, queue, limit, floor, workers: able, from, aging }
       const request: ClaimRequest = { ...asked, encrypted: workers.encrypted() }
       const governed = able.flatMap((worker) => workers.get(worker.name)?.governed ?? [])
       const partitions = config.partitions.get(queue)
@@ -226,7 +227,8 @@ export const layer: Layer.Layer<
         appetite.from = undefined
         return claimed.length > 0 && held.length < able.length
       }
-      if (claimed.length === limit && !bounded && config.timeSource === "database") {
+      // Where waits count as priority, the order is not that of the index, and a bound in it would hide some.
+      if (claimed.length === limit && !bounded && aging === undefined && config.timeSource === "database") {
         appetite.from = claimed.at(-1)
       } else if (from !== undefined) {
         appetite.from = undefined

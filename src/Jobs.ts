@@ -343,7 +343,8 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
         yield* known(id)
         const found = yield* store.insight.explain(
           id,
-          (queue, key) => config.partitions.get(queue)?.concurrency(key) ?? Infinity
+          (queue, key) => config.partitions.get(queue)?.concurrency(key) ?? Infinity,
+          config.aging
         )
         return explain(found ?? (yield* notFound(id)))
       }),

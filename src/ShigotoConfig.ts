@@ -50,6 +50,16 @@ export interface QueueOptions {
   readonly fair?: boolean | { readonly weight: (key: string | undefined) => number } | undefined
   /** How many jobs of one partition key run at once on all nodes together. Defaults to no limit. */
   readonly partitionConcurrency?: number | ((key: string | undefined) => number) | undefined
+  /**
+   * How large its part of `shedding.maxInFlight` is beside those of the other queues that have work. Defaults to 1; from
+   * 0.001 to 1,000,000.
+   */
+  readonly weight?: number | undefined
+  /**
+   * How long a job has to wait for as much as one priority more: so that jobs of low priority come to their turn. Not
+   * for a fair queue. Defaults to for ever: a higher priority always comes first.
+   */
+  readonly aging?: Duration.Input | undefined
 }
 
 /**
@@ -82,6 +92,10 @@ export class ShigotoConfig extends Context.Service<
     readonly adaptive: ReadonlyMap<string, AdaptiveConcurrency.Rule>
     /** What this node does without while it has too much to do. Defaults to nothing. */
     readonly shedding: LoadShedding.Rule | undefined
+    /** How large the parts of those are that do not weigh 1. Defaults to none. */
+    readonly weights: ReadonlyMap<string, number>
+    /** In which of them a wait counts as priority, and how many milliseconds of it as one. Defaults to none. */
+    readonly aging: ReadonlyMap<string, number>
     /** Which of them are fair, and by what rule. Defaults to none. */
     readonly partitions: ReadonlyMap<string, Partitions>
     /** The name by which people know this node; several may share one. Defaults to the HOSTNAME variable, else `node`. */
@@ -224,7 +238,7 @@ export const make = Effect.fnUntraced(function* (
       message: `The schema name ${shown(schema)} cannot be used: ${problem}. Use a lower-case identifier such as "shigoto".`
     })
   }
-  const { adaptive, partitions, queues } = yield* makeQueues(options.queues ?? defaults.queues)
+  const { adaptive, aging, partitions, queues, weights } = yield* makeQueues(options.queues ?? defaults.queues)
   const hostname = yield* Effect.orElseSucceed(Config.option(Config.String("HOSTNAME")), Option.none<string>)
   const nodeName = options.nodeName ?? Option.getOrElse(hostname, () => defaults.nodeName)
   const nodeProblem = nameProblem(nodeName)
@@ -245,7 +259,9 @@ export const make = Effect.fnUntraced(function* (
     migrate: yield* oneOf("migrate", options.migrate ?? defaults.migrate, [true, false]),
     queues,
     adaptive,
-    shedding: yield* makeShedding(options.shedding),
+    shedding: yield* makeShedding(options.shedding, weights),
+    weights,
+    aging,
     partitions,
     nodeName,
     pollInterval: yield* duration("pollInterval", options.pollInterval ?? defaults.pollInterval, 10, day),
@@ -377,8 +393,15 @@ const redacted = (
     : Effect.fail(invalid(field, Redacted.make(value), "it must be a Redacted URL"))
 
 const makeShedding = (
-  options: LoadShedding.Options | undefined
+  options: LoadShedding.Options | undefined,
+  weights: ReadonlyMap<string, number>
 ): Effect.Effect<LoadShedding.Rule | undefined, InvalidConfig> => {
+  const [[queue, weight] = []] = weights
+  if (queue !== undefined && options?.maxInFlight === undefined) {
+    const why =
+      "queues have nothing to share without shedding.maxInFlight, which says how many attempts run on the node"
+    return Effect.fail(invalid(`queues.${queue}.weight`, weight, why))
+  }
   if (options === undefined) return Effect.undefined
   if (typeof options !== "object" || options === null) {
     return Effect.fail(invalid("shedding", options, "it must be an object"))
@@ -394,6 +417,8 @@ const makeQueues = Effect.fnUntraced(function* (queues: Readonly<Record<string, 
   const made = new Map<string, number>()
   const partitions = new Map<string, Partitions>()
   const adaptive = new Map<string, AdaptiveConcurrency.Rule>()
+  const weights = new Map<string, number>()
+  const aging = new Map<string, number>()
   for (const [name, given] of Object.entries(queues)) {
     const problem = nameProblem(name)
     if (problem !== undefined) return yield* invalid("queues", name, `as a queue's name, ${problem}`)
@@ -407,7 +432,11 @@ const makeQueues = Effect.fnUntraced(function* (queues: Readonly<Record<string, 
       adaptive.set(name, rule.success)
       made.set(name, rule.success.max)
     } else made.set(name, yield* integer(`queues.${name}`, concurrency, 1, maxConcurrency))
-    const { fair = false, partitionConcurrency } = options
+    const { fair = false, partitionConcurrency, weight = 1 } = options
+    if (!(weight >= 1e-3 && weight <= 1e6)) {
+      return yield* invalid(`queues.${name}.weight`, weight, "it must be from 0.001 to 1,000,000")
+    }
+    if (weight !== 1) weights.set(name, weight)
     if (typeof fair !== "boolean" && typeof fair?.weight !== "function") {
       return yield* invalid(`queues.${name}.fair`, fair, "it must be true, false or { weight: (key) => number }")
     }
@@ -420,8 +449,17 @@ const makeQueues = Effect.fnUntraced(function* (queues: Readonly<Record<string, 
     if (fair !== false || partitionConcurrency !== undefined) {
       partitions.set(name, partitionsOf(name, fair, partitionConcurrency))
     }
+    if (options.aging === undefined) continue
+    aging.set(name, Duration.toMillis(yield* duration(`queues.${name}.aging`, options.aging, 1, 30 * day)))
+    if (partitions.has(name)) {
+      return yield* invalid(
+        `queues.${name}.aging`,
+        options.aging,
+        "a fair queue takes its partitions in turn, not by age"
+      )
+    }
   }
-  return { queues: made, partitions, adaptive }
+  return { queues: made, partitions, adaptive, weights, aging }
 })
 
 /** What functions give is checked as it is used: then a claim fails, loudly, and admits nothing. */

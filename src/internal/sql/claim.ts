@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import type { BatchId, AttemptFailure, JobId } from "../../JobRow.ts"
 import { type Dependency, link } from "../newJob.ts"
 import { batchId } from "./batch.ts"
+import { byAge } from "./age.ts"
 import { array, type Db, oid } from "./db.ts"
 import { type Asker, isLive, isPaused, isRemoved, isWaiting } from "./eligible.ts"
 import { read } from "./depend.ts"
@@ -29,6 +30,8 @@ export interface ClaimRequest {
   }>
   /** Whether the jobs of a worker are encrypted, for workers whose definition says so or not. */
   readonly encrypted?: ReadonlyMap<string, boolean> | undefined
+  /** How many milliseconds of a wait count as one priority; undefined for a strict order of priorities. */
+  readonly aging?: number | undefined
   /** How many jobs to take from which partitions, and none from others; the empty key is that of jobs without one. */
   readonly partitions?: ReadonlyArray<{ readonly key: string; readonly room: number }>
 }
@@ -98,8 +101,10 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     now
   }
   const candidate =
-    request.partitions === undefined
-      ? sql`
+    request.aging !== undefined
+      ? byAge(db, asker, request.limit, request.aging)
+      : request.partitions === undefined
+        ? sql`
     SELECT j.id, j.worker, j.rank, j.run_at
     FROM ${db.jobs} AS j
     WHERE ${isWaiting(db, asker)}
@@ -114,7 +119,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     ORDER BY j.rank, j.run_at, j.id
     LIMIT ${request.limit}::integer
     FOR UPDATE OF j SKIP LOCKED`
-      : ofPartitions(db, asker, request.partitions)
+        : ofPartitions(db, asker, request.partitions)
   const chosen = shared
     ? withinShares(db, request, names)
     : bounded
