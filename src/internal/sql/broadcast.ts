@@ -7,9 +7,11 @@
  */
 import * as Effect from "effect/Effect"
 import type { JobId, JobState } from "../../JobRow.ts"
-import { type Aftermath, concerned, nothing } from "../newJob.ts"
+import { type Aftermath, concerned, type NewJob, nothing } from "../newJob.ts"
 import { array, type Db, ids, oid } from "./db.ts"
+import { insert } from "./enqueue.ts"
 import { jobId } from "./row.ts"
+import { argsOf, openText } from "./seal.ts"
 import { settle } from "./settle.ts"
 import { autonomous } from "./statement.ts"
 
@@ -94,7 +96,8 @@ export const spread = (db: Db, by: Broadcaster) =>
         FROM ${db.nodes}
         WHERE id = ${by.node}::integer
           AND expires_at > ${now}`
-      if (lease === undefined) return { opened: new Set<string>(), copies: [], closed: [], aftermath: nothing } satisfies Spread
+      if (lease === undefined)
+        return { opened: new Set<string>(), copies: [], closed: [], aftermath: nothing } satisfies Spread
       const calling = yield* sql<{
         readonly id: bigint
         readonly epoch: number
@@ -262,46 +265,65 @@ const open = Effect.fnUntraced(function* (
       AND j.state = 'available'`
 })
 
-/** Makes copies of locked jobs: identities are given out in the order of the rows, so the two lists match. */
+/** Makes copies of locked jobs, encrypted as these are. */
 const copy = Effect.fnUntraced(function* (db: Db, by: Broadcaster, jobs: ReadonlyArray<Master>, opens: boolean) {
   if (jobs.length === 0) return []
   const { sql } = db
-  const now = yield* db.now
-  const rows = yield* sql<{ readonly id: bigint; readonly worker: string; readonly queue: string }>`
-    WITH source AS MATERIALIZED (
-      SELECT m.*, row_number() OVER (ORDER BY m.rank, m.id) AS place
-      FROM ${db.jobs} AS m
-      WHERE m.id = ANY(${array(
-        jobs.map((job) => job.id),
-        oid.int8
-      )}::bigint[])
-    ),
-    made AS (
-      INSERT INTO ${db.jobs} (
-        state, queue, worker, args, priority, max_attempts, run_at, inserted_at, scheduled_for, meta, tags, trace,
-        partition_key
-      )
-      SELECT 'available', queue, worker, args, priority, max_attempts, ${now}, ${now}, scheduled_for, meta, tags, trace,
-        ${keyOf(by.node)}
-      FROM source
-      ORDER BY place
-      RETURNING id, worker, queue
-    ),
-    numbered AS (
-      SELECT id, row_number() OVER (ORDER BY id) AS place
-      FROM made
-    ),
-    noted AS (
-      INSERT INTO ${broadcastsOf(db)} (job_id, epoch, node, node_name, copy_id, queue, until, opens)
-      SELECT source.id, source.epoch, ${by.node}::integer, ${by.nodeName}, numbered.id, source.queue, source.run_at,
-        ${opens}::boolean
-      FROM source
-      JOIN numbered USING (place)
+  const column = array(
+    jobs.map((job) => job.id),
+    oid.int8
+  )
+  const masters = yield* sql<{
+    readonly id: bigint
+    readonly worker: string
+    readonly queue: string
+    readonly args: string
+    readonly priority: number
+    readonly max_attempts: number
+    readonly scheduled_for: Date
+    readonly meta: string | null
+    readonly tags: ReadonlyArray<string> | null
+    readonly trace: string | null
+  }>`
+    SELECT id, worker, queue, args::text AS args, priority, max_attempts, scheduled_for, meta::text AS meta, tags, trace
+    FROM ${db.jobs}
+    WHERE id = ANY(${column}::bigint[])
+      AND state = 'scheduled'
+    ORDER BY rank, id`
+  const copies = yield* Effect.forEach(masters, (master) =>
+    Effect.map(
+      openText(db, master.args, argsOf(jobId(master.id), master.worker)),
+      ({ args, encrypted, unreadable }): NewJob => ({
+        worker: master.worker,
+        queue: master.queue,
+        args,
+        encrypted,
+        sealed: unreadable !== undefined,
+        priority: master.priority,
+        maxAttempts: master.max_attempts,
+        due: { delayMillis: 0 },
+        scheduledFor: master.scheduled_for,
+        tags: master.tags ?? undefined,
+        meta: master.meta ?? undefined,
+        trace: master.trace ?? undefined,
+        partitionKey: keyOf(by.node)
+      })
     )
-    SELECT id, worker, queue
-    FROM made
-    ORDER BY id`
-  return rows.map((row) => ({ id: jobId(row.id), worker: row.worker, queue: row.queue }))
+  )
+  const made = yield* insert(db, copies)
+  yield* sql`
+    INSERT INTO ${broadcastsOf(db)} (job_id, epoch, node, node_name, copy_id, queue, until, opens)
+    SELECT m.id, m.epoch, ${by.node}::integer, ${by.nodeName}, made.copy_id, m.queue, m.run_at, ${opens}::boolean
+    FROM unnest(
+      ${array(
+        masters.map(({ id }) => id),
+        oid.int8
+      )}::bigint[],
+      ${ids(made.map(({ id }) => id))}::bigint[]
+    ) AS made (job_id, copy_id)
+    JOIN ${db.jobs} AS m
+      ON m.id = made.job_id`
+  return made.map(({ id }, i) => ({ id, worker: masters[i]?.worker ?? "", queue: masters[i]?.queue ?? "" }))
 })
 
 /** Completes jobs whose window is over, as their holder would: all that follows from an end follows from this. */
