@@ -111,7 +111,8 @@ export class Batches extends Context.Service<
     readonly get: (id: BatchId) => Effect.Effect<BatchStatus, BatchNotFound | StorageFailure>
     /**
      * Cancels the members that have not ended, also those of nested batches: waiting ones at once, running ones by
-     * interrupting their handlers. Returns how many. Callbacks follow as after any end.
+     * interrupting their handlers. Returns how many it met, without those that the end of another takes along meanwhile.
+     * Callbacks follow as after any end.
      */
     readonly cancel: (id: BatchId, reason?: string) => Effect.Effect<number, BatchNotFound | StorageFailure>
     /**

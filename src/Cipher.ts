@@ -98,6 +98,7 @@ const make = Effect.fnUntraced(function* ({ allowPlaintext = false, keys, unique
     Effect.flatMap(mac.sign(root, encode("effect-shigoto unique keys")), (bytes) => Mac.key(Mac.hmacSha256, bytes))
   )
   return Cipher.of({
+    keyId: primary.id,
     allowPlaintext,
     // A failure of these is one of the runtime's crypto, about which nobody can do anything.
     seal: (text, place) =>

@@ -72,6 +72,18 @@ export interface Filter {
   readonly partitionKey?: AnyOf<string> | undefined
   /** The group of its last failure: see `Jobs.failures`. A job that has succeeded is in none. */
   readonly fingerprint?: AnyOf<string> | undefined
+  /**
+   * Part of the message of its last failure, case mattering, or the failure's tag. A job that has succeeded has none; of
+   * an encrypted message only the tag is known.
+   */
+  readonly error?: AnyOf<string> | undefined
+  /**
+   * The name of the node that runs it or ran it, or of its last failure. The names of nodes that are gone are known from
+   * failures alone.
+   */
+  readonly node?: AnyOf<string> | undefined
+  /** The cron entry of whose ticks it is, for as long as the history of completed jobs is kept. */
+  readonly cron?: AnyOf<string> | undefined
   readonly priority?: Numbers | undefined
   readonly attempt?: Numbers | undefined
   readonly inserted?: Times | undefined
@@ -207,7 +219,7 @@ export const format = (filter: Filter): string => {
 
 // internal
 
-const nameFields = ["worker", "queue", "state", "partitionKey", "fingerprint"] as const
+const nameFields = ["worker", "queue", "state", "partitionKey", "fingerprint", "error", "node", "cron"] as const
 const numberFields = ["id", "batch", "priority", "attempt"] as const
 const timeFields = ["inserted", "due", "finished"] as const
 const jsonFields = ["args", "meta"] as const

@@ -60,7 +60,7 @@ export class Flows extends Context.Service<
     readonly status: (id: BatchId) => Effect.Effect<FlowStatus, BatchNotFound | StorageFailure>
     /**
      * Cancels all jobs of a flow that have not ended: waiting ones at once, running ones by interrupting their handlers.
-     * Returns how many.
+     * Returns how many it met; jobs that the end of another takes along meanwhile are not among them.
      */
     readonly cancel: (id: BatchId, reason?: string) => Effect.Effect<number, BatchNotFound | StorageFailure>
     /**

@@ -25,6 +25,7 @@ import { type CompositionVerbs, compositionVerbs } from "./internal/store/compos
 import { type CronVerbs, cronVerbs } from "./internal/store/cron.ts"
 import { type ResultVerbs, resultVerbs } from "./internal/store/results.ts"
 import { type LimitVerbs, limitVerbs } from "./internal/store/limits.ts"
+import { type EncryptionVerbs, encryptionVerbs } from "./internal/store/encryption.ts"
 import { type InsightVerbs, insightVerbs } from "./internal/store/insight.ts"
 import { type SearchVerbs, searchVerbs } from "./internal/store/search.ts"
 import { makeRunner } from "./internal/store/runner.ts"
@@ -35,6 +36,7 @@ import * as prune from "./internal/sql/prune.ts"
 import * as queue from "./internal/sql/queue.ts"
 import * as rescue from "./internal/sql/rescue.ts"
 import * as retry from "./internal/sql/retry.ts"
+import { limited as timely } from "./internal/sql/search.ts"
 import * as settle from "./internal/sql/settle.ts"
 import { autonomous, classify, retryRaces } from "./internal/sql/statement.ts"
 import * as reservation from "./internal/sql/unique.ts"
@@ -133,7 +135,7 @@ export class JobStore extends Context.Service<
     readonly get: (id: JobId) => Effect.Effect<JobRow | undefined, StorageFailure>
     /** Pages, counts and groups of jobs. */
     readonly search: SearchVerbs
-    /** How many live jobs are in each queue and state. */
+    /** How many live jobs are in each queue and state; gives up after two seconds. */
     readonly counts: Effect.Effect<
       ReadonlyArray<{ readonly queue: string; readonly state: JobState; readonly count: number }>,
       StorageFailure
@@ -155,6 +157,8 @@ export class JobStore extends Context.Service<
     readonly cron: CronVerbs
     /** What people and probes ask about the whole: nodes, health, why a job does not run. */
     readonly insight: InsightVerbs
+    /** Under which keys values stand. */
+    readonly encryption: EncryptionVerbs
     /** Forgets keys of unique jobs whose time is over. */
     readonly pruneKeys: Effect.Effect<void, StorageFailure>
     /** Makes and drops partitions of the archive of one state. */
@@ -235,7 +239,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       retry: (id) => called("retry")(autonomous(db.sql, retry.retry(db, id))),
       get: (id) => called("get")(inspect.get(db, id)),
       search: searchVerbs(db, runner),
-      counts: called("counts")(inspect.counts(db)),
+      counts: called("counts")(timely(db, inspect.counts(db))),
       changeQueue: (change) => called("queue")(queue.change(db, change)),
       wishes: called("queue")(queue.wishes(db)),
       executing: (name, on) => called("executing")(queue.executing(db, name, on)),
@@ -243,6 +247,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       results: resultVerbs(db, runner),
       cron: cronVerbs(db, runner),
       insight: insightVerbs(db, runner),
+      encryption: encryptionVerbs(db, runner),
       pruneKeys: background("prune")(reservation.pruneKeys(db)),
       // A lock that is taken is not tried for again: settles wait behind each try.
       prune: (state) => limited("prune")(told("prune")(prune.prune(db, state)))

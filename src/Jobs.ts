@@ -17,11 +17,12 @@ import { type BulkOptions, type BulkProgress, makeBulk } from "./internal/bulk.t
 import { Events } from "./internal/events.ts"
 import { sanitize } from "./internal/json.ts"
 import type { Filter } from "./Filter.ts"
-import { type FailureGroup, type JobCount, type ListOptions, makeSearch } from "./internal/searching.ts"
+import { type FailureGroup, type JobCount, limitProblem, type ListOptions, makeSearch } from "./internal/searching.ts"
 import { shown } from "./internal/names.ts"
 import { type Aftermath, isLinked, type NewJob, nothing } from "./internal/newJob.ts"
 import type { Inserted as InsertedRow, MergeRefusal } from "./internal/sql/enqueue.ts"
 import type { NewBatch } from "./internal/sql/batch.ts"
+import type { Related } from "./internal/sql/related.ts"
 import type { Settled } from "./internal/sql/result.ts"
 import { type JobResult, type Readable, standingOf } from "./internal/settled.ts"
 import type { Stored } from "./internal/sql/unique.ts"
@@ -44,6 +45,7 @@ import {
 
 export type { BulkOptions, BulkProgress } from "./internal/bulk.ts"
 export type { FailureGroup, JobCount, ListOptions } from "./internal/searching.ts"
+export type { Related } from "./internal/sql/related.ts"
 export type { JobResult } from "./internal/settled.ts"
 
 /**
@@ -152,7 +154,7 @@ export class Jobs extends Context.Service<
     readonly failures: (options?: {
       readonly limit?: number | undefined
     }) => Effect.Effect<ReadonlyArray<FailureGroup>, InvalidFilter | StorageFailure>
-    /** How many live jobs are in each queue and state. */
+    /** How many live jobs are in each queue and state; counts them all, and gives up after two seconds. */
     readonly counts: Effect.Effect<
       ReadonlyArray<{ readonly queue: string; readonly state: JobState; readonly count: number }>,
       StorageFailure
@@ -175,6 +177,14 @@ export class Jobs extends Context.Service<
       id: JobId,
       options?: LogOptions
     ) => Effect.Effect<ReadonlyArray<LogLine>, InvalidFilter | JobNotFound | StorageFailure>
+    /** What a job waits for, and what waits for it; of each the first `limit`, by default 100. */
+    readonly related: (
+      id: JobId,
+      options?: { readonly limit?: number | undefined }
+    ) => Effect.Effect<
+      { readonly parents: ReadonlyArray<Related>; readonly children: ReadonlyArray<Related> },
+      InvalidFilter | JobNotFound | StorageFailure
+    >
     /** The JSON Schema of a worker's args, as the node that started last told it; undefined where none has. */
     readonly argsSchema: (worker: string) => Effect.Effect<unknown, StorageFailure>
     /** The nodes of the fleet, those with a live lease first. */
@@ -337,6 +347,12 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
       logs: Effect.fn("Jobs.logs")(function* (id, options = {}) {
         yield* known(id)
         return yield* readLogs(store, id, options)
+      }),
+      related: Effect.fn("Jobs.related")(function* (id, { limit = 100 } = {}) {
+        const problem = limitProblem(limit)
+        if (problem !== undefined) return yield* problem
+        yield* known(id)
+        return yield* store.composition.related(id, limit)
       }),
       argsSchema: (worker) => store.insight.argsSchema(worker),
       nodes: Effect.map(store.insight.nodes, (rows) => rows.map(fromColumns)),

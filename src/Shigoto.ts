@@ -10,6 +10,7 @@ import * as Batches from "./Batches.ts"
 import * as Claimer from "./Claimer.ts"
 import * as CronJobs from "./CronJobs.ts"
 import * as CronScheduler from "./CronScheduler.ts"
+import * as Encryption from "./Encryption.ts"
 import * as Executor from "./Executor.ts"
 import * as Flows from "./Flows.ts"
 import * as Heartbeat from "./Heartbeat.ts"
@@ -43,10 +44,10 @@ export type StartError = Migrations.MigrationError
  * @category layers
  */
 export const layerProducer: Layer.Layer<
-  Jobs.Jobs | Queues.Queues | CronJobs.CronJobs | Batches.Batches | Flows.Flows | Limits.Limits,
+  Jobs.Jobs | Queues.Queues | CronJobs.CronJobs | Batches.Batches | Flows.Flows | Limits.Limits | Encryption.Encryption,
   StartError,
   PgClient | ShigotoConfig
-> = Layer.mergeAll(CronJobs.layer, Flows.layer, Limits.layer).pipe(
+> = Layer.mergeAll(CronJobs.layer, Flows.layer, Limits.layer, Encryption.layer).pipe(
   Layer.provideMerge(Batches.layer),
   Layer.provideMerge(Layer.mergeAll(Jobs.layer, Queues.layer)),
   Layer.provide(Notifier.layerSend),
@@ -67,6 +68,7 @@ export const layer: Layer.Layer<
   | Batches.Batches
   | Flows.Flows
   | Limits.Limits
+  | Encryption.Encryption
   | Resilience.Resilience
   | Workers.Workers,
   StartError,
@@ -74,7 +76,7 @@ export const layer: Layer.Layer<
 > = Layer.mergeAll(Claimer.layer, CronScheduler.layer, Pruner.layer, ShigotoMetrics.layerGauges, Catalog.layer).pipe(
   Layer.provideMerge(Resilience.layer),
   Layer.provideMerge(Executor.layer),
-  Layer.provideMerge(Layer.mergeAll(CronJobs.layer, Flows.layer, Limits.layer)),
+  Layer.provideMerge(Layer.mergeAll(CronJobs.layer, Flows.layer, Limits.layer, Encryption.layer)),
   Layer.provideMerge(Batches.layer),
   Layer.provideMerge(Layer.mergeAll(Settler.layer, Jobs.layer, Queues.layer, Admission.layer)),
   Layer.provideMerge(Layer.mergeAll(Notifier.layer, Heartbeat.layer, Workers.layer)),

@@ -5,6 +5,7 @@ import type { PgClient } from "@effect/sql-pg/PgClient"
 import type * as Layer from "effect/Layer"
 import type { Batches } from "./Batches.ts"
 import type { CronJobs } from "./CronJobs.ts"
+import type { Encryption } from "./Encryption.ts"
 import type { Flows } from "./Flows.ts"
 import type { Jobs } from "./Jobs.ts"
 import type { Limits } from "./Limits.ts"
@@ -25,7 +26,7 @@ import type { Workers } from "./Workers.ts"
  * @category layers
  */
 export const ShigotoLive: Layer.Layer<
-  Jobs | Queues | CronJobs | Batches | Flows | Limits | Resilience | Workers,
+  Jobs | Queues | CronJobs | Batches | Flows | Limits | Encryption | Resilience | Workers,
   Shigoto.StartError,
   PgClient | ShigotoConfig
 > = Shigoto.layer

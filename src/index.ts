@@ -22,6 +22,8 @@ export { CronJobs } from "./CronJobs.ts"
 export type * as AdaptiveConcurrency from "./AdaptiveConcurrency.ts"
 /** Encryption at rest. */
 export * as Cipher from "./Cipher.ts"
+/** Keys in use, and re-encryption. */
+export { Encryption } from "./Encryption.ts"
 /** What stops workers whose attempts keep failing. */
 export type * as CircuitBreaker from "./CircuitBreaker.ts"
 /** The store behind Effect's circuit breakers. */

@@ -72,6 +72,9 @@ const draw = (random: () => number): Filter => {
     batch: numbers,
     partitionKey: () => some(name),
     fingerprint: () => some(name),
+    error: () => some(name),
+    node: () => some(name),
+    cron: () => some(name),
     priority: numbers,
     attempt: numbers,
     inserted: times,
@@ -200,7 +203,7 @@ const RiskyLive = Risky.toLayer(({ how, n }) =>
 
 const node = RiskyLive.pipe(
   Layer.provideMerge(Shigoto.layer),
-  Layer.provide(ShigotoConfig.layer({ queues: { work: 5 }, listen: false })),
+  Layer.provide(ShigotoConfig.layer({ nodeName: "here", queues: { work: 5 }, listen: false })),
   Layer.provideMerge(TestDatabase.layer())
 )
 
@@ -224,6 +227,10 @@ layer(node, { excludeTestServices: true })("Jobs.list, count and failures", (it)
         [1, 2, 3].map((n) => ({ n, how: "later" })),
         ({ n }) => ({ delay: `${4 - n} hours`, ...(n === 2 && { batch }) })
       )).map((result) => result.id)
+      const sql = yield* PgClient.PgClient
+      yield* sql`
+        INSERT INTO shigoto.cron_ticks (name, tick, outcome, job_id, inserted_at)
+        VALUES ('nightly', now(), 'inserted', ${BigInt(ids[4] ?? 0)}, now()), ('nightly', now() - interval '1 day', 'skipped', NULL, now())`
       const found = Effect.fnUntraced(function* (filter: Filter) {
         return (yield* jobs.list(filter)).map(({ id }) => [...ids, ...later].indexOf(id))
       })
@@ -243,7 +250,16 @@ layer(node, { excludeTestServices: true })("Jobs.list, count and failures", (it)
         [`batch:${batch}`, [10]],
         [`batch:>${batch}`, []],
         ["due:1h..0s", [8, 7, 6, 5, 4, 3, 2, 1, 0]],
-        ["due:0s..", [11, 10, 9]]
+        ["due:0s..", [11, 10, 9]],
+        ["error:refused", [8, 5, 2]],
+        ["error:timeout,Boom", [8, 7, 5, 4, 2, 1]],
+        ['error:"Bo"', []],
+        ["error:fine", []],
+        ["node:here", [8, 7, 6, 5, 4, 3, 2, 1, 0]],
+        ["node:here error:timeout", [7, 4, 1]],
+        ["node:there", []],
+        ["cron:nightly,daily", [4]],
+        ["cron:daily", []]
       ]
       for (const [text, expected] of wanted) assert.deepStrictEqual(yield* found(read(text)), expected, text)
 

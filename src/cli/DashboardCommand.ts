@@ -15,6 +15,7 @@ import { isIP } from "node:net"
 import { CronJobs } from "../CronJobs.ts"
 import { Batches } from "../Batches.ts"
 import * as Dashboard from "../dashboard/Dashboard.ts"
+import { Flows } from "../Flows.ts"
 import { Jobs } from "../Jobs.ts"
 import { Limits } from "../Limits.ts"
 import { Queues } from "../Queues.ts"
@@ -67,8 +68,8 @@ export const dashboard = Command.make(
     const path = `/${basePath}`.replaceAll(/\/+/g, "/").replace(/\/$/, "") as `/${string}` | ""
     yield* connected(
       Effect.gen(function* () {
-        const context = yield* Effect.context<Batches | CronJobs | Jobs | Limits | Queues>()
-        const services = Layer.succeedContext(Context.pick(Batches, CronJobs, Jobs, Limits, Queues)(context))
+        const context = yield* Effect.context<Dashboard.Services>()
+        const services = Layer.succeedContext(Context.pick(Batches, CronJobs, Flows, Jobs, Limits, Queues)(context))
         const handler = yield* Effect.acquireRelease(
           Effect.sync(() =>
             Dashboard.handler(services, {

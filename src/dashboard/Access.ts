@@ -10,31 +10,27 @@ import type { HttpServerRequest } from "effect/http/HttpServerRequest"
  *
  * @category models
  */
-export type Permission =
-  | "jobs:view"
-  | "jobs:retry"
-  | "jobs:cancel"
-  | "queues:pause"
-  | "queues:scale"
-  | "cron:run"
-  | "cron:pause"
-  | "args:reveal"
+export type Permission = (typeof permissions)[number]
 
 /**
  * All permissions.
  *
  * @category constants
  */
-export const permissions: ReadonlyArray<Permission> = [
+export const permissions = [
   "jobs:view",
   "jobs:retry",
   "jobs:cancel",
+  "jobs:delete",
   "queues:pause",
   "queues:scale",
   "cron:run",
   "cron:pause",
+  "batches:retry",
+  "batches:cancel",
+  "breakers:close",
   "args:reveal"
-]
+] as const
 
 /**
  * What one viewer may see and do.
@@ -46,7 +42,10 @@ export interface Access {
   readonly user: string
   /** `all` is everything but `args:reveal`, `readOnly` only `jobs:view`. */
   readonly can: "all" | "readOnly" | ReadonlyArray<Permission>
-  /** The only queues that exist for this viewer. Defaults to all. */
+  /**
+   * The only queues that exist for this viewer, with their jobs and cron entries. What spans queues, such as batches,
+   * limits and circuits, does not exist then. Defaults to all.
+   */
   readonly queues?: ReadonlyArray<string> | undefined
 }
 

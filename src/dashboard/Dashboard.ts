@@ -13,9 +13,13 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { Readable } from "node:stream"
+import { pipeline } from "node:stream/promises"
+import type { Batches } from "../Batches.ts"
 import type { CronJobs } from "../CronJobs.ts"
+import type { Flows } from "../Flows.ts"
 import type { JobRow } from "../JobRow.ts"
 import type { Jobs } from "../Jobs.ts"
+import type { Limits } from "../Limits.ts"
 import type { Queues } from "../Queues.ts"
 import { type Authorize, Viewer } from "./Access.ts"
 import { DashboardApi } from "./DashboardApi.ts"
@@ -43,6 +47,13 @@ export interface Options {
 }
 
 /**
+ * What the dashboard looks at: all of it is in `ShigotoLive`, and in `Shigoto.layerProducer`.
+ *
+ * @category models
+ */
+export type Services = Jobs | Queues | CronJobs | Batches | Flows | Limits
+
+/**
  * A dashboard as a function from `Request` to `Response`.
  *
  * @category models
@@ -58,9 +69,7 @@ export interface Handler {
  *
  * @category layers
  */
-export const layer = (
-  options: Options = {}
-): Layer.Layer<never, never, Jobs | Queues | CronJobs | HttpRouter.HttpRouter> =>
+export const layer = (options: Options = {}): Layer.Layer<never, never, Services | HttpRouter.HttpRouter> =>
   HttpRouter.use((router) =>
     Effect.gen(function* () {
       const path = (options.path ?? "").replace(/\/+$/, "")
@@ -114,7 +123,7 @@ export const layer = (
  *
  * @category constructors
  */
-export const handler = <E>(services: Layer.Layer<Jobs | Queues | CronJobs, E>, options: Options = {}): Handler => {
+export const handler = <E>(services: Layer.Layer<Services, E>, options: Options = {}): Handler => {
   const web = HttpRouter.toWebHandler(Layer.provide(layer(options), services), { disableLogger: true })
   return Object.assign((request: Request) => web.handler(request), { dispose: web.dispose })
 }
@@ -175,5 +184,10 @@ const respondTo = async (
   })
   const response = await handle(request)
   outgoing.writeHead(response.status, Object.fromEntries(response.headers))
-  outgoing.end(Buffer.from(await response.arrayBuffer()))
+  if (response.body === null) {
+    outgoing.end()
+    return
+  }
+  // Waits for a slow reader, and ends the stream where the reader has left.
+  await pipeline(Readable.fromWeb(response.body), outgoing)
 }

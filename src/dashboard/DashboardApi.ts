@@ -1,7 +1,7 @@
 /**
  * The dashboard's API as a value: for its server, for typed clients (`HttpApiClient.make`) and for OpenAPI.
  *
- * Every endpoint names the permission that it asks for; a middleware of the whole group checks it.
+ * Every endpoint names the permission that it asks for; a middleware of all groups checks it.
  */
 import * as HttpApi from "effect/http-api/HttpApi"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
@@ -9,8 +9,8 @@ import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiMiddleware from "effect/http-api/HttpApiMiddleware"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
-import { states } from "../JobRow.ts"
-import { type CurrentAccess, permissions, Requires } from "./Access.ts"
+import { type CurrentAccess, Requires } from "./Access.ts"
+import * as Views from "./Views.ts"
 
 /**
  * Nobody asks, or somebody who may not.
@@ -66,197 +66,242 @@ export class Authorization extends HttpApiMiddleware.Service<Authorization, { pr
   { error: Forbidden }
 ) {}
 
-/**
- * A moment as ISO 8601 in UTC.
- *
- * @category schemas
- */
-export const Moment = Schema.String
-
-/**
- * A job in a list, without what it carries.
- *
- * @category schemas
- */
-export const JobSummary = Schema.Struct({
-  id: Schema.Int,
-  worker: Schema.String,
-  queue: Schema.String,
-  state: Schema.Literals(states),
-  priority: Schema.Int,
-  attempt: Schema.Int,
-  maxAttempts: Schema.Int,
-  tags: Schema.Array(Schema.String),
-  progress: Schema.NullOr(Schema.Number),
-  runAt: Moment,
-  insertedAt: Moment,
-  claimedAt: Schema.NullOr(Moment),
-  finishedAt: Schema.NullOr(Moment)
-})
-
-/**
- * A job with what it carries, redacted.
- *
- * @category schemas
- */
-export const JobDetail = Schema.Struct({
-  ...JobSummary.fields,
-  args: Schema.Unknown,
-  result: Schema.Unknown,
-  meta: Schema.Unknown,
-  errors: Schema.Array(
-    Schema.Struct({
-      attempt: Schema.Int,
-      at: Moment,
-      node: Schema.String,
-      tag: Schema.String,
-      message: Schema.String,
-      cause: Schema.NullOr(Schema.String)
-    })
-  ),
-  fingerprint: Schema.NullOr(Schema.String),
-  batch: Schema.NullOr(Schema.Int),
-  step: Schema.NullOr(Schema.String),
-  snoozes: Schema.Int,
-  scheduledFor: Moment,
-  cancelReason: Schema.NullOr(Schema.String)
-})
-
-/**
- * A queue: its live jobs by state, and how this process runs it, if it does.
- *
- * @category schemas
- */
-export const QueueView = Schema.Struct({
-  name: Schema.String,
-  counts: Schema.Record(Schema.String, Schema.Int),
-  here: Schema.NullOr(Schema.Struct({ concurrency: Schema.Int, paused: Schema.Boolean }))
-})
-
-/**
- * A cron entry.
- *
- * @category schemas
- */
-export const CronView = Schema.Struct({
-  name: Schema.String,
-  source: Schema.Literals(["code", "database"]),
-  cron: Schema.String,
-  timezone: Schema.String,
-  worker: Schema.String,
-  queue: Schema.String,
-  paused: Schema.Boolean,
-  nextTick: Schema.NullOr(Moment),
-  workerKnown: Schema.Boolean,
-  problem: Schema.NullOr(Schema.String)
-})
-
-/**
- * Jobs that failed alike.
- *
- * @category schemas
- */
-export const FailureView = Schema.Struct({
-  fingerprint: Schema.String,
-  worker: Schema.String,
-  queue: Schema.String,
-  sample: Schema.Int,
-  tag: Schema.String,
-  message: Schema.String,
-  lastSeen: Moment,
-  count: Schema.Int,
-  isExact: Schema.Boolean
-})
-
-/**
- * What became of a wish, in one word and, where it was not granted, why.
- *
- * @category schemas
- */
-export const Answer = Schema.Struct({ outcome: Schema.String, detail: Schema.NullOr(Schema.String) })
+export * from "./Views.ts"
 
 const id = { id: Schema.Int }
 const name = { name: Schema.String }
-const failures = [NotFound, Unavailable] as const
 const filter = { q: Schema.optional(Schema.String) }
+const limit = Schema.optional(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 200 })))
+const failures = [NotFound, Unavailable] as const
+const refusals = [Invalid, ...failures] as const
 
 /**
- * The endpoints.
+ * The whole at one glance, and what lies behind it.
  *
  * @category endpoints
  */
-export class DashboardGroup extends HttpApiGroup.make("dashboard")
+export class OverviewGroup extends HttpApiGroup.make("overview")
   .add(
-    HttpApiEndpoint.get("me", "/me", {
-      success: Schema.Struct({ user: Schema.String, can: Schema.Array(Schema.Literals(permissions)) })
+    HttpApiEndpoint.get("me", "/me", { success: Views.MeView }).annotate(Requires, "jobs:view"),
+    HttpApiEndpoint.get("overview", "/overview", { success: Views.OverviewView }).annotate(Requires, "jobs:view"),
+    HttpApiEndpoint.get("system", "/system", { success: Views.SystemView }).annotate(Requires, "jobs:view"),
+    HttpApiEndpoint.get("search", "/search", {
+      query: { text: Schema.String },
+      success: Schema.Array(Views.Hit),
+      error: failures
     }).annotate(Requires, "jobs:view"),
+    HttpApiEndpoint.get("openapi", "/openapi.json", { success: Schema.Unknown }).annotate(Requires, "jobs:view")
+  )
+  .middleware(Authorization)
+  .prefix("/api") {}
+
+/**
+ * Jobs: found, looked at, and changed one by one.
+ *
+ * @category endpoints
+ */
+export class JobsGroup extends HttpApiGroup.make("jobs")
+  .add(
     HttpApiEndpoint.get("jobs", "/jobs", {
       query: {
         ...filter,
-        limit: Schema.optional(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 200 }))),
-        after: Schema.optional(Schema.Int)
+        limit,
+        order: Schema.optional(Schema.Literals(["newest", "due", "finished"])),
+        after: Schema.optional(Schema.String)
       },
-      success: Schema.Struct({ jobs: Schema.Array(JobSummary), next: Schema.NullOr(Schema.Int) }),
-      error: [Invalid, ...failures]
+      success: Views.JobPage,
+      error: refusals
     }).annotate(Requires, "jobs:view"),
-    HttpApiEndpoint.get("count", "/count", {
-      query: filter,
-      success: Schema.Struct({ count: Schema.Int, isExact: Schema.Boolean }),
-      error: [Invalid, ...failures]
-    }).annotate(Requires, "jobs:view"),
-    HttpApiEndpoint.get("job", "/jobs/:id", { params: id, success: JobDetail, error: failures }).annotate(
+    HttpApiEndpoint.get("count", "/count", { query: filter, success: Views.CountView, error: refusals }).annotate(
       Requires,
       "jobs:view"
     ),
-    HttpApiEndpoint.post("retryJob", "/jobs/:id/retry", { params: id, success: Answer, error: failures }).annotate(
+    HttpApiEndpoint.get("states", "/states", { query: filter, success: Views.StateCounts, error: refusals }).annotate(
       Requires,
-      "jobs:retry"
+      "jobs:view"
     ),
-    HttpApiEndpoint.post("cancelJob", "/jobs/:id/cancel", { params: id, success: Answer, error: failures }).annotate(
-      Requires,
-      "jobs:cancel"
-    ),
-    HttpApiEndpoint.get("queues", "/queues", {
-      success: Schema.Struct({ sampledAt: Moment, queues: Schema.Array(QueueView) }),
+    HttpApiEndpoint.get("failures", "/failures", {
+      success: Schema.Array(Views.FailureView),
       error: failures
     }).annotate(Requires, "jobs:view"),
+    HttpApiEndpoint.get("job", "/jobs/:id", {
+      params: id,
+      query: { reveal: Schema.optional(Schema.Literal("true")) },
+      success: Views.JobDetail,
+      error: [Forbidden, ...failures]
+    }).annotate(Requires, "jobs:view"),
+    HttpApiEndpoint.get("explain", "/jobs/:id/explain", {
+      params: id,
+      success: Views.ExplainView,
+      error: failures
+    }).annotate(Requires, "jobs:view"),
+    HttpApiEndpoint.get("logs", "/jobs/:id/logs", {
+      params: id,
+      query: { after: Schema.optional(Schema.String) },
+      success: Views.LogPage,
+      error: refusals
+    }).annotate(Requires, "jobs:view"),
+    HttpApiEndpoint.get("related", "/jobs/:id/dependencies", {
+      params: id,
+      success: Views.RelatedView,
+      error: failures
+    }).annotate(Requires, "jobs:view"),
+    HttpApiEndpoint.post("retryJob", "/jobs/:id/retry", {
+      params: id,
+      success: Views.Answer,
+      error: failures
+    }).annotate(Requires, "jobs:retry"),
+    HttpApiEndpoint.post("cancelJob", "/jobs/:id/cancel", {
+      params: id,
+      success: Views.Answer,
+      error: failures
+    }).annotate(Requires, "jobs:cancel"),
+    HttpApiEndpoint.post("deleteJob", "/jobs/:id/delete", {
+      params: id,
+      success: Views.Answer,
+      error: failures
+    }).annotate(Requires, "jobs:delete")
+  )
+  .middleware(Authorization)
+  .prefix("/api") {}
+
+/**
+ * Queues, and what operators ask of them.
+ *
+ * @category endpoints
+ */
+export class QueuesGroup extends HttpApiGroup.make("queues")
+  .add(
+    HttpApiEndpoint.get("queues", "/queues", { success: Views.QueuesView, error: failures }).annotate(
+      Requires,
+      "jobs:view"
+    ),
     HttpApiEndpoint.post("pauseQueue", "/queues/:name/pause", {
       params: name,
-      success: Answer,
-      error: [Invalid, ...failures]
+      query: { node: Schema.optional(Schema.String), key: Schema.optional(Schema.String) },
+      success: Views.Answer,
+      error: refusals
     }).annotate(Requires, "queues:pause"),
     HttpApiEndpoint.post("resumeQueue", "/queues/:name/resume", {
       params: name,
-      success: Answer,
-      error: [Invalid, ...failures]
+      query: { node: Schema.optional(Schema.String), key: Schema.optional(Schema.String) },
+      success: Views.Answer,
+      error: refusals
     }).annotate(Requires, "queues:pause"),
     HttpApiEndpoint.post("scaleQueue", "/queues/:name/scale", {
       params: name,
+      query: { node: Schema.optional(Schema.String) },
       payload: Schema.Struct({ concurrency: Schema.Int }),
-      success: Answer,
-      error: [Invalid, ...failures]
-    }).annotate(Requires, "queues:scale"),
-    HttpApiEndpoint.get("cron", "/cron", { success: Schema.Array(CronView), error: failures }).annotate(
+      success: Views.Answer,
+      error: refusals
+    }).annotate(Requires, "queues:scale")
+  )
+  .middleware(Authorization)
+  .prefix("/api") {}
+
+/**
+ * Cron entries.
+ *
+ * @category endpoints
+ */
+export class CronGroup extends HttpApiGroup.make("cron")
+  .add(
+    HttpApiEndpoint.get("cron", "/cron", { success: Schema.Array(Views.CronView), error: failures }).annotate(
       Requires,
       "jobs:view"
     ),
-    HttpApiEndpoint.post("runCron", "/cron/:name/run", { params: name, success: Answer, error: failures }).annotate(
-      Requires,
-      "cron:run"
-    ),
-    HttpApiEndpoint.post("pauseCron", "/cron/:name/pause", { params: name, success: Answer, error: failures }).annotate(
-      Requires,
-      "cron:pause"
-    ),
-    HttpApiEndpoint.post("resumeCron", "/cron/:name/resume", {
+    HttpApiEndpoint.get("cronEntry", "/cron/:name", {
       params: name,
-      success: Answer,
+      success: Views.CronDetail,
+      error: failures
+    }).annotate(Requires, "jobs:view"),
+    HttpApiEndpoint.post("runCron", "/cron/:name/run", {
+      params: name,
+      success: Views.Answer,
+      error: failures
+    }).annotate(Requires, "cron:run"),
+    HttpApiEndpoint.post("pauseCron", "/cron/:name/pause", {
+      params: name,
+      success: Views.Answer,
       error: failures
     }).annotate(Requires, "cron:pause"),
-    HttpApiEndpoint.get("failures", "/failures", { success: Schema.Array(FailureView), error: failures }).annotate(
+    HttpApiEndpoint.post("resumeCron", "/cron/:name/resume", {
+      params: name,
+      success: Views.Answer,
+      error: failures
+    }).annotate(Requires, "cron:pause")
+  )
+  .middleware(Authorization)
+  .prefix("/api") {}
+
+/**
+ * Batches and flows.
+ *
+ * @category endpoints
+ */
+export class BatchesGroup extends HttpApiGroup.make("batches")
+  .add(
+    HttpApiEndpoint.get("batches", "/batches", {
+      query: {
+        limit,
+        finished: Schema.optional(Schema.Literals(["true", "false"])),
+        after: Schema.optional(Schema.Int)
+      },
+      success: Views.BatchPage,
+      error: refusals
+    }).annotate(Requires, "jobs:view"),
+    HttpApiEndpoint.get("batch", "/batches/:id", {
+      params: id,
+      success: Views.BatchDetail,
+      error: failures
+    }).annotate(Requires, "jobs:view"),
+    HttpApiEndpoint.post("retryBatch", "/batches/:id/retry", {
+      params: id,
+      success: Views.Answer,
+      error: failures
+    }).annotate(Requires, "batches:retry"),
+    HttpApiEndpoint.post("cancelBatch", "/batches/:id/cancel", {
+      params: id,
+      success: Views.Answer,
+      error: failures
+    }).annotate(Requires, "batches:cancel")
+  )
+  .middleware(Authorization)
+  .prefix("/api") {}
+
+/**
+ * The processes that run jobs, the kinds of jobs that they run, and what holds these back.
+ *
+ * @category endpoints
+ */
+export class FleetGroup extends HttpApiGroup.make("fleet")
+  .add(
+    HttpApiEndpoint.get("nodes", "/nodes", { success: Schema.Array(Views.NodeView), error: failures }).annotate(
       Requires,
       "jobs:view"
-    )
+    ),
+    HttpApiEndpoint.get("workers", "/workers", { success: Schema.Array(Views.WorkerView), error: failures }).annotate(
+      Requires,
+      "jobs:view"
+    ),
+    HttpApiEndpoint.get("worker", "/workers/:name", {
+      params: name,
+      success: Views.WorkerDetail,
+      error: failures
+    }).annotate(Requires, "jobs:view"),
+    HttpApiEndpoint.get("limits", "/limits", { success: Schema.Array(Views.LimitView), error: failures }).annotate(
+      Requires,
+      "jobs:view"
+    ),
+    HttpApiEndpoint.get("breakers", "/breakers", {
+      success: Schema.Array(Views.BreakerView),
+      error: failures
+    }).annotate(Requires, "jobs:view"),
+    HttpApiEndpoint.post("closeBreaker", "/breakers/:name/close", {
+      params: name,
+      success: Views.Answer,
+      error: failures
+    }).annotate(Requires, "breakers:close")
   )
   .middleware(Authorization)
   .prefix("/api") {}
@@ -267,5 +312,5 @@ export class DashboardGroup extends HttpApiGroup.make("dashboard")
  * @category endpoints
  */
 export class DashboardApi extends HttpApi.make("shigoto-dashboard")
-  .add(DashboardGroup)
+  .add(OverviewGroup, JobsGroup, QueuesGroup, CronGroup, BatchesGroup, FleetGroup)
   .annotateMerge(OpenApi.annotations({ title: "Shigoto" })) {}

@@ -33,6 +33,8 @@ export interface Place {
 
 /** What encrypts values and reads them again. */
 export interface Sealer {
+  /** The key that encrypts. */
+  readonly keyId: string
   /** Encrypts a JSON text into the JSON text of an envelope. */
   readonly seal: (text: string, place: Place) => Effect.Effect<string>
   /** Reads the JSON text in an envelope. */

@@ -84,7 +84,8 @@ export const makeSearch = (store: JobStore["Service"]) => ({
 
 const capped = (count: number): JobCount => ({ count: Math.min(count, maxCount), isExact: count <= maxCount })
 
-const limitProblem = (limit: number): InvalidFilter | undefined =>
+/** Why a page cannot have so many, if it cannot. */
+export const limitProblem = (limit: number): InvalidFilter | undefined =>
   Number.isInteger(limit) && limit >= 1 && limit <= 1000
     ? undefined
     : unfit("limit", limit, "it is an integer from 1 to 1000")

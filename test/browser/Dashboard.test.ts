@@ -17,7 +17,6 @@ import { CronJobs } from "../../src/CronJobs.ts"
 import { type Access, Dashboard } from "../../src/dashboard/index.ts"
 import * as Job from "../../src/Job.ts"
 import { Jobs } from "../../src/Jobs.ts"
-import type { Queues } from "../../src/Queues.ts"
 import * as Shigoto from "../../src/Shigoto.ts"
 import * as ShigotoConfig from "../../src/ShigotoConfig.ts"
 import * as Schema from "effect/Schema"
@@ -51,7 +50,7 @@ const seed = Effect.gen(function* () {
 
 /** A dashboard under a path, and a browser. */
 const rig = Effect.fnUntraced(function* (access: Access.Access) {
-  const services = yield* Effect.context<Jobs | Queues | CronJobs>()
+  const services = yield* Effect.context<Dashboard.Services>()
   const handle = Dashboard.handler(Layer.succeedContext(services), {
     path: "/a/b/jobs",
     access: () => Effect.succeed(access)

@@ -249,7 +249,8 @@ describe("flows", () => {
       const flows = yield* node.run(Flows)
       const { id } = yield* node.run(Line.enqueue({}))
       yield* eventually(flows.status(id), ({ counts }) => counts.executing === 1 && counts.completed === 1)
-      assert.strictEqual(yield* flows.cancel(id, "enough"), 2)
+      // The end of the second may take the third along before it is met.
+      assert.include([1, 2], yield* flows.cancel(id, "enough"))
       const status = yield* eventually(flows.status(id), ({ finished }) => finished)
       assert.deepStrictEqual(
         status.nodes.map(({ state }) => state),

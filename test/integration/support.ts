@@ -13,6 +13,7 @@ import { type ChildProcess, spawn } from "node:child_process"
 import { fileURLToPath } from "node:url"
 import type { Batches } from "../../src/Batches.ts"
 import type { CronJobs } from "../../src/CronJobs.ts"
+import type { Encryption } from "../../src/Encryption.ts"
 import type { Flows } from "../../src/Flows.ts"
 import type { JobEvent } from "../../src/JobEvent.ts"
 import type { JobId, JobRow } from "../../src/JobRow.ts"
@@ -57,7 +58,7 @@ export interface Node {
   readonly queues: Queues["Service"]
   /** Runs an effect with this node's services, such as an enqueue. */
   readonly run: <A, E>(
-    effect: Effect.Effect<A, E, Jobs | Queues | Batches | Flows | CronJobs | Limits | Resilience | Workers>
+    effect: Effect.Effect<A, E, Jobs | Queues | Batches | Flows | CronJobs | Limits | Encryption | Resilience | Workers>
   ) => Effect.Effect<A, E>
   /** What this node published so far. */
   readonly events: ReadonlyArray<JobEvent>

@@ -87,6 +87,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/Claimer.ts",
       "src/Queues.ts",
       "src/Limits.ts",
+      "src/Encryption.ts",
       "src/RateLimiterStore.ts",
       "src/CircuitBreakerStore.ts",
       "src/Heartbeat.ts",

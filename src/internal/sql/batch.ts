@@ -70,6 +70,9 @@ export interface Tallied {
   readonly finished: ReadonlyArray<BatchSummary>
 }
 
+/** The place of a callback's args. */
+export const callbackOf = (id: number, occasion: string): Place => ({ field: "callback", of: `${id}/${occasion}` })
+
 /** Creates a batch without members, and counts it in the one that it is nested in. */
 export const create = Effect.fnUntraced(function* (db: Db, batch: NewBatch) {
   const { sql } = db
@@ -368,8 +371,6 @@ interface Changed extends Counted {
   readonly finished: boolean
   readonly fired: { [K in Occasion]?: JobId | undefined }
 }
-
-const callbackOf = (id: BatchId, occasion: string): Place => ({ field: "callback", of: `${id}/${occasion}` })
 
 const batchesOf = (db: Db) => db.sql(`${db.schema}.batches`)
 

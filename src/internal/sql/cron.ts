@@ -332,12 +332,16 @@ export const jobOf = (entry: CronColumns, tick?: Date): NewJob => ({
   partitionKey: entry.partition_key ?? undefined
 })
 
-/** Forgets ticks that are older than a day more than their entry's catch-up looks back, and leaders long gone. */
+/**
+ * Forgets leaders long gone, and ticks whose jobs the history no longer keeps and that are older than a day more than
+ * their entry's catch-up looks back.
+ */
 export const pruneTicks = Effect.fnUntraced(function* (db: Db) {
   const now = yield* db.now
   yield* db.statement(db.sql`
     DELETE FROM ${ticksOf(db)} AS t
-    WHERE t.tick < ${now} - interval '1 day' - coalesce(
+    WHERE t.tick < ${now} - ${db.retention.completed}::float8 * interval '1 millisecond'
+      AND t.tick < ${now} - interval '1 day' - coalesce(
       (
         SELECT (c.catch_up ->> 'windowMillis')::float8 * interval '1 millisecond'
         FROM ${name(db)} AS c

@@ -54,7 +54,13 @@ const cheap = (db: Db, filter: Checked, now: Fragment, of: "all" | "live"): Arra
   const column = (field: string) => sql.literal(columns[field as keyof typeof columns]) // a field of a checked filter
   const conditions: Array<Fragment> = []
   for (const [field, names] of Object.entries(filter.anyOf)) {
-    conditions.push(sql`${column(field)} = ANY(${array(names, oid.text)}::text[])`)
+    const any = array(names, oid.text)
+    if (field === "cron") {
+      conditions.push(
+        sql`id IN (SELECT t.job_id FROM ${sql(`${db.schema}.cron_ticks`)} AS t WHERE t.name = ANY(${any}::text[]))`
+      )
+    } else if (field === "error") conditions.push(sql`fingerprint IS NOT NULL`)
+    else if (field !== "node") conditions.push(sql`${column(field)} = ANY(${any}::text[])`)
   }
   if (filter.tags !== undefined) conditions.push(sql`tags @> ${array(filter.tags, oid.text)}::text[]`)
   for (const [field, numbers] of Object.entries(filter.numbers)) {
@@ -81,7 +87,25 @@ const cheap = (db: Db, filter: Checked, now: Fragment, of: "all" | "live"): Arra
   return conditions
 }
 
-const costly = (db: Db, filter: Checked): Array<Fragment> =>
-  Object.entries(filter.json).map(
-    ([field, json]) => db.sql`${db.sql.literal(columns[field as "args" | "meta"])} @> ${json}::text::jsonb`
+const costly = (db: Db, filter: Checked): Array<Fragment> => {
+  const { sql } = db
+  const conditions = Object.entries(filter.json).map(
+    ([field, json]) => sql`${sql.literal(columns[field as "args" | "meta"])} @> ${json}::text::jsonb`
   )
+  const { error, node } = filter.anyOf
+  if (error !== undefined) {
+    conditions.push(sql`EXISTS (
+      SELECT FROM unnest(${array(error, oid.text)}::text[]) AS wanted
+      WHERE errors -> -1 ->> 'tag' = wanted
+        OR strpos(errors -> -1 ->> 'message', wanted) > 0
+    )`)
+  }
+  if (node !== undefined) {
+    const names = array(node, oid.text)
+    conditions.push(sql`(
+      claimed_by IN (SELECT n.id FROM ${db.nodes} AS n WHERE n.name = ANY(${names}::text[]))
+      OR errors -> -1 ->> 'node' = ANY(${names}::text[])
+    )`)
+  }
+  return conditions
+}

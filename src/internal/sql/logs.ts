@@ -95,9 +95,8 @@ export const prune = Effect.fnUntraced(function* (db: Db, retentionMillis: numbe
   return row?.count ?? 0
 })
 
-// internal
-
-const placeOf = (line: Pick<NewLine, "id" | "epoch" | "line">): Place => ({
+/** The place of a line. */
+export const placeOf = (line: Pick<NewLine, "id" | "epoch" | "line">): Place => ({
   field: "log",
   of: `${line.id}/${line.epoch}/${line.line}`
 })

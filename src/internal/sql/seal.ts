@@ -99,8 +99,33 @@ export const openText = (
       )
     : Effect.succeed({ args: text })
 
+/**
+ * The JSON text of a stored value that is to be encrypted anew, or a mark where it cannot be read; undefined where it
+ * stands under the wanted key already, or under none and that is not asked for.
+ */
+export const openedText = (
+  { cipher }: Db,
+  value: unknown,
+  place: Place,
+  wanted: { readonly keyId: string; readonly plaintext: boolean }
+): Effect.Effect<string | Encrypted | undefined> => {
+  const content = envelopeOf(value)
+  if (content === undefined) return Effect.succeed(wanted.plaintext ? JSON.stringify(unescaped(value)) : undefined)
+  const keyId = keyIdOf(content)
+  if (keyId === wanted.keyId) return Effect.succeed(undefined)
+  return cipher === undefined
+    ? Effect.succeed(new Encrypted({ keyId, problem: noCipher(place, keyId) }))
+    : Effect.match(cipher.open(content, place), {
+        onFailure: (problem): string | Encrypted => new Encrypted({ keyId, problem }),
+        onSuccess: (text) => text
+      })
+}
+
 /** The place of a job's args. */
 export const argsOf = (id: JobId, worker: string): Place => ({ field: "args", of: id, worker })
+
+/** The place of a failure. */
+export const errorOf = (id: JobId, attempt: number): Place => ({ field: "error", of: `${id}/${attempt}` })
 
 /** A job as people read it. */
 export const openRow = (db: Db, row: JobRow): Effect.Effect<JobRow> =>
@@ -164,6 +189,22 @@ export const openFailures = (
         )
       )
 
+/** A failure whose message and cause are encrypted; what finds and counts failures stays as it is. */
+export const sealFailure = (
+  { cipher }: Db,
+  id: JobId,
+  { cause, error, message, ...rest }: AttemptFailure
+): Effect.Effect<AttemptFailure & Sealed> => {
+  const text = { message, ...(error !== undefined && { error }), ...(cause !== undefined && { cause }) }
+  return cipher === undefined
+    ? Effect.succeed({ ...rest, ...text })
+    : Effect.map(cipher.seal(JSON.stringify(text), errorOf(id, rest.attempt)), (sealed) => ({
+        ...rest,
+        message: "(encrypted)",
+        sealed: JSON.parse(sealed) as unknown
+      }))
+}
+
 // internal
 
 /** The parts of a claimed job that may be encrypted, and what they are bound to. */
@@ -181,8 +222,6 @@ interface Sealed {
   /** The envelope of the message, the error and the cause. */
   readonly sealed?: unknown
 }
-
-const errorOf = (id: JobId, attempt: number): Place => ({ field: "error", of: `${id}/${attempt}` })
 
 const isMarkedResult = (outcome: Outcome): boolean =>
   outcome._tag === "Completed" && outcome.result !== undefined && looksMarked(outcome.result)
@@ -202,22 +241,6 @@ const sealOutcome = (db: Db, id: JobId, outcome: Outcome): Effect.Effect<Outcome
     default:
       return Effect.succeed(outcome)
   }
-}
-
-/** A failure whose message and cause are encrypted; what finds and counts failures stays as it is. */
-const sealFailure = (
-  { cipher }: Db,
-  id: JobId,
-  { cause, error, message, ...rest }: AttemptFailure
-): Effect.Effect<AttemptFailure & Sealed> => {
-  const text = { message, ...(error !== undefined && { error }), ...(cause !== undefined && { cause }) }
-  return cipher === undefined
-    ? Effect.succeed({ ...rest, ...text })
-    : Effect.map(cipher.seal(JSON.stringify(text), errorOf(id, rest.attempt)), (sealed) => ({
-        ...rest,
-        message: "(encrypted)",
-        sealed: JSON.parse(sealed) as unknown
-      }))
 }
 
 const noCipher = (place: Place, keyId: string): DecryptionError =>

@@ -144,10 +144,11 @@ export const failures = (db: Db, limit: number): Effect.Effect<ReadonlyArray<Gro
     })
   )
 
-// internal
-
-const limited = <A>(db: Db, effect: Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> =>
+/** Gives up after two seconds. */
+export const limited = <A>(db: Db, effect: Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> =>
   autonomous(db.sql, Effect.andThen(db.sql`SELECT set_config('statement_timeout', '2s', true)`, effect))
+
+// internal
 
 /** The matching jobs; of a search by JSON, those among the newest that match in all else. */
 const windowed = (db: Db, filter: Checked, now: Fragment, table: Db["jobs"]) => {

@@ -1,6 +1,6 @@
 /** The store's verbs for jobs that are tied to jobs, and for batches of them. */
 import * as Effect from "effect/Effect"
-import type { BatchId } from "../../JobRow.ts"
+import type { BatchId, JobId } from "../../JobRow.ts"
 import type { NewJob } from "../newJob.ts"
 import * as batch from "../sql/batch.ts"
 import * as compose from "../sql/compose.ts"
@@ -8,6 +8,7 @@ import * as conclude from "../sql/conclude.ts"
 import type { Db } from "../sql/db.ts"
 import * as depend from "../sql/depend.ts"
 import * as flow from "../sql/flow.ts"
+import { related } from "../sql/related.ts"
 import type { Runner } from "./runner.ts"
 
 /** Builds the verbs. */
@@ -21,6 +22,11 @@ export const compositionVerbs = (db: Db, { background, called }: Runner) => ({
   get: (id: BatchId) => called("batch")(batch.get(db, id)),
   /** How the jobs of a flow stand. */
   flow: (id: BatchId) => called("flow")(Effect.all({ counts: flow.counts(db, id), nodes: flow.nodes(db, id) })),
+  /** What a job waits for, and what waits for it, up to `limit` of each. */
+  related: (id: JobId, limit: number) =>
+    called("related")(
+      Effect.all({ parents: related(db, "parents", id, limit), children: related(db, "children", id, limit) })
+    ),
   /** A page of batches. */
   list: (page: batch.BatchPage) => called("batch")(batch.list(db, page)),
   /** A page of a batch's members. */

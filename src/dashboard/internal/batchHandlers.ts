@@ -1,0 +1,92 @@
+/** Batches and flows; they span queues, and so exist for who sees all of these. */
+import * as Effect from "effect/Effect"
+import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
+import { Batches, type BatchStatus } from "../../Batches.ts"
+import { Flows } from "../../Flows.ts"
+import type { BatchId } from "../../JobRow.ts"
+import { CurrentAccess } from "../Access.ts"
+import { DashboardApi, NotFound } from "../DashboardApi.ts"
+import { answer, readable, seesAll, unavailable } from "./viewing.ts"
+
+/** Implements the endpoints. */
+export const BatchesLive = HttpApiBuilder.group(
+  DashboardApi,
+  "batches",
+  Effect.fnUntraced(function* (endpoints) {
+    const batches = yield* Batches
+    const flows = yield* Flows
+    const visible = Effect.fnUntraced(function* (id: number) {
+      if (!seesAll(yield* CurrentAccess)) return yield* noBatch(id)
+      return id as BatchId
+    })
+    return endpoints.handleAll({
+      batches: Effect.fnUntraced(function* ({ query }) {
+        if (!seesAll(yield* CurrentAccess)) return { batches: [], next: null }
+        const { limit = 50 } = query
+        const page = yield* readable(
+          batches.list({
+            limit: limit + 1,
+            after: query.after as BatchId | undefined,
+            finished: query.finished === undefined ? undefined : query.finished === "true"
+          })
+        )
+        const shown = page.slice(0, limit)
+        return { batches: shown.map(viewOf), next: page.length > limit ? (shown.at(-1)?.id ?? null) : null }
+      }),
+      batch: Effect.fnUntraced(function* ({ params }) {
+        const id = yield* visible(params.id)
+        const status = yield* Effect.mapError(batches.get(id), gone(id))
+        const { counts, nodes } = yield* Effect.mapError(flows.status(id), gone(id))
+        return {
+          ...viewOf(status),
+          counts,
+          nodes: nodes.map((node) => ({
+            id: node.id,
+            step: node.step,
+            worker: node.worker,
+            state: node.state,
+            attempt: node.attempt,
+            maxAttempts: node.maxAttempts,
+            progress: node.progress ?? null,
+            after: node.after,
+            children: node.children,
+            failure: node.failure?.tag ?? null
+          }))
+        }
+      }),
+      retryBatch: Effect.fnUntraced(function* ({ params }) {
+        const id = yield* visible(params.id)
+        const count = yield* Effect.mapError(batches.retryFailed(id), gone(id))
+        return answer("Retried", `${count} jobs.`)
+      }),
+      cancelBatch: Effect.fnUntraced(function* ({ params }) {
+        const { user } = yield* CurrentAccess
+        const id = yield* visible(params.id)
+        const count = yield* Effect.mapError(batches.cancel(id, `by ${user} in the dashboard`), gone(id))
+        return answer("Cancelled", `${count} jobs.`)
+      })
+    })
+  })
+)
+
+// internal
+
+const noBatch = (id: number) => new NotFound({ message: `There is no batch ${id}.` })
+
+const gone = (id: number) => (error: { readonly _tag: string }) =>
+  error._tag === "BatchNotFound" ? noBatch(id) : unavailable
+
+const viewOf = ({ callbacks, parent, ...batch }: BatchStatus) => ({
+  id: batch.id as number,
+  name: batch.name,
+  parent: parent ?? null,
+  sealed: batch.sealed,
+  finished: batch.finished,
+  total: batch.total,
+  pending: batch.pending,
+  completed: batch.completed,
+  discarded: batch.discarded,
+  cancelled: batch.cancelled,
+  outcome: batch.outcome,
+  callbacks: { ...callbacks }
+})

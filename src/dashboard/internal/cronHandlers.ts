@@ -1,0 +1,68 @@
+/** Cron entries: those of the queues that exist for the viewer. */
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
+import { type CronEntry, CronJobs } from "../../CronJobs.ts"
+import { CurrentAccess, seesQueue } from "../Access.ts"
+import { DashboardApi, NotFound } from "../DashboardApi.ts"
+import { Board } from "./board.ts"
+import { answer, looked, moment, unavailable } from "./viewing.ts"
+
+/** Implements the endpoints. */
+export const CronLive = HttpApiBuilder.group(
+  DashboardApi,
+  "cron",
+  Effect.fnUntraced(function* (endpoints) {
+    const { viewing } = yield* Board
+    const cron = yield* CronJobs
+
+    const visible = Effect.gen(function* () {
+      const access = yield* CurrentAccess
+      return (yield* looked(cron.list)).filter((entry) => seesQueue(access, entry.queue))
+    })
+    const find = Effect.fnUntraced(function* (name: string) {
+      return (yield* visible).find((entry) => entry.name === name) ?? (yield* noCron(name))
+    })
+    const change = <A>(
+      name: string,
+      wish: Effect.Effect<A, { readonly _tag: string }>,
+      told: (value: A) => ReturnType<typeof answer>
+    ) =>
+      Effect.gen(function* () {
+        yield* find(name)
+        return told(yield* Effect.mapError(wish, gone(name)))
+      })
+    const viewOf = (entry: CronEntry) => ({
+      name: entry.name,
+      source: entry.source,
+      cron: entry.cron,
+      timezone: entry.timezone,
+      worker: entry.worker,
+      queue: entry.queue,
+      overlap: entry.overlap,
+      args: viewing.args(entry.args),
+      paused: entry.paused,
+      nextTick: moment(entry.nextTick),
+      workerKnown: entry.workerKnown,
+      problem: entry.problem ?? null
+    })
+    return endpoints.handleAll({
+      cron: () => Effect.map(visible, (entries) => entries.map(viewOf)),
+      cronEntry: Effect.fnUntraced(function* ({ params }) {
+        const entry = yield* find(params.name)
+        const next = yield* Effect.mapError(cron.preview(entry.name, 5), gone(entry.name))
+        return { ...viewOf(entry), next: next.map(DateTime.formatIso) }
+      }),
+      runCron: ({ params }) => change(params.name, cron.runNow(params.name), (id) => answer("Inserted", `Job ${id}.`)),
+      pauseCron: ({ params }) => change(params.name, cron.pause(params.name), () => answer("Paused")),
+      resumeCron: ({ params }) => change(params.name, cron.resume(params.name), () => answer("Resumed"))
+    })
+  })
+)
+
+// internal
+
+const noCron = (name: string) => new NotFound({ message: `There is no cron entry ${name}.` })
+
+const gone = (name: string) => (error: { readonly _tag: string }) =>
+  error._tag === "CronNotFound" ? noCron(name) : unavailable

@@ -1,0 +1,260 @@
+/** Jobs: found, looked at, and changed one by one, each answer cut to what the viewer may see. */
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
+import * as Option from "effect/Option"
+import { type Reason, tell } from "../../Explain.ts"
+import { type JobId, type JobRow, states } from "../../JobRow.ts"
+import { type FailureGroup, Jobs } from "../../Jobs.ts"
+import type { Carried } from "../../Redaction.ts"
+import { type Access, allows, CurrentAccess, seesQueue } from "../Access.ts"
+import { DashboardApi, Forbidden, Invalid } from "../DashboardApi.ts"
+import { Board } from "./board.ts"
+import { answer, isNothing, looked, moment, noJob, readable, seesAll, unavailable } from "./viewing.ts"
+
+/** Implements the endpoints. */
+export const JobsLive = HttpApiBuilder.group(
+  DashboardApi,
+  "jobs",
+  Effect.fnUntraced(function* (endpoints) {
+    const { failures, viewing } = yield* Board
+    const jobs = yield* Jobs
+
+    /** What a group is within some queues: what it counts elsewhere is not told. */
+    const within = Effect.fnUntraced(function* (queues: ReadonlyArray<string>, { fingerprint }: FailureGroup) {
+      if (queues.length === 0) return { job: undefined, count: 0, isExact: true }
+      const [job] = yield* looked(jobs.list({ fingerprint, queue: queues, limit: 1 }))
+      return { job, ...(yield* looked(jobs.count({ fingerprint, queue: queues }))) }
+    })
+    const gone = (id: number) => (error: { readonly _tag: string }) =>
+      error._tag === "JobNotFound" ? noJob(id) : unavailable
+
+    return endpoints.handleAll({
+      jobs: Effect.fnUntraced(function* ({ query }) {
+        const filter = yield* viewing.filterOf(query.q)
+        const after = query.after === undefined ? undefined : readCursor(query.after)
+        if (query.after !== undefined && after === undefined) {
+          return yield* new Invalid({ message: "after is no cursor: pass `next` of the page before." })
+        }
+        if (isNothing(filter)) return { jobs: [], next: null }
+        const { limit = 50, order = "newest" } = query
+        const page = yield* readable(jobs.list({ ...filter, order, limit: limit + 1, after }))
+        const shown = page.slice(0, limit)
+        const last = shown.at(-1)
+        return {
+          jobs: shown.map(summary),
+          next: page.length > limit && last !== undefined ? cursor(last, order) : null
+        }
+      }),
+      count: Effect.fnUntraced(function* ({ query }) {
+        const filter = yield* viewing.filterOf(query.q)
+        return isNothing(filter) ? { count: 0, isExact: true } : yield* readable(jobs.count(filter))
+      }),
+      states: Effect.fnUntraced(function* ({ query }) {
+        const filter = yield* viewing.filterOf(query.q)
+        const asked = filter.state === undefined ? states : [filter.state].flat()
+        const counts = yield* Effect.forEach(states, (state) =>
+          isNothing(filter) || !asked.includes(state)
+            ? Effect.succeed({ state, count: 0, isExact: true })
+            : readable(jobs.count({ ...filter, state })).pipe(
+                Effect.map((counted) => ({ state, ...counted })),
+                // One state that takes too long hides no other.
+                Effect.catchTag("Unavailable", () => Effect.succeed({ state, count: null, isExact: false }))
+              )
+        )
+        return { counts }
+      }),
+      failures: Effect.fnUntraced(function* () {
+        const access = yield* CurrentAccess
+        const { exit } = yield* failures.seen
+        const shown = yield* Effect.forEach(yield* looked(exit), ({ group, job }) =>
+          Effect.gen(function* () {
+            const here = seesAll(access) ? { ...group, job } : yield* within(access.queues ?? [], group)
+            const last = here.job?.errors.at(-1)
+            if (here.job === undefined || last === undefined) return []
+            return [
+              {
+                fingerprint: group.fingerprint,
+                worker: here.job.worker,
+                queue: here.job.queue,
+                sample: here.job.id,
+                tag: last.tag,
+                message: viewing.carried(here.job).errors.at(-1)?.message ?? "",
+                firstSeen: seesAll(access) ? DateTime.formatIso(group.firstSeen) : null,
+                lastSeen: last.at,
+                count: here.count,
+                isExact: here.isExact
+              }
+            ]
+          })
+        )
+        return shown.flat()
+      }),
+      job: Effect.fnUntraced(function* ({ params, query }) {
+        const access = yield* CurrentAccess
+        const job = yield* viewing.job(params.id)
+        if (query.reveal === undefined) return detail(access, job, viewing.carried(job))
+        if (!allows(access, "args:reveal")) {
+          return yield* new Forbidden({ message: "This needs the permission args:reveal." })
+        }
+        return detail(access, job, job)
+      }),
+      explain: Effect.fnUntraced(function* ({ params }) {
+        const access = yield* CurrentAccess
+        const { id } = yield* viewing.job(params.id)
+        const { position, reasons, status } = yield* Effect.mapError(jobs.explain(id), gone(id))
+        return {
+          status,
+          position: position ?? null,
+          reasons: reasons.map((reason) => ({
+            tag: reason._tag,
+            message: seesAll(access) || !spansQueues.has(reason._tag) ? tell(reason) : "It waits for other jobs."
+          }))
+        }
+      }),
+      logs: Effect.fnUntraced(function* ({ params, query }) {
+        const job = yield* viewing.job(params.id)
+        const [, epoch, line] = /^(\d{1,9})\.(\d{1,9})$/.exec(query.after ?? "0.0") ?? []
+        if (epoch === undefined || line === undefined) {
+          return yield* new Invalid({ message: "after is no cursor: pass `next` of the page before." })
+        }
+        const inText = viewing.textOf(job)
+        const lines = yield* jobs
+          .logs(job.id, { after: { epoch: Number(epoch), line: Number(line) }, limit: logPage })
+          .pipe(Effect.mapError(gone(job.id)))
+        const last = lines.at(-1)
+        return {
+          lines: lines.map((one) => ({ ...one, at: DateTime.formatIso(one.at), message: inText(one.message) })),
+          next: lines.length === logPage && last !== undefined ? `${last.epoch}.${last.line}` : null
+        }
+      }),
+      related: Effect.fnUntraced(function* ({ params }) {
+        const access = yield* CurrentAccess
+        const { id } = yield* viewing.job(params.id)
+        const found = yield* Effect.mapError(jobs.related(id, { limit: relatedLimit + 1 }), gone(id))
+        const shown = (side: typeof found.parents) =>
+          side
+            .slice(0, relatedLimit)
+            .filter(({ queue }) => seesAll(access) || (queue !== undefined && seesQueue(access, queue)))
+            .map(({ name, onFailure, state, worker, ...one }) => ({
+              id: one.id as number,
+              worker: worker ?? null,
+              state,
+              name: name ?? null,
+              onFailure
+            }))
+        return {
+          parents: shown(found.parents),
+          children: shown(found.children),
+          isComplete: found.parents.length <= relatedLimit && found.children.length <= relatedLimit
+        }
+      }),
+      retryJob: Effect.fnUntraced(function* ({ params }) {
+        const access = yield* CurrentAccess
+        const { id } = yield* viewing.job(params.id)
+        const result = yield* Effect.mapError(jobs.retry(id), gone(id))
+        if (result._tag !== "UniqueConflict") {
+          return answer(result._tag, result._tag === "Unchanged" ? `The job is ${result.state} already.` : null)
+        }
+        const holder = yield* Effect.option(jobs.get(result.holder))
+        const isSeen = Option.exists(holder, ({ queue }) => seesQueue(access, queue))
+        return answer(
+          result._tag,
+          isSeen ? `Job ${result.holder} holds the same unique key.` : "Another job holds the same unique key."
+        )
+      }),
+      cancelJob: Effect.fnUntraced(function* ({ params }) {
+        const { user } = yield* CurrentAccess
+        const { id } = yield* viewing.job(params.id)
+        const result = yield* Effect.mapError(jobs.cancel(id, `by ${user} in the dashboard`), gone(id))
+        return answer(result._tag, result._tag === "Finished" ? `The job is ${result.state} already.` : null)
+      }),
+      deleteJob: Effect.fnUntraced(function* ({ params }) {
+        const { id } = yield* viewing.job(params.id)
+        const result = yield* Effect.mapError(jobs.delete(id), gone(id))
+        return answer(result._tag, result._tag === "Executing" ? "It runs: cancel it first." : null)
+      })
+    })
+  })
+)
+
+/** A job in a list. */
+export const summary = (job: JobRow) => ({
+  id: job.id as number,
+  worker: job.worker,
+  queue: job.queue,
+  state: job.state,
+  priority: job.priority,
+  attempt: job.attempt,
+  maxAttempts: job.maxAttempts,
+  tags: job.tags,
+  progress: job.progress ?? null,
+  runAt: DateTime.formatIso(job.runAt),
+  insertedAt: DateTime.formatIso(job.insertedAt),
+  claimedAt: moment(job.claimedAt),
+  finishedAt: moment(job.finishedAt)
+})
+
+// internal
+
+/** Lines of a page. */
+const logPage = 500
+
+/** Jobs that are shown on each side of one. */
+const relatedLimit = 100
+
+/** Reasons whose text names jobs, which may be in any queue. */
+const spansQueues: ReadonlySet<Reason["_tag"]> = new Set<Reason["_tag"]>(["Blocked", "Held", "ConcurrencyLimited"])
+
+/** What was asked for by time goes on by time and id. */
+const cursor = (job: JobRow, order: "newest" | "due" | "finished"): string => {
+  const at = order === "due" ? job.runAt : order === "finished" ? job.finishedAt : undefined
+  return at === undefined ? String(job.id) : `${job.id}.${at.epochMilliseconds}`
+}
+
+const readCursor = (text: string) => {
+  const [, id, at] = /^(\d{1,15})(?:\.(\d{1,15}))?$/.exec(text) ?? []
+  if (id === undefined) return undefined
+  const time = DateTime.makeUnsafe(Number(at ?? 0))
+  return { id: Number(id) as JobId, runAt: time, finishedAt: at === undefined ? undefined : time }
+}
+
+const retryable: ReadonlySet<string> = new Set([
+  "scheduled",
+  "retryable",
+  "blocked",
+  "completed",
+  "discarded",
+  "cancelled"
+])
+
+const detail = (access: Access, job: JobRow, carried: Carried) => ({
+  ...summary(job),
+  args: carried.args ?? null,
+  result: carried.result ?? null,
+  meta: carried.meta,
+  errors: carried.errors.map(({ attempt, at, node, tag, message, cause }) => ({
+    attempt,
+    at,
+    node,
+    tag,
+    message,
+    cause: cause ?? null
+  })),
+  fingerprint: job.fingerprint ?? null,
+  batch: seesAll(access) ? (job.batch ?? null) : null,
+  step: job.step ?? null,
+  partitionKey: job.partitionKey ?? null,
+  trace: job.trace ?? null,
+  node: job.claimedBy ?? null,
+  epoch: job.epoch,
+  snoozes: job.snoozes,
+  scheduledFor: DateTime.formatIso(job.scheduledFor),
+  cancelRequestedAt: moment(job.cancelRequestedAt),
+  cancelReason: carried.cancelReason ?? null,
+  can: {
+    retry: allows(access, "jobs:retry") && retryable.has(job.state),
+    cancel: allows(access, "jobs:cancel") && job.finishedAt === undefined,
+    delete: allows(access, "jobs:delete") && job.state !== "executing"
+  }
+})

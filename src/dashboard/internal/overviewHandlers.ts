@@ -1,0 +1,153 @@
+/** The whole at one glance: as totals of what exists for the viewer. */
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
+import * as OpenApi from "effect/http-api/OpenApi"
+import { Batches } from "../../Batches.ts"
+import { CronJobs } from "../../CronJobs.ts"
+import type { BatchId, JobState } from "../../JobRow.ts"
+import type { Access } from "../Access.ts"
+import { allows, CurrentAccess, permissions, seesQueue } from "../Access.ts"
+import { DashboardApi } from "../DashboardApi.ts"
+import { Board, problems, type Sample } from "./board.ts"
+import { looked, seesAll } from "./viewing.ts"
+
+/** Implements the endpoints. */
+export const OverviewLive = HttpApiBuilder.group(
+  DashboardApi,
+  "overview",
+  Effect.fnUntraced(function* (endpoints) {
+    const { sample, viewing } = yield* Board
+    const cron = yield* CronJobs
+    const batches = yield* Batches
+    const looksAt = Effect.map(sample.seen, ({ at, exit }) => ({
+      at,
+      ...(Exit.isSuccess(exit) ? exit.value : nothing)
+    }))
+    return endpoints.handleAll({
+      me: () =>
+        Effect.map(CurrentAccess, (access) => ({
+          user: access.user,
+          can: permissions.filter((permission) => allows(access, permission)),
+          queues: access.queues ?? null
+        })),
+      overview: Effect.fnUntraced(function* () {
+        const access = yield* CurrentAccess
+        const { at, health, queues } = yield* looksAt
+        const seen = queues?.filter((queue) => seesQueue(access, queue.name))
+        const reasons = problems(access, health.reasons)
+        const total = (state: JobState) =>
+          seen === undefined ? null : seen.reduce((sum, queue) => sum + (queue.counts[state] ?? 0), 0)
+        const ages = health.queues.filter(({ queue }) => seesQueue(access, queue)).map((queue) => queue.oldestMillis)
+        return {
+          sampledAt: isoOf(at),
+          status: statusFor(access, health.status, reasons.length),
+          reasons,
+          waiting: total("available"),
+          running: total("executing"),
+          scheduled: total("scheduled"),
+          retryable: total("retryable"),
+          blocked: total("blocked"),
+          slots: seen === undefined ? null : seen.reduce((sum, queue) => sum + queue.slots, 0),
+          oldestMillis: ages.length === 0 ? null : Math.max(0, ...ages),
+          nodes: {
+            live: health.nodes.filter((node) => node.live).length,
+            silent: health.nodes.filter((node) => !node.live).length
+          }
+        }
+      }),
+      system: Effect.fnUntraced(function* () {
+        const access = yield* CurrentAccess
+        const { health } = yield* looksAt
+        const reasons = problems(access, health.reasons)
+        return {
+          status: statusFor(access, health.status, reasons.length),
+          reasons,
+          postgres: health.database.version ?? null,
+          schema: { found: health.schema.found ?? null, expected: health.schema.expected },
+          deadRows: health.deadRows ?? null,
+          oldestTransactionSeconds: health.oldestTransactionSeconds ?? null,
+          listening: health.notifications.listening
+        }
+      }),
+      search: Effect.fnUntraced(function* ({ query }) {
+        const access = yield* CurrentAccess
+        const text = query.text.trim()
+        if (text === "") return []
+        const hits: Array<Hit> = []
+        const id = /^#?\d{1,15}$/.test(text) ? Number(text.replace("#", "")) : undefined
+        if (id !== undefined) {
+          const job = yield* Effect.catchTag(viewing.job(id), "NotFound", () => Effect.undefined)
+          if (job !== undefined) hits.push({ kind: "job", id: String(id), label: `${job.worker} · ${job.state}` })
+          if (seesAll(access)) {
+            const batch = yield* looked(
+              Effect.catchTag(batches.get(id as BatchId), "BatchNotFound", () => Effect.undefined)
+            )
+            if (batch !== undefined) hits.push({ kind: "batch", id: String(id), label: batch.name })
+          }
+        }
+        const { health, queues } = yield* looksAt
+        const add = (kind: Hit["kind"], names: Iterable<string>) => {
+          const wanted = text.toLowerCase()
+          for (const name of [...new Set(names)].toSorted()) {
+            if (name.toLowerCase().includes(wanted)) hits.push({ kind, id: name, label: name })
+          }
+        }
+        add(
+          "queue",
+          (queues ?? []).map((queue) => queue.name).filter((name) => seesQueue(access, name))
+        )
+        const entries = (yield* looked(cron.list)).filter((entry) => seesQueue(access, entry.queue))
+        add(
+          "cron",
+          entries.map((entry) => entry.name)
+        )
+        if (seesAll(access)) {
+          const live = health.nodes.filter((node) => node.live)
+          add(
+            "worker",
+            live.flatMap((node) => node.workers)
+          )
+          add(
+            "node",
+            live.map((node) => node.name)
+          )
+        }
+        return hits.slice(0, 20)
+      }),
+      openapi: () => Effect.sync(() => OpenApi.fromApi(DashboardApi))
+    })
+  })
+)
+
+// internal
+
+interface Hit {
+  readonly kind: "job" | "queue" | "worker" | "node" | "cron" | "batch"
+  readonly id: string
+  readonly label: string
+}
+
+/** A look never fails; one that was cut short shows nothing. */
+const nothing: Sample = {
+  health: {
+    status: "down",
+    reasons: [],
+    database: { reachable: false, version: undefined },
+    schema: { found: undefined, expected: 0 },
+    counts: undefined,
+    queues: [],
+    nodes: [],
+    oldestTransactionSeconds: undefined,
+    deadRows: undefined,
+    notifications: { listening: false, queueUsage: undefined }
+  },
+  queues: undefined
+}
+
+/** To who sees some queues only, the whole is as well as what they see. */
+const statusFor = (access: Access, status: "ok" | "degraded" | "down", reasons: number) =>
+  seesAll(access) || status === "down" ? status : reasons > 0 ? "degraded" : "ok"
+
+const isoOf = (millis: number): string => DateTime.formatIso(DateTime.makeUnsafe(millis))

@@ -1,0 +1,95 @@
+/** Queues, and what operators ask of them. */
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
+import { type QueueError, Queues } from "../../Queues.ts"
+import { CurrentAccess, seesQueue } from "../Access.ts"
+import { DashboardApi, Invalid, NotFound } from "../DashboardApi.ts"
+import { Board } from "./board.ts"
+import { answer, unavailable } from "./viewing.ts"
+
+/** Implements the endpoints. */
+export const QueuesLive = HttpApiBuilder.group(
+  DashboardApi,
+  "queues",
+  Effect.fnUntraced(function* (endpoints) {
+    const { sample } = yield* Board
+    const queues = yield* Queues
+
+    const change = (queue: string, outcome: string, wish: Effect.Effect<void, QueueError>) =>
+      Effect.gen(function* () {
+        if (!seesQueue(yield* CurrentAccess, queue)) {
+          return yield* new NotFound({ message: `There is no queue ${queue}.` })
+        }
+        yield* Effect.mapError(wish, (error) =>
+          error._tag === "InvalidQueueName" || error._tag === "InvalidConcurrency"
+            ? new Invalid({ message: error.message })
+            : unavailable
+        )
+        yield* sample.forget
+        return answer(outcome)
+      })
+    const whatOf = ({ key, node }: { readonly key?: string | undefined; readonly node?: string | undefined }) =>
+      key !== undefined && node !== undefined
+        ? Effect.fail(new Invalid({ message: "A partition key is paused on all nodes: leave node out, or key." }))
+        : Effect.succeed(key === undefined ? { node } : { partitionKey: key })
+
+    return endpoints.handleAll({
+      queues: Effect.fnUntraced(function* () {
+        const access = yield* CurrentAccess
+        const { at, exit } = yield* sample.seen
+        if (!Exit.isSuccess(exit)) return yield* unavailable
+        const { health, queues: counted } = exit.value
+        if (health.status === "down") return yield* unavailable
+        const here = new Map((yield* queues.list).map((queue) => [queue.name, queue]))
+        const heads = new Map(health.queues.map((queue) => [queue.queue, queue]))
+        const live = health.nodes.filter((node) => node.live)
+        const overviews = new Map((counted ?? []).map((queue) => [queue.name, queue]))
+        const served = live.flatMap((node) => node.queues.map((queue) => queue.name))
+        const names = [...new Set([...overviews.keys(), ...heads.keys(), ...here.keys(), ...served])].toSorted()
+        return {
+          sampledAt: DateTime.formatIso(DateTime.makeUnsafe(at)),
+          queues: names
+            .filter((name) => seesQueue(access, name))
+            .map((name) => {
+              const state = here.get(name)
+              const overview = overviews.get(name)
+              const head = heads.get(name)
+              const serving = live.flatMap((node) =>
+                node.queues
+                  .filter((queue) => queue.name === name)
+                  .map(({ concurrency }) => ({ node: node.name, concurrency }))
+              )
+              return {
+                name,
+                counts: overview?.counts ?? (head === undefined ? {} : { available: head.available }),
+                isExact: counted !== undefined,
+                here: state === undefined ? null : { concurrency: state.concurrency, paused: state.paused },
+                paused: overview?.paused ?? false,
+                nodes: serving.length,
+                slots: serving.reduce((sum, { concurrency }) => sum + concurrency, 0),
+                oldestMillis: head === undefined ? null : Math.max(0, head.oldestMillis),
+                wishes: (overview?.wishes ?? []).map(({ concurrency, node, paused, removed }) => ({
+                  node: node ?? null,
+                  concurrency: concurrency ?? null,
+                  paused,
+                  removed
+                })),
+                pausedKeys: overview?.pausedKeys ?? [],
+                serving
+              }
+            })
+        }
+      }),
+      pauseQueue: Effect.fnUntraced(function* ({ params, query }) {
+        return yield* change(params.name, "Paused", queues.pause(params.name, yield* whatOf(query)))
+      }),
+      resumeQueue: Effect.fnUntraced(function* ({ params, query }) {
+        return yield* change(params.name, "Resumed", queues.resume(params.name, yield* whatOf(query)))
+      }),
+      scaleQueue: ({ params, payload, query }) =>
+        change(params.name, "Scaled", queues.scale(params.name, payload.concurrency, query))
+    })
+  })
+)
