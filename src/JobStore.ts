@@ -18,6 +18,7 @@ import * as cancel from "./internal/sql/cancel.ts"
 import * as claim from "./internal/sql/claim.ts"
 import * as database from "./internal/sql/db.ts"
 import * as enqueue from "./internal/sql/enqueue.ts"
+import { type AuditVerbs, auditVerbs } from "./internal/store/audit.ts"
 import { type BulkVerbs, bulkVerbs } from "./internal/store/bulk.ts"
 import { type CellVerbs, cellVerbs } from "./internal/store/cells.ts"
 import { type CircuitVerbs, circuitVerbs } from "./internal/store/circuits.ts"
@@ -42,7 +43,7 @@ import { autonomous, classify, retryRaces } from "./internal/sql/statement.ts"
 import * as reservation from "./internal/sql/unique.ts"
 import type { JobId, JobRow, JobState } from "./JobRow.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
-import type { StorageFailure } from "./ShigotoError.ts"
+import { StorageError, type StorageFailure } from "./ShigotoError.ts"
 
 /**
  * The most rows that one insert statement carries.
@@ -159,6 +160,8 @@ export class JobStore extends Context.Service<
     readonly insight: InsightVerbs
     /** Under which keys values stand. */
     readonly encryption: EncryptionVerbs
+    /** Who did what. */
+    readonly audit: AuditVerbs
     /** Forgets keys of unique jobs whose time is over. */
     readonly pruneKeys: Effect.Effect<void, StorageFailure>
     /** Makes and drops partitions of the archive of one state. */
@@ -226,7 +229,8 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       cells,
       circuits: circuitVerbs(cells),
       progress: (reports) => background("progress")(inspect.progress(db, reports)),
-      settle: (settlements) => background("settle")(settle.settle(db, settlements)),
+      settle: (settlements) =>
+        Effect.andThen(refuseClear(db, settlements), background("settle")(settle.settle(db, settlements))),
       register: (options) => background("register")(node.register(db, options)),
       renew: (options) => background("renew")(node.renew(db, options)),
       reconcile: (options) => background("reconcile")(node.reconcile(db, options)),
@@ -247,6 +251,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       results: resultVerbs(db, runner),
       cron: cronVerbs(db, runner),
       insight: insightVerbs(db, runner),
+      audit: auditVerbs(db, runner),
       encryption: encryptionVerbs(db, runner),
       pruneKeys: background("prune")(reservation.pruneKeys(db)),
       // A lock that is taken is not tried for again: settles wait behind each try.
@@ -263,6 +268,29 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
 export const layer: Layer.Layer<JobStore, StorageFailure, PgClient | ShigotoConfig> = Layer.effect(JobStore, make)
 
 // internal
+
+/** Children of a fan-out that are to be encrypted are not stored in the clear by a node that has no cipher. */
+const refuseClear = (
+  { cipher }: { readonly cipher: unknown },
+  settlements: ReadonlyArray<settle.Settlement>
+): Effect.Effect<void, StorageError> => {
+  const exposed =
+    cipher === undefined
+      ? settlements
+          .flatMap(({ outcome }) => (outcome._tag === "Forked" ? outcome.children : []))
+          .find((child) => child.encrypted === true)
+      : undefined
+  return exposed === undefined
+    ? Effect.void
+    : Effect.fail(
+        new StorageError({
+          operation: "settle",
+          code: "22023",
+          message: `"${exposed.worker}" is to be encrypted and this node has no cipher: provide Cipher.layerAesGcm under ShigotoLive.`,
+          cause: undefined
+        })
+      )
+}
 
 const chunks = <A>(items: ReadonlyArray<A>): ReadonlyArray<ReadonlyArray<A>> =>
   Array.from({ length: Math.ceil(items.length / chunkSize) }, (_, index) =>

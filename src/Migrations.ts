@@ -18,6 +18,7 @@ import * as limits from "../migrations/0006_limits.ts"
 import * as logs from "../migrations/0007_logs.ts"
 import * as cells from "../migrations/0008_cells.ts"
 import * as workers from "../migrations/0009_workers.ts"
+import * as audit from "../migrations/0010_audit.ts"
 import { schemaProblem, shown } from "./internal/names.ts"
 import * as migrate from "./internal/sql/migrate.ts"
 import { grants } from "./internal/sql/roles.ts"
@@ -50,7 +51,8 @@ export const migrations: ReadonlyArray<Migration> = [
   { version: 6, name: "limits", statements: limits.statements },
   { version: 7, name: "logs", statements: logs.statements },
   { version: 8, name: "cells", statements: cells.statements },
-  { version: 9, name: "workers", statements: workers.statements }
+  { version: 9, name: "workers", statements: workers.statements },
+  { version: 10, name: "audit", statements: audit.statements }
 ]
 
 /**

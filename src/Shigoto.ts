@@ -6,6 +6,7 @@
  */
 import type { PgClient } from "@effect/sql-pg/PgClient"
 import * as Layer from "effect/Layer"
+import * as Audit from "./Audit.ts"
 import * as Batches from "./Batches.ts"
 import * as Claimer from "./Claimer.ts"
 import * as CronJobs from "./CronJobs.ts"
@@ -44,10 +45,17 @@ export type StartError = Migrations.MigrationError
  * @category layers
  */
 export const layerProducer: Layer.Layer<
-  Jobs.Jobs | Queues.Queues | CronJobs.CronJobs | Batches.Batches | Flows.Flows | Limits.Limits | Encryption.Encryption,
+  | Jobs.Jobs
+  | Queues.Queues
+  | CronJobs.CronJobs
+  | Batches.Batches
+  | Flows.Flows
+  | Limits.Limits
+  | Audit.Audit
+  | Encryption.Encryption,
   StartError,
   PgClient | ShigotoConfig
-> = Layer.mergeAll(CronJobs.layer, Flows.layer, Limits.layer, Encryption.layer).pipe(
+> = Layer.mergeAll(Audit.layer, CronJobs.layer, Flows.layer, Limits.layer, Encryption.layer).pipe(
   Layer.provideMerge(Batches.layer),
   Layer.provideMerge(Layer.mergeAll(Jobs.layer, Queues.layer)),
   Layer.provide(Notifier.layerSend),
@@ -68,6 +76,7 @@ export const layer: Layer.Layer<
   | Batches.Batches
   | Flows.Flows
   | Limits.Limits
+  | Audit.Audit
   | Encryption.Encryption
   | Resilience.Resilience
   | Workers.Workers,
@@ -76,7 +85,7 @@ export const layer: Layer.Layer<
 > = Layer.mergeAll(Claimer.layer, CronScheduler.layer, Pruner.layer, ShigotoMetrics.layerGauges, Catalog.layer).pipe(
   Layer.provideMerge(Resilience.layer),
   Layer.provideMerge(Executor.layer),
-  Layer.provideMerge(Layer.mergeAll(CronJobs.layer, Flows.layer, Limits.layer, Encryption.layer)),
+  Layer.provideMerge(Layer.mergeAll(Audit.layer, CronJobs.layer, Flows.layer, Limits.layer, Encryption.layer)),
   Layer.provideMerge(Batches.layer),
   Layer.provideMerge(Layer.mergeAll(Settler.layer, Jobs.layer, Queues.layer, Admission.layer)),
   Layer.provideMerge(Layer.mergeAll(Notifier.layer, Heartbeat.layer, Workers.layer)),

@@ -3,6 +3,7 @@
  */
 import type { PgClient } from "@effect/sql-pg/PgClient"
 import type * as Layer from "effect/Layer"
+import type { Audit } from "./Audit.ts"
 import type { Batches } from "./Batches.ts"
 import type { CronJobs } from "./CronJobs.ts"
 import type { Encryption } from "./Encryption.ts"
@@ -26,7 +27,7 @@ import type { Workers } from "./Workers.ts"
  * @category layers
  */
 export const ShigotoLive: Layer.Layer<
-  Jobs | Queues | CronJobs | Batches | Flows | Limits | Encryption | Resilience | Workers,
+  Jobs | Queues | CronJobs | Batches | Flows | Limits | Audit | Encryption | Resilience | Workers,
   Shigoto.StartError,
   PgClient | ShigotoConfig
 > = Shigoto.layer

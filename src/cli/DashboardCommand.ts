@@ -12,6 +12,7 @@ import * as Layer from "effect/Layer"
 import { createHash, timingSafeEqual } from "node:crypto"
 import { createServer, type IncomingMessage } from "node:http"
 import { isIP } from "node:net"
+import { Audit } from "../Audit.ts"
 import { CronJobs } from "../CronJobs.ts"
 import { Batches } from "../Batches.ts"
 import * as Dashboard from "../dashboard/Dashboard.ts"
@@ -69,7 +70,9 @@ export const dashboard = Command.make(
     yield* connected(
       Effect.gen(function* () {
         const context = yield* Effect.context<Dashboard.Services>()
-        const services = Layer.succeedContext(Context.pick(Batches, CronJobs, Flows, Jobs, Limits, Queues)(context))
+        const services = Layer.succeedContext(
+          Context.pick(Audit, Batches, CronJobs, Flows, Jobs, Limits, Queues)(context)
+        )
         const handler = yield* Effect.acquireRelease(
           Effect.sync(() =>
             Dashboard.handler(services, {

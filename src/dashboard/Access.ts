@@ -29,6 +29,7 @@ export const permissions = [
   "batches:retry",
   "batches:cancel",
   "breakers:close",
+  "audit:view",
   "args:reveal"
 ] as const
 

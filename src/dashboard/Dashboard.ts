@@ -14,6 +14,7 @@ import * as Layer from "effect/Layer"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { Readable } from "node:stream"
 import { pipeline } from "node:stream/promises"
+import type { Audit } from "../Audit.ts"
 import type { Batches } from "../Batches.ts"
 import type { CronJobs } from "../CronJobs.ts"
 import type { Flows } from "../Flows.ts"
@@ -25,7 +26,7 @@ import { type Authorize, Viewer } from "./Access.ts"
 import { DashboardApi } from "./DashboardApi.ts"
 import { type Asset, readAssets } from "./internal/assets.ts"
 import { crossSite, headers } from "./internal/guard.ts"
-import { AuthorizationLive, handlers } from "./internal/handlers.ts"
+import { handlers } from "./internal/handlers.ts"
 import { type Carried, defaultRedactKeys } from "../Redaction.ts"
 
 /**
@@ -42,6 +43,8 @@ export interface Options {
   readonly redactKeys?: ReadonlyArray<string> | undefined
   /** Hides more of what a job carries; searches in args and meta then need `args:reveal`. */
   readonly redact?: ((job: JobRow) => Carried) | undefined
+  /** The most jobs that one bulk operation may change, up to 10,000. Defaults to no limit. */
+  readonly bulkLimit?: number | undefined
   /** Origins besides its own from which writes are taken, where a proxy changes the host. */
   readonly allowedOrigins?: ReadonlyArray<string> | undefined
 }
@@ -51,7 +54,7 @@ export interface Options {
  *
  * @category models
  */
-export type Services = Jobs | Queues | CronJobs | Batches | Flows | Limits
+export type Services = Jobs | Queues | CronJobs | Batches | Flows | Limits | Audit
 
 /**
  * A dashboard as a function from `Request` to `Response`.
@@ -77,9 +80,13 @@ export const layer = (options: Options = {}): Layer.Layer<never, never, Services
       const api = yield* HttpRouter.toHttpEffect(
         HttpApiBuilder.layer(DashboardApi).pipe(
           Layer.provide(
-            handlers({ keys: [...defaultRedactKeys, ...(options.redactKeys ?? [])], redact: options.redact })
+            handlers({
+              keys: [...defaultRedactKeys, ...(options.redactKeys ?? [])],
+              redact: options.redact,
+              bulkLimit: options.bulkLimit
+            })
           ),
-          Layer.provide([AuthorizationLive, HttpServer.layerServices])
+          Layer.provide(HttpServer.layerServices)
         )
       ).pipe(
         // A router of its own: with the host's memo map, the host's router would get the routes too, beside the guard.
@@ -103,7 +110,7 @@ export const layer = (options: Options = {}): Layer.Layer<never, never, Services
             Effect.catchReason("HttpServerError", "RouteNotFound", () =>
               Effect.succeed(plain(404, "There is nothing here."))
             ),
-            Effect.map(HttpServerResponse.setHeader("cache-control", "no-store"))
+            Effect.map((response) => HttpServerResponse.setHeaders(response, isStream(response) ? streamed : unstored))
           )
         }
         const asset = assets.get(inside === "/" ? "/index.html" : inside)
@@ -153,8 +160,15 @@ Give Dashboard.layer or Dashboard.handler an access function, such as
 behind whatever authenticates requests to your server.
 `
 
-const plain = (status: number, text: string) =>
-  HttpServerResponse.text(text, { status, headers: { "cache-control": "no-store" } })
+const unstored = { "cache-control": "no-store" }
+
+/** Proxies hold back what they would compress or buffer. */
+const streamed = { "cache-control": "no-store, no-transform", "x-accel-buffering": "no" }
+
+const isStream = ({ headers: { "content-type": type } }: HttpServerResponse.HttpServerResponse): boolean =>
+  type?.startsWith("text/event-stream") === true
+
+const plain = (status: number, text: string) => HttpServerResponse.text(text, { status, headers: unstored })
 
 const assetResponse = (asset: Asset) =>
   HttpServerResponse.uint8Array(asset.body, {

@@ -7,6 +7,7 @@ import * as HttpApi from "effect/http-api/HttpApi"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiMiddleware from "effect/http-api/HttpApiMiddleware"
+import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
 import { type CurrentAccess, Requires } from "./Access.ts"
@@ -21,6 +22,17 @@ export class Forbidden extends Schema.TaggedError<Forbidden>()(
   "Forbidden",
   { message: Schema.String },
   { httpApiStatus: 403 }
+) {}
+
+/**
+ * Things are not as they were when the viewer decided.
+ *
+ * @category errors
+ */
+export class Conflict extends Schema.TaggedError<Conflict>()(
+  "Conflict",
+  { message: Schema.String },
+  { httpApiStatus: 409 }
 ) {}
 
 /**
@@ -306,11 +318,89 @@ export class FleetGroup extends HttpApiGroup.make("fleet")
   .middleware(Authorization)
   .prefix("/api") {}
 
+const preview = (action: "retry" | "cancel" | "delete") =>
+  HttpApiEndpoint.post(`${action}Preview`, `/operations/${action}/preview`, {
+    payload: Schema.Struct(filter),
+    success: Views.PreviewView,
+    error: refusals
+  })
+const start = (action: "retry" | "cancel" | "delete") =>
+  HttpApiEndpoint.post(`${action}All`, `/operations/${action}`, {
+    payload: Schema.Struct({
+      ...filter,
+      token: Schema.String,
+      confirm: Schema.optional(Schema.String)
+    }),
+    success: Views.OperationView,
+    error: [Conflict, ...refusals]
+  })
+const stop = (action: "retry" | "cancel" | "delete") =>
+  HttpApiEndpoint.post(`${action}Stop`, `/operations/${action}/:id/stop`, {
+    params: id,
+    success: Views.Answer,
+    error: failures
+  })
+
+/**
+ * What is done to all jobs that match, in the background, and who did what.
+ *
+ * @category endpoints
+ */
+export class OperationsGroup extends HttpApiGroup.make("operations")
+  .add(
+    preview("retry").annotate(Requires, "jobs:retry"),
+    preview("cancel").annotate(Requires, "jobs:cancel"),
+    preview("delete").annotate(Requires, "jobs:delete"),
+    start("retry").annotate(Requires, "jobs:retry"),
+    start("cancel").annotate(Requires, "jobs:cancel"),
+    start("delete").annotate(Requires, "jobs:delete"),
+    stop("retry").annotate(Requires, "jobs:retry"),
+    stop("cancel").annotate(Requires, "jobs:cancel"),
+    stop("delete").annotate(Requires, "jobs:delete"),
+    HttpApiEndpoint.get("operations", "/operations", {
+      success: Schema.Array(Views.OperationView),
+      error: failures
+    }).annotate(Requires, "jobs:view"),
+    HttpApiEndpoint.get("operation", "/operations/:id", {
+      params: id,
+      success: Views.OperationView,
+      error: failures
+    }).annotate(Requires, "jobs:view"),
+    HttpApiEndpoint.get("audit", "/audit", {
+      query: { limit, after: Schema.optional(Schema.Int) },
+      success: Views.AuditPage,
+      error: refusals
+    }).annotate(Requires, "audit:view")
+  )
+  .middleware(Authorization)
+  .prefix("/api") {}
+
+/**
+ * What is new, as a stream of hints, or asked for now and then.
+ *
+ * @category endpoints
+ */
+export class LiveGroup extends HttpApiGroup.make("live")
+  .add(
+    HttpApiEndpoint.get("events", "/events", {
+      query: { topics: Schema.String },
+      success: HttpApiSchema.StreamSse({ events: Views.LiveEvent }),
+      error: [Invalid, Unavailable]
+    }).annotate(Requires, "jobs:view"),
+    HttpApiEndpoint.get("pulse", "/pulse", {
+      query: { topics: Schema.String },
+      success: Views.PulseView,
+      error: [Invalid, Unavailable]
+    }).annotate(Requires, "jobs:view")
+  )
+  .middleware(Authorization)
+  .prefix("/api") {}
+
 /**
  * The API.
  *
  * @category endpoints
  */
 export class DashboardApi extends HttpApi.make("shigoto-dashboard")
-  .add(OverviewGroup, JobsGroup, QueuesGroup, CronGroup, BatchesGroup, FleetGroup)
+  .add(OverviewGroup, JobsGroup, QueuesGroup, CronGroup, BatchesGroup, FleetGroup, OperationsGroup, LiveGroup)
   .annotateMerge(OpenApi.annotations({ title: "Shigoto" })) {}

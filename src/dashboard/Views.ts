@@ -6,13 +6,9 @@
 import * as Schema from "effect/Schema"
 import { states } from "../JobRow.ts"
 import { permissions } from "./Access.ts"
+import { CountView, JobSummary, Moment } from "./JobViews.ts"
 
-/**
- * A moment as ISO 8601 in UTC.
- *
- * @category schemas
- */
-export const Moment = Schema.String
+export * from "./JobViews.ts"
 
 /**
  * Who looks, and what they may.
@@ -23,157 +19,6 @@ export const MeView = Schema.Struct({
   user: Schema.String,
   can: Schema.Array(Schema.Literals(permissions)),
   queues: Schema.NullOr(Schema.Array(Schema.String))
-})
-
-/**
- * A job in a list, without what it carries.
- *
- * @category schemas
- */
-export const JobSummary = Schema.Struct({
-  id: Schema.Int,
-  worker: Schema.String,
-  queue: Schema.String,
-  state: Schema.Literals(states),
-  priority: Schema.Int,
-  attempt: Schema.Int,
-  maxAttempts: Schema.Int,
-  tags: Schema.Array(Schema.String),
-  progress: Schema.NullOr(Schema.Number),
-  runAt: Moment,
-  insertedAt: Moment,
-  claimedAt: Schema.NullOr(Moment),
-  finishedAt: Schema.NullOr(Moment)
-})
-
-/**
- * A job with what it carries, redacted.
- *
- * @category schemas
- */
-export const JobDetail = Schema.Struct({
-  ...JobSummary.fields,
-  args: Schema.Unknown,
-  result: Schema.Unknown,
-  meta: Schema.Unknown,
-  errors: Schema.Array(
-    Schema.Struct({
-      attempt: Schema.Int,
-      at: Moment,
-      node: Schema.String,
-      tag: Schema.String,
-      message: Schema.String,
-      cause: Schema.NullOr(Schema.String)
-    })
-  ),
-  fingerprint: Schema.NullOr(Schema.String),
-  batch: Schema.NullOr(Schema.Int),
-  step: Schema.NullOr(Schema.String),
-  partitionKey: Schema.NullOr(Schema.String),
-  /** The W3C `traceparent` of the span that enqueued it. */
-  trace: Schema.NullOr(Schema.String),
-  /** The incarnation of the node that holds it or held it last. */
-  node: Schema.NullOr(Schema.Int),
-  epoch: Schema.Int,
-  snoozes: Schema.Int,
-  scheduledFor: Moment,
-  cancelRequestedAt: Schema.NullOr(Moment),
-  cancelReason: Schema.NullOr(Schema.String),
-  /** What its state and the viewer's permissions allow. */
-  can: Schema.Struct({ retry: Schema.Boolean, cancel: Schema.Boolean, delete: Schema.Boolean })
-})
-
-/**
- * A page of jobs; `next` goes on after it.
- *
- * @category schemas
- */
-export const JobPage = Schema.Struct({ jobs: Schema.Array(JobSummary), next: Schema.NullOr(Schema.String) })
-
-/**
- * A count, or at least so many.
- *
- * @category schemas
- */
-export const CountView = Schema.Struct({ count: Schema.Int, isExact: Schema.Boolean })
-
-/**
- * Counts by state; null where counting took too long.
- *
- * @category schemas
- */
-export const StateCounts = Schema.Struct({
-  counts: Schema.Array(
-    Schema.Struct({
-      state: Schema.Literals(states),
-      count: Schema.NullOr(Schema.Int),
-      isExact: Schema.Boolean
-    })
-  )
-})
-
-/**
- * Something that holds, for people.
- *
- * @category schemas
- */
-export const ReasonView = Schema.Struct({ tag: Schema.String, message: Schema.String })
-
-/**
- * Why a job does not run.
- *
- * @category schemas
- */
-export const ExplainView = Schema.Struct({
-  status: Schema.Literals(["runnable", "waiting", "running", "finished"]),
-  /** Its place in its queue, from 1. */
-  position: Schema.NullOr(Schema.Int),
-  reasons: Schema.Array(ReasonView)
-})
-
-/**
- * What a job's handlers logged; `next` goes on after it.
- *
- * @category schemas
- */
-export const LogPage = Schema.Struct({
-  lines: Schema.Array(
-    Schema.Struct({
-      attempt: Schema.Int,
-      epoch: Schema.Int,
-      line: Schema.Int,
-      at: Moment,
-      level: Schema.String,
-      message: Schema.String
-    })
-  ),
-  next: Schema.NullOr(Schema.String)
-})
-
-/**
- * A job that another one waits for, or that waits for it.
- *
- * @category schemas
- */
-export const RelatedJob = Schema.Struct({
-  id: Schema.Int,
-  /** Null where no row of it is kept. */
-  worker: Schema.NullOr(Schema.String),
-  state: Schema.NullOr(Schema.String),
-  /** What the one that waits calls it. */
-  name: Schema.NullOr(Schema.String),
-  onFailure: Schema.String
-})
-
-/**
- * What a job waits for, and what waits for it; `isComplete` is false where there is more than is shown.
- *
- * @category schemas
- */
-export const RelatedView = Schema.Struct({
-  parents: Schema.Array(RelatedJob),
-  children: Schema.Array(RelatedJob),
-  isComplete: Schema.Boolean
 })
 
 /**
@@ -193,6 +38,20 @@ const status = Schema.Literals(["ok", "degraded", "down"])
 const total = Schema.NullOr(Schema.Int)
 
 /**
+ * Live jobs; a number is null where counting took too long.
+ *
+ * @category schemas
+ */
+export const Totals = Schema.Struct({
+  waiting: total,
+  running: total,
+  scheduled: total,
+  retryable: total,
+  blocked: total,
+  oldestMillis: Schema.NullOr(Schema.Number)
+})
+
+/**
  * Whether work flows, at one glance; a number is null where counting took too long.
  *
  * @category schemas
@@ -201,13 +60,8 @@ export const OverviewView = Schema.Struct({
   sampledAt: Moment,
   status,
   reasons: Schema.Array(ProblemView),
-  waiting: total,
-  running: total,
+  ...Totals.fields,
   slots: total,
-  scheduled: total,
-  retryable: total,
-  blocked: total,
-  oldestMillis: Schema.NullOr(Schema.Number),
   nodes: Schema.Struct({ live: Schema.Int, silent: Schema.Int })
 })
 
@@ -436,6 +290,90 @@ export const SystemView = Schema.Struct({
   deadRows: Schema.NullOr(Schema.Number),
   oldestTransactionSeconds: Schema.NullOr(Schema.Number),
   listening: Schema.Boolean
+})
+
+/**
+ * What a bulk operation would change; `token` has it start.
+ *
+ * @category schemas
+ */
+export const PreviewView = Schema.Struct({
+  ...CountView.fields,
+  /** Some of them, the newest. */
+  sample: Schema.Array(JobSummary),
+  token: Schema.String,
+  /** What has to be typed as `confirm`; null for nothing. */
+  confirm: Schema.NullOr(Schema.String)
+})
+
+/**
+ * A bulk operation.
+ *
+ * @category schemas
+ */
+export const OperationView = Schema.Struct({
+  id: Schema.Int,
+  user: Schema.String,
+  action: Schema.String,
+  q: Schema.String,
+  at: Moment,
+  state: Schema.Literals(["running", "done", "stopped", "failed", "lost"]),
+  expected: Schema.Int,
+  matched: Schema.Int,
+  changed: Schema.Int,
+  requested: Schema.Int,
+  skipped: Schema.Int,
+  failed: Schema.Int,
+  detail: Schema.NullOr(Schema.String),
+  finishedAt: Schema.NullOr(Moment)
+})
+
+/**
+ * Who did what, the newest first; `next` goes on after it.
+ *
+ * @category schemas
+ */
+export const AuditPage = Schema.Struct({
+  entries: Schema.Array(
+    Schema.Struct({
+      id: Schema.Int,
+      at: Moment,
+      user: Schema.String,
+      action: Schema.String,
+      subject: Schema.String,
+      outcome: Schema.NullOr(Schema.String),
+      detail: Schema.NullOr(Schema.String)
+    })
+  ),
+  next: Schema.NullOr(Schema.Int)
+})
+
+const event = <Name extends string, Data extends Schema.Top>(name: Name, data: Data) =>
+  Schema.Struct({ event: Schema.Literal(name), data: Schema.fromJsonString(data) })
+
+/**
+ * What a stream tells: hints, upon which a viewer asks for what it shows.
+ *
+ * @category schemas
+ */
+export const LiveEvent = Schema.Union([
+  event("hello", Schema.Struct({ serverTime: Moment, pollMillis: Schema.Int })),
+  event("changed", Schema.Struct({ topics: Schema.Array(Schema.String) })),
+  event("counts", Totals),
+  /** So that whoever is in between sees life. */
+  event("beat", Schema.Struct({})),
+  /** The server ends the stream: another one goes on. */
+  event("bye", Schema.Struct({}))
+])
+
+/**
+ * A digest for each topic: where it is another than last time, there is something new.
+ *
+ * @category schemas
+ */
+export const PulseView = Schema.Struct({
+  digests: Schema.Record(Schema.String, Schema.String),
+  pollMillis: Schema.Int
 })
 
 /**

@@ -276,7 +276,7 @@ export default defineConfig({
       const [url = ""] = /http:\S+/.exec(server.seen.stdout) ?? []
       const own = yield* request(`${url}api/me`)
       assert.strictEqual(own.status, 200)
-      assert.deepStrictEqual(JSON.parse(own.body), { user: "cli", can: ["jobs:view"] })
+      assert.deepStrictEqual(JSON.parse(own.body), { user: "cli", can: ["jobs:view"], queues: null })
       assert.strictEqual((yield* request(`${url}api/me`, { host: "rebound.example.com" })).status, 403)
       server.child.kill("SIGINT")
       assert.strictEqual(yield* server.exit, 0)

@@ -375,7 +375,7 @@ layer(TestLive)("requests", (it) => {
         body: JSON.stringify({ concurrency: 7 }),
         headers: { "content-type": "application/json", "x-shigoto": "1" }
       })
-      assert.deepStrictEqual(JSON.parse(scaled.text), { outcome: "Scaled", detail: null })
+      assert.deepStrictEqual(JSON.parse(scaled.text), { outcome: "Scaled", detail: "To 7 on each node." })
       const sql = yield* SqlClient.SqlClient
       const [row] = yield* sql<{ readonly concurrency: number }>`
         SELECT concurrency FROM shigoto.queues WHERE name = 'mails' AND node = ''`

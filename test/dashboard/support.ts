@@ -4,6 +4,7 @@ import type * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
+import { Audit } from "../../src/Audit.ts"
 import { Batches } from "../../src/Batches.ts"
 import { CronJobs } from "../../src/CronJobs.ts"
 import { type Access, Dashboard, DashboardApi } from "../../src/dashboard/index.ts"
@@ -16,6 +17,15 @@ export const Send = Job.make("send", { args: Schema.Unknown, queue: "mails" })
 export const Pay = Job.make("pay", { args: Schema.Unknown, queue: "payments" })
 
 export type Init = Omit<RequestInit, "headers"> & { readonly headers?: Readonly<Record<string, string>> }
+
+/** The whole of an answer; of a stream, which never ends, its beginning. */
+const textOf = async (response: Response): Promise<string> => {
+  if (response.headers.get("content-type")?.startsWith("text/event-stream") !== true) return response.text()
+  const reader = response.body?.getReader()
+  const { value } = (await reader?.read()) ?? {}
+  await reader?.cancel()
+  return new TextDecoder().decode(value)
+}
 
 export interface Answered {
   readonly status: number
@@ -36,7 +46,7 @@ export const open = Effect.fnUntraced(function* (access: Access.Access | undefin
       const response = await handle(
         new Request(`http://jobs.test${path}`, { ...init, headers: { "x-shigoto": "1", ...init.headers } })
       )
-      const text = await response.text()
+      const text = await textOf(response)
       return { status: response.status, headers: response.headers, text, json: () => JSON.parse(text) }
     })
 })
@@ -49,18 +59,32 @@ export const endpoints = Object.values(DashboardApi.DashboardApi.groups).flatMap
   (group) => Object.values(group.endpoints) as ReadonlyArray<HttpApiEndpoint.Top>
 )
 
+/** What a viewer was shown of an operation that would change nothing. */
+const tokenFor = (action: string): string =>
+  Buffer.from(JSON.stringify({ action, text: "id:1", newest: 1, count: 1, isExact: true })).toString("base64url")
+
 /** One request for each endpoint, about things that exist. */
 export const requestFor = (
   endpoint: HttpApiEndpoint.Top,
-  about: { readonly job: number; readonly batch: number }
+  about: Effect.Success<typeof fixture>
 ): readonly [string, Init] => {
   const { path } = endpoint
-  const id = path.includes("/batches/") ? about.batch : about.job
+  const action = (["retry", "cancel", "delete"] as const).find((one) => path.includes(`/operations/${one}`))
+  const id = path.includes("/batches/")
+    ? about.batch
+    : path.includes("/operations/")
+      ? about.operations[action ?? "retry"]
+      : about.job
   const name = path.includes("/cron/") ? "nightly" : path.includes("/queues/") ? "mails" : "send"
   const filled = path.replace(":id", String(id)).replace(":name", name)
+  const body = path.endsWith("/scale")
+    ? { concurrency: 3 }
+    : action === undefined || path.endsWith("/stop")
+      ? undefined
+      : { q: "id:1", token: tokenFor(action), confirm: "1" }
   return [
-    path.endsWith("/search") ? `${filled}?text=s` : filled,
-    endpoint.method === "POST" ? post(path.endsWith("/scale") ? { concurrency: 3 } : undefined) : {}
+    path.endsWith("/search") ? `${filled}?text=s` : /events|pulse/.test(path) ? `${filled}?topics=jobs` : filled,
+    endpoint.method === "POST" ? post(body) : {}
   ]
 }
 
@@ -79,7 +103,10 @@ export const fixture = Effect.gen(function* () {
     VALUES ('send', '{"type":"object"}'::jsonb, now()) ON CONFLICT DO NOTHING`
   yield* sql`INSERT INTO shigoto.logs (job_id, stored_at, logged_at, line, epoch, attempt, level, message)
     VALUES (${id}, now(), now(), 1, 1, 1, 'Info', '"sent with canary-1"'::jsonb)`
-  return { job: id, batch: batch.id }
+  const audit = yield* Audit
+  const begin = (action: string) => audit.begin({ actor: "x", action, subject: "state:discarded", expected: 0 })
+  const operations = { retry: yield* begin("retry"), cancel: yield* begin("cancel"), delete: yield* begin("delete") }
+  return { job: id, batch: batch.id, operations }
 })
 
 export const TestLive = Shigoto.layerProducer.pipe(

@@ -13,7 +13,8 @@ import * as JobStore from "../../src/JobStore.ts"
 import * as ShigotoConfig from "../../src/ShigotoConfig.ts"
 import { eventually } from "../setup/eventually.ts"
 import { TestDatabase } from "../setup/TestDatabase.ts"
-import { onDatabase, reaches, startNode, tally } from "./support.ts"
+import * as Fixture from "./fixtures/dependencies.ts"
+import { diary, makeDiary, onDatabase, reaches, startNode, startProcess, tally } from "./support.ts"
 
 const Step = Job.make("step", { args: { n: Schema.Number }, success: Schema.Number, maxAttempts: 1 })
 
@@ -279,6 +280,62 @@ describe("dependencies", () => {
           (yield* sql`SELECT FROM shigoto.dependencies WHERE outcome IS DISTINCT FROM 'completed'`).length,
           0
         )
+      }),
+    { timeout: 120_000 }
+  )
+
+  onDatabase(
+    "leaves none of 2,000 children stuck, early or run twice while their parents finish in processes, one of which dies",
+    () =>
+      Effect.gen(function* () {
+        yield* makeDiary
+        const sql = yield* SqlClient.SqlClient
+        const config = { leaseTtl: "2 seconds", leaseBeat: "300 millis", queues: { default: 10 } } as const
+        const producer = yield* startNode({ config: { ...config, queues: { unused: 1 } } })
+        const begin = startProcess({ config }, "batchWorker.ts")
+        const processes = yield* Effect.all([begin, begin, begin], { concurrency: 3 })
+        const newest: Array<JobId> = []
+        const parentsOf = new Map<number, ReadonlyArray<JobId>>()
+        const insert = (k: number) =>
+          Effect.gen(function* () {
+            const parent = yield* producer.run(Fixture.Step.enqueue({ n: 0 }))
+            newest[k] = parent.id
+            for (const other of [(k + 1) % 8, (k + 3) % 8]) {
+              const dependsOn = [parent.id, newest[other] ?? parent.id].filter((id, i, all) => all.indexOf(id) === i)
+              const child = yield* producer.run(Fixture.Step.enqueue({ n: 1 }, { dependsOn }))
+              parentsOf.set(child.id, dependsOn)
+            }
+          })
+        const insertAll = Effect.all(
+          Array.from({ length: 8 }, (_, k) => Effect.repeat(insert(k), { times: 124 })),
+          { concurrency: "unbounded" }
+        )
+        const killed = Effect.gen(function* () {
+          const written = Effect.map(diary, (lines) => lines.length)
+          for (let seen = 0; seen < 1000;) seen = yield* eventually(written, (now) => now > seen)
+          processes[0].child.kill("SIGKILL")
+        })
+        yield* Effect.all([insertAll, killed], { concurrency: 2 })
+        const left = Effect.map(sql`SELECT FROM shigoto.jobs`, (rows) => rows.length)
+        for (let open = yield* left; open > 0;) open = yield* eventually(left, (now) => now < open)
+        assert.deepStrictEqual(yield* tally, { completed: 3000 })
+
+        const lines = yield* diary
+        const firstEnd = new Map<number, number>()
+        const starts = new Map<number, Array<(typeof lines)[number] & { readonly at: number }>>()
+        for (const [at, line] of lines.entries()) {
+          if (line.what === "start") starts.set(line.job, [...(starts.get(line.job) ?? []), { ...line, at }])
+          else if (!firstEnd.has(line.job)) firstEnd.set(line.job, at)
+        }
+        const early = [...parentsOf].filter(([child, parents]) =>
+          parents.some((parent) => (firstEnd.get(parent) ?? Infinity) > (starts.get(child)?.[0]?.at ?? -1))
+        )
+        // Only what ran in the process that died may run again.
+        const double = [...starts.values()].filter((runs) =>
+          runs.slice(0, -1).some(({ pid }) => pid !== processes[0].pid)
+        )
+        assert.deepStrictEqual({ early, double }, { early: [], double: [] })
+        assert.strictEqual(parentsOf.size, 2000)
       }),
     { timeout: 120_000 }
   )

@@ -73,6 +73,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/internal/uniqueness.ts",
       "src/ShigotoMetrics.ts",
       "src/JobLog.ts",
+      "src/Audit.ts",
       "src/Nodes.ts",
       "src/Explain.ts",
       "src/Health.ts",

@@ -13,6 +13,7 @@ import * as Redacted from "effect/Redacted"
 import type { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Cause from "effect/Cause"
+import type { Audit } from "../../Audit.ts"
 import type { Batches } from "../../Batches.ts"
 import type { Cipher } from "../../Cipher.ts"
 import type { Flows } from "../../Flows.ts"
@@ -72,7 +73,7 @@ export const targetOf = Effect.fnUntraced(function* (
 })
 
 /** The services that commands speak to; the schema must be at the version of this code. */
-export type Services = Jobs | Queues | CronJobs | Batches | Flows | Limits | JobStore.JobStore | Base
+export type Services = Jobs | Queues | CronJobs | Batches | Flows | Limits | Audit | JobStore.JobStore | Base
 
 /** The database and nothing that asks for tables. */
 export type Base = PgClient.PgClient | SqlClient | ShigotoConfig.ShigotoConfig

@@ -6,6 +6,7 @@ import { Flows } from "../../Flows.ts"
 import type { BatchId } from "../../JobRow.ts"
 import { CurrentAccess } from "../Access.ts"
 import { DashboardApi, NotFound } from "../DashboardApi.ts"
+import { Live } from "./live.ts"
 import { answer, readable, seesAll, unavailable } from "./viewing.ts"
 
 /** Implements the endpoints. */
@@ -15,6 +16,7 @@ export const BatchesLive = HttpApiBuilder.group(
   Effect.fnUntraced(function* (endpoints) {
     const batches = yield* Batches
     const flows = yield* Flows
+    const live = yield* Live
     const visible = Effect.fnUntraced(function* (id: number) {
       if (!seesAll(yield* CurrentAccess)) return yield* noBatch(id)
       return id as BatchId
@@ -57,12 +59,14 @@ export const BatchesLive = HttpApiBuilder.group(
       retryBatch: Effect.fnUntraced(function* ({ params }) {
         const id = yield* visible(params.id)
         const count = yield* Effect.mapError(batches.retryFailed(id), gone(id))
+        yield* live.changed(changed)
         return answer("Retried", `${count} jobs.`)
       }),
       cancelBatch: Effect.fnUntraced(function* ({ params }) {
         const { user } = yield* CurrentAccess
         const id = yield* visible(params.id)
         const count = yield* Effect.mapError(batches.cancel(id, `by ${user} in the dashboard`), gone(id))
+        yield* live.changed(changed)
         return answer("Cancelled", `${count} jobs.`)
       })
     })
@@ -72,6 +76,8 @@ export const BatchesLive = HttpApiBuilder.group(
 // internal
 
 const noBatch = (id: number) => new NotFound({ message: `There is no batch ${id}.` })
+
+const changed = ["batches", "jobs", "queues", "overview"]
 
 const gone = (id: number) => (error: { readonly _tag: string }) =>
   error._tag === "BatchNotFound" ? noBatch(id) : unavailable

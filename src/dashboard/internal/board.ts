@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { type Health, type HealthReason, tell } from "../../Health.ts"
-import type { JobRow } from "../../JobRow.ts"
+import type { JobRow, JobState } from "../../JobRow.ts"
 import { type FailureGroup, Jobs } from "../../Jobs.ts"
 import { type QueueOverview, Queues } from "../../Queues.ts"
 import type { InvalidFilter, StorageFailure } from "../../ShigotoError.ts"
@@ -61,6 +61,22 @@ export const layer = (options: Redaction): Layer.Layer<Board, never, Jobs | Queu
       })
     })
   )
+
+/** The totals of what exists for a viewer. */
+export const totalsOf = (access: Access, { health, queues }: Sample) => {
+  const seen = queues?.filter((queue) => seesQueue(access, queue.name))
+  const total = (state: JobState) =>
+    seen === undefined ? null : seen.reduce((sum, queue) => sum + (queue.counts[state] ?? 0), 0)
+  const ages = health.queues.filter(({ queue }) => seesQueue(access, queue)).map((queue) => queue.oldestMillis)
+  return {
+    waiting: total("available"),
+    running: total("executing"),
+    scheduled: total("scheduled"),
+    retryable: total("retryable"),
+    blocked: total("blocked"),
+    oldestMillis: ages.length === 0 ? null : Math.max(0, ...ages)
+  }
+}
 
 /** The reasons that exist for a viewer: who sees some queues only is told of these, and of what holds for all. */
 export const problems = (access: Access, reasons: ReadonlyArray<HealthReason>) =>

@@ -6,6 +6,7 @@ import { type CronEntry, CronJobs } from "../../CronJobs.ts"
 import { CurrentAccess, seesQueue } from "../Access.ts"
 import { DashboardApi, NotFound } from "../DashboardApi.ts"
 import { Board } from "./board.ts"
+import { Live } from "./live.ts"
 import { answer, looked, moment, unavailable } from "./viewing.ts"
 
 /** Implements the endpoints. */
@@ -14,6 +15,7 @@ export const CronLive = HttpApiBuilder.group(
   "cron",
   Effect.fnUntraced(function* (endpoints) {
     const { viewing } = yield* Board
+    const live = yield* Live
     const cron = yield* CronJobs
 
     const visible = Effect.gen(function* () {
@@ -30,7 +32,9 @@ export const CronLive = HttpApiBuilder.group(
     ) =>
       Effect.gen(function* () {
         yield* find(name)
-        return told(yield* Effect.mapError(wish, gone(name)))
+        const value = yield* Effect.mapError(wish, gone(name))
+        yield* live.changed(["cron", "jobs", "queues", "overview"])
+        return told(value)
       })
     const viewOf = (entry: CronEntry) => ({
       name: entry.name,

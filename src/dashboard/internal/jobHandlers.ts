@@ -3,6 +3,7 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as Option from "effect/Option"
+import { Audit } from "../../Audit.ts"
 import { type Reason, tell } from "../../Explain.ts"
 import { type JobId, type JobRow, states } from "../../JobRow.ts"
 import { type FailureGroup, Jobs } from "../../Jobs.ts"
@@ -10,6 +11,7 @@ import type { Carried } from "../../Redaction.ts"
 import { type Access, allows, CurrentAccess, seesQueue } from "../Access.ts"
 import { DashboardApi, Forbidden, Invalid } from "../DashboardApi.ts"
 import { Board } from "./board.ts"
+import { Live } from "./live.ts"
 import { answer, isNothing, looked, moment, noJob, readable, seesAll, unavailable } from "./viewing.ts"
 
 /** Implements the endpoints. */
@@ -18,7 +20,9 @@ export const JobsLive = HttpApiBuilder.group(
   "jobs",
   Effect.fnUntraced(function* (endpoints) {
     const { failures, viewing } = yield* Board
+    const live = yield* Live
     const jobs = yield* Jobs
+    const audit = yield* Audit
 
     /** What a group is within some queues: what it counts elsewhere is not told. */
     const within = Effect.fnUntraced(function* (queues: ReadonlyArray<string>, { fingerprint }: FailureGroup) {
@@ -28,6 +32,12 @@ export const JobsLive = HttpApiBuilder.group(
     })
     const gone = (id: number) => (error: { readonly _tag: string }) =>
       error._tag === "JobNotFound" ? noJob(id) : unavailable
+
+    const change = <A>(id: JobId, wish: Effect.Effect<A, { readonly _tag: string }>) =>
+      wish.pipe(
+        Effect.mapError(gone(id)),
+        Effect.tap(() => live.changed([`job:${id}`, "jobs", "queues", "overview"]))
+      )
 
     return endpoints.handleAll({
       jobs: Effect.fnUntraced(function* ({ query }) {
@@ -97,6 +107,16 @@ export const JobsLive = HttpApiBuilder.group(
         if (!allows(access, "args:reveal")) {
           return yield* new Forbidden({ message: "This needs the permission args:reveal." })
         }
+        // Nothing is shown that was not noted before.
+        yield* looked(
+          audit.record({
+            actor: access.user,
+            action: "reveal",
+            subject: `jobs/${job.id}`,
+            outcome: "Shown",
+            detail: undefined
+          })
+        )
         return detail(access, job, job)
       }),
       explain: Effect.fnUntraced(function* ({ params }) {
@@ -152,7 +172,7 @@ export const JobsLive = HttpApiBuilder.group(
       retryJob: Effect.fnUntraced(function* ({ params }) {
         const access = yield* CurrentAccess
         const { id } = yield* viewing.job(params.id)
-        const result = yield* Effect.mapError(jobs.retry(id), gone(id))
+        const result = yield* change(id, jobs.retry(id))
         if (result._tag !== "UniqueConflict") {
           return answer(result._tag, result._tag === "Unchanged" ? `The job is ${result.state} already.` : null)
         }
@@ -166,12 +186,12 @@ export const JobsLive = HttpApiBuilder.group(
       cancelJob: Effect.fnUntraced(function* ({ params }) {
         const { user } = yield* CurrentAccess
         const { id } = yield* viewing.job(params.id)
-        const result = yield* Effect.mapError(jobs.cancel(id, `by ${user} in the dashboard`), gone(id))
+        const result = yield* change(id, jobs.cancel(id, `by ${user} in the dashboard`))
         return answer(result._tag, result._tag === "Finished" ? `The job is ${result.state} already.` : null)
       }),
       deleteJob: Effect.fnUntraced(function* ({ params }) {
         const { id } = yield* viewing.job(params.id)
-        const result = yield* Effect.mapError(jobs.delete(id), gone(id))
+        const result = yield* change(id, jobs.delete(id))
         return answer(result._tag, result._tag === "Executing" ? "It runs: cancel it first." : null)
       })
     })

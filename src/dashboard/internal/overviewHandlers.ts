@@ -6,11 +6,11 @@ import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as OpenApi from "effect/http-api/OpenApi"
 import { Batches } from "../../Batches.ts"
 import { CronJobs } from "../../CronJobs.ts"
-import type { BatchId, JobState } from "../../JobRow.ts"
+import type { BatchId } from "../../JobRow.ts"
 import type { Access } from "../Access.ts"
 import { allows, CurrentAccess, permissions, seesQueue } from "../Access.ts"
 import { DashboardApi } from "../DashboardApi.ts"
-import { Board, problems, type Sample } from "./board.ts"
+import { Board, problems, type Sample, totalsOf } from "./board.ts"
 import { looked, seesAll } from "./viewing.ts"
 
 /** Implements the endpoints. */
@@ -35,22 +35,14 @@ export const OverviewLive = HttpApiBuilder.group(
       overview: Effect.fnUntraced(function* () {
         const access = yield* CurrentAccess
         const { at, health, queues } = yield* looksAt
-        const seen = queues?.filter((queue) => seesQueue(access, queue.name))
         const reasons = problems(access, health.reasons)
-        const total = (state: JobState) =>
-          seen === undefined ? null : seen.reduce((sum, queue) => sum + (queue.counts[state] ?? 0), 0)
-        const ages = health.queues.filter(({ queue }) => seesQueue(access, queue)).map((queue) => queue.oldestMillis)
+        const seen = queues?.filter((queue) => seesQueue(access, queue.name))
         return {
+          ...totalsOf(access, { health, queues }),
           sampledAt: isoOf(at),
           status: statusFor(access, health.status, reasons.length),
           reasons,
-          waiting: total("available"),
-          running: total("executing"),
-          scheduled: total("scheduled"),
-          retryable: total("retryable"),
-          blocked: total("blocked"),
           slots: seen === undefined ? null : seen.reduce((sum, queue) => sum + queue.slots, 0),
-          oldestMillis: ages.length === 0 ? null : Math.max(0, ...ages),
           nodes: {
             live: health.nodes.filter((node) => node.live).length,
             silent: health.nodes.filter((node) => !node.live).length

@@ -7,6 +7,7 @@ import { type QueueError, Queues } from "../../Queues.ts"
 import { CurrentAccess, seesQueue } from "../Access.ts"
 import { DashboardApi, Invalid, NotFound } from "../DashboardApi.ts"
 import { Board } from "./board.ts"
+import { Live } from "./live.ts"
 import { answer, unavailable } from "./viewing.ts"
 
 /** Implements the endpoints. */
@@ -15,9 +16,15 @@ export const QueuesLive = HttpApiBuilder.group(
   "queues",
   Effect.fnUntraced(function* (endpoints) {
     const { sample } = yield* Board
+    const live = yield* Live
     const queues = yield* Queues
 
-    const change = (queue: string, outcome: string, wish: Effect.Effect<void, QueueError>) =>
+    const change = (
+      queue: string,
+      outcome: string,
+      wish: Effect.Effect<void, QueueError>,
+      detail: string | null = null
+    ) =>
       Effect.gen(function* () {
         if (!seesQueue(yield* CurrentAccess, queue)) {
           return yield* new NotFound({ message: `There is no queue ${queue}.` })
@@ -27,8 +34,8 @@ export const QueuesLive = HttpApiBuilder.group(
             ? new Invalid({ message: error.message })
             : unavailable
         )
-        yield* sample.forget
-        return answer(outcome)
+        yield* live.changed(["queues", "overview"])
+        return answer(outcome, detail)
       })
     const whatOf = ({ key, node }: { readonly key?: string | undefined; readonly node?: string | undefined }) =>
       key !== undefined && node !== undefined
@@ -89,7 +96,12 @@ export const QueuesLive = HttpApiBuilder.group(
         return yield* change(params.name, "Resumed", queues.resume(params.name, yield* whatOf(query)))
       }),
       scaleQueue: ({ params, payload, query }) =>
-        change(params.name, "Scaled", queues.scale(params.name, payload.concurrency, query))
+        change(
+          params.name,
+          "Scaled",
+          queues.scale(params.name, payload.concurrency, query),
+          `To ${payload.concurrency} on each node.`
+        )
     })
   })
 )

@@ -7,7 +7,15 @@ import * as Result from "effect/Result"
 import * as Filter from "../../Filter.ts"
 import type { JobId, JobRow } from "../../JobRow.ts"
 import type { Jobs } from "../../Jobs.ts"
-import { asksForSecret, type Carried, hidden, makeIsSecret, makeRedactText, redact } from "../../Redaction.ts"
+import {
+  asksForSecret,
+  type Carried,
+  hidden,
+  makeIsSecret,
+  makeRedactText,
+  redact,
+  redactText
+} from "../../Redaction.ts"
 import { type Access, allows, CurrentAccess, seesQueue } from "../Access.ts"
 import { Invalid, NotFound, Unavailable } from "../DashboardApi.ts"
 
@@ -34,6 +42,8 @@ export const makeViewing = (jobs: Jobs["Service"], options: Redaction) => {
       const longestFirst = [...new Set(gone)].toSorted((a, b) => b.length - a.length)
       return (text) => inText(longestFirst.reduce((clean, leaf) => clean.replaceAll(leaf, hidden), text))
     },
+    /** Hides what looks like a secret in a text about no job. */
+    text: (text: string): string => redactText(text, isSecret),
     /** Args that belong to no job; where the host has rules of its own, nothing of them. */
     args: (args: unknown): unknown =>
       options.redact === undefined
