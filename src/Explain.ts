@@ -29,6 +29,8 @@ export type Reason =
   | { readonly _tag: "NotDue"; readonly inMillis: number; readonly after: "delay" | "failure" }
   /** Its deadline has passed, or will have before it is due: it never starts, and the next look of a node ends it. */
   | { readonly _tag: "Expired"; readonly startBefore: Date }
+  /** Each node runs a copy of it, so many so far; those that start in this time do, too. */
+  | { readonly _tag: "Broadcast"; readonly copies: number; readonly endsInMillis: number }
   /** Its time has come, and the next look of a node makes it available. */
   | { readonly _tag: "DueNow" }
   /** It waits for jobs that have not ended; at most 100 are named. For none, the next look of a node lets it go. */
@@ -153,6 +155,10 @@ export const tell = (reason: Reason): string => {
       }`
     case "Expired":
       return `it could not start before ${reason.startBefore.toISOString()}, and a node ends it soon`
+    case "Broadcast":
+      return `each node runs a copy of it, ${reason.copies} so far, and so does one that starts within ${Duration.format(
+        Duration.millis(Math.max(Math.ceil(reason.endsInMillis), 0))
+      )}`
     case "DueNow":
       return "it is due, and the next look of a node makes it available"
     case "Blocked":
@@ -237,6 +243,7 @@ const reasonsOf = (found: Findings): ReadonlyArray<Reason> => {
       return [...expired(found), ...parentsOf(found), ...standing(found)]
     case "scheduled":
     case "retryable": {
+      if (found.copies > 0) return [{ _tag: "Broadcast", copies: found.copies, endsInMillis: found.waitMillis }]
       const after = job.state === "retryable" ? "failure" : "delay"
       return [
         ...expired(found),

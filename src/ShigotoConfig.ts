@@ -9,10 +9,26 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
-import * as AdaptiveConcurrency from "./AdaptiveConcurrency.ts"
+import type * as AdaptiveConcurrency from "./AdaptiveConcurrency.ts"
 import * as LoadShedding from "./LoadShedding.ts"
 import { nameProblem, schemaProblem, shown } from "./internal/names.ts"
-import { InvalidConfig, InvalidSchemaName } from "./ShigotoError.ts"
+import {
+  century,
+  day,
+  duration,
+  hour,
+  integer,
+  invalid,
+  makeQueues,
+  maxConcurrency,
+  minute,
+  type Partitions,
+  type QueueOptions
+} from "./internal/queueOptions.ts"
+import type { InvalidConfig } from "./ShigotoError.ts"
+import { InvalidSchemaName } from "./ShigotoError.ts"
+
+export { maxConcurrency, type Partitions, type QueueOptions } from "./internal/queueOptions.ts"
 
 /**
  * How long finished jobs are kept, by the state they ended in.
@@ -33,45 +49,6 @@ export interface Retention {
   readonly discarded: Duration.Duration
   /** Defaults to 14 days. */
   readonly cancelled: Duration.Duration
-}
-
-/**
- * A queue with more to say than how many of its jobs run at once on each node.
- *
- * @category models
- */
-export interface QueueOptions {
-  /** A number, or how it finds itself; then operators can only scale it down from there. */
-  readonly concurrency: number | Omit<AdaptiveConcurrency.Options, "counts">
-  /**
-   * Whether partition keys take turns, each as often as its weight says; jobs without a key are one partition. Defaults
-   * to false, unless `partitionConcurrency` is given.
-   */
-  readonly fair?: boolean | { readonly weight: (key: string | undefined) => number } | undefined
-  /** How many jobs of one partition key run at once on all nodes together. Defaults to no limit. */
-  readonly partitionConcurrency?: number | ((key: string | undefined) => number) | undefined
-  /**
-   * How large its part of `shedding.maxInFlight` is beside those of the other queues that have work. Defaults to 1; from
-   * 0.001 to 1,000,000.
-   */
-  readonly weight?: number | undefined
-  /**
-   * How long a job has to wait for as much as one priority more: so that jobs of low priority come to their turn. Not
-   * for a fair queue. Defaults to for ever: a higher priority always comes first.
-   */
-  readonly aging?: Duration.Input | undefined
-}
-
-/**
- * The rule of a fair queue.
- *
- * @category models
- */
-export interface Partitions {
-  /** Whether any key's concurrency is limited. */
-  readonly isLimited: boolean
-  readonly weight: (key: string | undefined) => number
-  readonly concurrency: (key: string | undefined) => number
 }
 
 /**
@@ -98,6 +75,8 @@ export class ShigotoConfig extends Context.Service<
     readonly aging: ReadonlyMap<string, number>
     /** Which of them are fair, and by what rule. Defaults to none. */
     readonly partitions: ReadonlyMap<string, Partitions>
+    /** Which of them every node runs all jobs of, and for how long after a job was due. Defaults to none. */
+    readonly broadcast: ReadonlyMap<string, Duration.Duration>
     /** The name by which people know this node; several may share one. Defaults to the HOSTNAME variable, else `node`. */
     readonly nodeName: string
     /** The longest time between two looks for work while notifications do not arrive. Defaults to 1 second. */
@@ -216,13 +195,6 @@ export const defaults = {
 } as const satisfies Options
 
 /**
- * The largest concurrency of one queue on one node.
- *
- * @category constants
- */
-export const maxConcurrency = 100_000
-
-/**
  * Fills in the defaults and checks every value.
  *
  * @category constructors
@@ -238,7 +210,9 @@ export const make = Effect.fnUntraced(function* (
       message: `The schema name ${shown(schema)} cannot be used: ${problem}. Use a lower-case identifier such as "shigoto".`
     })
   }
-  const { adaptive, aging, partitions, queues, weights } = yield* makeQueues(options.queues ?? defaults.queues)
+  const { adaptive, aging, broadcast, partitions, queues, weights } = yield* makeQueues(
+    options.queues ?? defaults.queues
+  )
   const hostname = yield* Effect.orElseSucceed(Config.option(Config.String("HOSTNAME")), Option.none<string>)
   const nodeName = options.nodeName ?? Option.getOrElse(hostname, () => defaults.nodeName)
   const nodeProblem = nameProblem(nodeName)
@@ -263,6 +237,7 @@ export const make = Effect.fnUntraced(function* (
     weights,
     aging,
     partitions,
+    broadcast,
     nodeName,
     pollInterval: yield* duration("pollInterval", options.pollInterval ?? defaults.pollInterval, 10, day),
     idlePollInterval: yield* duration(
@@ -342,10 +317,6 @@ export const layerFromEnv = (
 
 // internal
 
-const minute = 60_000
-const hour = 60 * minute
-const day = 24 * hour
-const century = 36_525 * day
 const maxBytes = 64 * 1024 * 1024
 
 const optional = <A>(config: Config.Config<A>): Config.Config<A | undefined> =>
@@ -374,9 +345,6 @@ const parseQueues = Effect.fnUntraced(function* (text: string) {
   }
   return Object.fromEntries(queues)
 })
-
-const invalid = (field: string, value: unknown, why: string): InvalidConfig =>
-  new InvalidConfig({ field, value: shown(value), message: `${field} cannot be ${shown(value)}: ${why}.` })
 
 const oneOf = <A>(field: string, value: A, allowed: ReadonlyArray<A>): Effect.Effect<A, InvalidConfig> =>
   allowed.includes(value)
@@ -408,94 +376,4 @@ const makeShedding = (
   }
   const rule = LoadShedding.check(options, maxConcurrency)
   return Result.isSuccess(rule) ? Effect.succeed(rule.success) : Effect.fail(rule.failure)
-}
-
-const makeQueues = Effect.fnUntraced(function* (queues: Readonly<Record<string, number | QueueOptions>>) {
-  if (typeof queues !== "object" || queues === null || Array.isArray(queues)) {
-    return yield* invalid("queues", queues, "it must be an object of names and their concurrency")
-  }
-  const made = new Map<string, number>()
-  const partitions = new Map<string, Partitions>()
-  const adaptive = new Map<string, AdaptiveConcurrency.Rule>()
-  const weights = new Map<string, number>()
-  const aging = new Map<string, number>()
-  for (const [name, given] of Object.entries(queues)) {
-    const problem = nameProblem(name)
-    if (problem !== undefined) return yield* invalid("queues", name, `as a queue's name, ${problem}`)
-    const options = typeof given === "object" && given !== null ? given : { concurrency: given }
-    const { concurrency } = options
-    if (typeof concurrency === "object" && concurrency !== null) {
-      const field = `queues.${name}.concurrency`
-      if ("counts" in concurrency) return yield* invalid(`${field}.counts`, "a function", "that is for workers to say")
-      const rule = AdaptiveConcurrency.check(field, concurrency, maxConcurrency)
-      if (Result.isFailure(rule)) return yield* rule.failure
-      adaptive.set(name, rule.success)
-      made.set(name, rule.success.max)
-    } else made.set(name, yield* integer(`queues.${name}`, concurrency, 1, maxConcurrency))
-    const { fair = false, partitionConcurrency, weight = 1 } = options
-    if (!(weight >= 1e-3 && weight <= 1e6)) {
-      return yield* invalid(`queues.${name}.weight`, weight, "it must be from 0.001 to 1,000,000")
-    }
-    if (weight !== 1) weights.set(name, weight)
-    if (typeof fair !== "boolean" && typeof fair?.weight !== "function") {
-      return yield* invalid(`queues.${name}.fair`, fair, "it must be true, false or { weight: (key) => number }")
-    }
-    if (typeof partitionConcurrency === "number") {
-      yield* integer(`queues.${name}.partitionConcurrency`, partitionConcurrency, 1, maxConcurrency)
-    } else if (partitionConcurrency !== undefined && typeof partitionConcurrency !== "function") {
-      const why = "it must be an integer or a function of the key"
-      return yield* invalid(`queues.${name}.partitionConcurrency`, partitionConcurrency, why)
-    }
-    if (fair !== false || partitionConcurrency !== undefined) {
-      partitions.set(name, partitionsOf(name, fair, partitionConcurrency))
-    }
-    if (options.aging === undefined) continue
-    aging.set(name, Duration.toMillis(yield* duration(`queues.${name}.aging`, options.aging, 1, 30 * day)))
-    if (partitions.has(name)) {
-      return yield* invalid(
-        `queues.${name}.aging`,
-        options.aging,
-        "a fair queue takes its partitions in turn, not by age"
-      )
-    }
-  }
-  return { queues: made, partitions, adaptive, weights, aging }
-})
-
-/** What functions give is checked as it is used: then a claim fails, loudly, and admits nothing. */
-const partitionsOf = (
-  queue: string,
-  fair: NonNullable<QueueOptions["fair"]>,
-  concurrency: QueueOptions["partitionConcurrency"]
-): Partitions => ({
-  isLimited: concurrency !== undefined,
-  weight: (key) => {
-    if (typeof fair === "boolean") return 1
-    const weight = fair.weight(key)
-    if (weight >= 1e-3 && weight <= 1e6) return weight
-    throw invalid(`queues.${queue}.fair.weight`, weight, `of ${shown(key)}, it must be from 0.001 to 1,000,000`)
-  },
-  concurrency: (key) => {
-    const places = typeof concurrency === "function" ? concurrency(key) : (concurrency ?? Infinity)
-    if (places === Infinity || (Number.isInteger(places) && places >= 1)) return places
-    throw invalid(`queues.${queue}.partitionConcurrency`, places, `of ${shown(key)}, it must be a positive integer`)
-  }
-})
-
-const integer = (field: string, value: number, min: number, max: number): Effect.Effect<number, InvalidConfig> =>
-  Number.isInteger(value) && value >= min && value <= max
-    ? Effect.succeed(value)
-    : Effect.fail(invalid(field, value, `it must be an integer from ${min} to ${max}`))
-
-const duration = (
-  field: string,
-  value: Duration.Input,
-  min: number,
-  max: number
-): Effect.Effect<Duration.Duration, InvalidConfig> => {
-  const parsed = Duration.fromInput(value)
-  const millis = Option.isSome(parsed) ? Duration.toMillis(parsed.value) : Number.NaN
-  return Option.isSome(parsed) && millis >= min && millis <= max
-    ? Effect.succeed(parsed.value)
-    : Effect.fail(invalid(field, value, `it must be a duration from ${min} to ${max} milliseconds`))
 }
