@@ -3,10 +3,11 @@
  *
  * `jobs` holds live jobs only and stays small; a job that ends moves to `jobs_archive` in the transaction that ends it.
  */
+import { identifier, literal } from "../src/internal/sql/quote.ts"
 
-/** The statements, in order, for the given schema; its name is a checked identifier. */
+/** The statements, in order, for the given schema; its name is checked. */
 export const statements = (schema: string): ReadonlyArray<string> => {
-  const s = `"${schema}"`
+  const s = identifier(schema)
   return [
     `CREATE TABLE ${s}.jobs (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -154,7 +155,7 @@ FROM ${s}.jobs_archive`,
 
 /** `SELECT shigoto.enqueue('send-email', '{"to": "ada@example.com"}', queue => 'emails')` from any language. */
 const enqueueFunction = (schema: string): string =>
-  `CREATE FUNCTION "${schema}".enqueue(
+  `CREATE FUNCTION ${identifier(schema)}.enqueue(
   worker text,
   args jsonb DEFAULT '{}',
   queue text DEFAULT 'default',
@@ -217,7 +218,7 @@ BEGIN
     RAISE EXCEPTION 'shigoto.enqueue: meta has % bytes, the limit is 65536', octet_length(enqueue.meta::text)
       USING ERRCODE = '22023';
   END IF;
-  INSERT INTO "${schema}".jobs
+  INSERT INTO ${identifier(schema)}.jobs
     (state, worker, queue, args, priority, max_attempts, run_at, inserted_at, tags, meta, partition_key,
      scheduled_for)
   VALUES (
@@ -227,9 +228,9 @@ BEGIN
   )
   RETURNING id INTO new_id;
   IF due <= moment THEN
-    PERFORM pg_notify('${schema}', 'available - ' || enqueue.queue);
+    PERFORM pg_notify(${literal(schema)}, 'available - ' || enqueue.queue);
   ELSIF due <= moment + interval '1 minute' THEN
-    PERFORM pg_notify('${schema}', 'due - ' || ceil(extract(epoch FROM due - moment) * 1000)::bigint);
+    PERFORM pg_notify(${literal(schema)}, 'due - ' || ceil(extract(epoch FROM due - moment) * 1000)::bigint);
   END IF;
   RETURN new_id;
 END
@@ -244,7 +245,7 @@ $enqueue$`
  * old. A retention of zero drops and deletes all there is.
  */
 const maintainFunction = (schema: string): string =>
-  `CREATE FUNCTION "${schema}".maintain_archive(kind text, moment timestamptz, retention interval)
+  `CREATE FUNCTION ${identifier(schema)}.maintain_archive(kind text, moment timestamptz, retention interval)
 RETURNS TABLE (made integer, dropped integer, deleted bigint)
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -273,7 +274,7 @@ BEGIN
     RAISE EXCEPTION 'no archive for state %', quote_literal(kind) USING ERRCODE = '22023';
   END IF;
   -- One maintainer at a time; whoever comes second has nothing to do.
-  IF NOT pg_try_advisory_xact_lock(hashtextextended('${schema}.' || parent, 0)) THEN
+  IF NOT pg_try_advisory_xact_lock(hashtextextended(${literal(schema)} || '.' || parent, 0)) THEN
     RETURN NEXT;
     RETURN;
   END IF;
@@ -282,13 +283,13 @@ BEGIN
       (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \\(''([^'']+)''\\)'))[1]::timestamptz AS until
     FROM pg_inherits i
     JOIN pg_class c ON c.oid = i.inhrelid
-    WHERE i.inhparent = format('%I.%I', '${schema}', parent)::regclass
+    WHERE i.inhparent = format('%I.%I', ${literal(schema)}, parent)::regclass
   LOOP
     CONTINUE WHEN part.until IS NULL;
     IF part.until <= cutoff THEN
       -- From the root down, as inserts take their locks: the other way round, both would wait for each other.
-      LOCK TABLE "${schema}".jobs_archive IN ACCESS EXCLUSIVE MODE;
-      EXECUTE format('DROP TABLE %I.%I', '${schema}', part.name);
+      LOCK TABLE ${identifier(schema)}.jobs_archive IN ACCESS EXCLUSIVE MODE;
+      EXECUTE format('DROP TABLE %I.%I', ${literal(schema)}, part.name);
       dropped := dropped + 1;
     ELSIF lower IS NULL OR part.until > lower THEN
       lower := part.until;
@@ -299,18 +300,18 @@ BEGIN
   WHILE retention > interval '0' AND lower < moment + 2 * width LOOP
     -- Nobody may be between choosing partitions and using them: an insert would meet the default partition with a row
     -- that is the new one's, and a read that waits for the default partition would miss the rows moved out of it.
-    LOCK TABLE "${schema}".jobs_archive IN ACCESS EXCLUSIVE MODE;
+    LOCK TABLE ${identifier(schema)}.jobs_archive IN ACCESS EXCLUSIVE MODE;
     upper := date_bin(width, lower, timestamptz '2000-01-03') + width;
     child := format('%s_%s', parent, to_char(lower, 'YYYYMMDD"t"HH24MI'));
-    EXECUTE format('CREATE TABLE %I.%I (LIKE %I.%I INCLUDING ALL)', '${schema}', child, '${schema}', parent);
+    EXECUTE format('CREATE TABLE %I.%I (LIKE %I.%I INCLUDING ALL)', ${literal(schema)}, child, ${literal(schema)}, parent);
     EXECUTE format(
       'WITH moved AS (DELETE FROM %I.%I WHERE finished_at >= $1 AND finished_at < $2 RETURNING *)
        INSERT INTO %I.%I SELECT * FROM moved',
-      '${schema}', parent || '_default', '${schema}', child
+      ${literal(schema)}, parent || '_default', ${literal(schema)}, child
     ) USING lower, upper;
     EXECUTE format(
       'ALTER TABLE %I.%I ATTACH PARTITION %I.%I FOR VALUES FROM (%L) TO (%L)',
-      '${schema}', parent, '${schema}', child, lower, upper
+      ${literal(schema)}, parent, ${literal(schema)}, child, lower, upper
     );
     made := made + 1;
     lower := upper;
@@ -318,7 +319,7 @@ BEGIN
   EXECUTE format(
     'DELETE FROM %1$I.%2$I
      WHERE ctid = ANY (ARRAY(SELECT ctid FROM %1$I.%2$I WHERE finished_at < $1 LIMIT 20000))',
-    '${schema}', parent || '_default'
+    ${literal(schema)}, parent || '_default'
   ) USING cutoff;
   GET DIAGNOSTICS deleted = ROW_COUNT;
   RETURN NEXT;

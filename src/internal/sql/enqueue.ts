@@ -5,6 +5,7 @@ import { type Aftermath, isLinked, link, type NewJob } from "../newJob.ts"
 import { array, type Db, oid } from "./db.ts"
 import { jobId } from "./row.ts"
 import { sealJobs, seals } from "./seal.ts"
+import { nameIn } from "./quote.ts"
 
 export type { MergeRefusal, NewJob, UniqueRequest } from "../newJob.ts"
 
@@ -60,7 +61,7 @@ export const insert = Effect.fnUntraced(function* (
           target: sql`id, unique_key, unique_states,`,
           values: sql`coalesce(
         job.reserved_id,
-        nextval(${`"${db.schema}".jobs_id_seq`}::text::regclass)
+        nextval(${nameIn(db.schema, "jobs_id_seq")}::text::regclass)
       ), decode(job.unique_key, 'hex'), job.unique_states,`,
           arrays: sql`,
       ${array(
@@ -165,7 +166,7 @@ export const told = (row: Inserted, { queue, worker }: NewJob): Aftermath["inser
 /** Gives an id to each job that has none yet, in their order. */
 const drawIds = Effect.fnUntraced(function* (db: Db, won: ReadonlyArray<Reservation | undefined>) {
   const rows = yield* db.sql<{ readonly id: bigint }>`
-    SELECT nextval(${`"${db.schema}".jobs_id_seq`}::text::regclass) AS id
+    SELECT nextval(${nameIn(db.schema, "jobs_id_seq")}::text::regclass) AS id
     FROM generate_series(1, ${won.filter((one) => one === undefined).length}::integer)`
   const drawn = rows
     .map((row) => jobId(row.id))
