@@ -3,7 +3,7 @@
  *
  * `jobs` holds live jobs only and stays small; a job that ends moves to `jobs_archive` in the transaction that ends it.
  */
-import { identifier, literal } from "../src/internal/sql/quote.ts"
+import { identifier, literal, nameIn } from "../src/internal/sql/quote.ts"
 
 /** The statements, in order, for the given schema; its name is checked. */
 export const statements = (schema: string): ReadonlyArray<string> => {
@@ -140,6 +140,7 @@ SELECT id, worker, queue, state, priority, attempt, max_attempts, epoch, claimed
   meta, tags, partition_key, cancel_reason, scheduled_for, links, batch_id, step, fingerprint, trace
 FROM ${s}.jobs_archive`,
     enqueueFunction(schema),
+    enqueueJobsFunction(schema),
     maintainFunction(schema),
     // The range of today and the next, by the default retention, while there is nobody to read or write them.
     ...(["completed", "cancelled"] as const).map(
@@ -153,7 +154,11 @@ FROM ${s}.jobs_archive`,
 
 // internal
 
-/** `SELECT shigoto.enqueue('send-email', '{"to": "ada@example.com"}', queue => 'emails')` from any language. */
+/**
+ * Runs with the owner's rights, so that a producer needs none on tables. An id is one that the caller has drawn before.
+ *
+ * `SELECT shigoto.enqueue('send-email', '{"to": "ada@example.com"}', queue => 'emails')` from any language.
+ */
 const enqueueFunction = (schema: string): string =>
   `CREATE FUNCTION ${identifier(schema)}.enqueue(
   worker text,
@@ -164,9 +169,12 @@ const enqueueFunction = (schema: string): string =>
   max_attempts integer DEFAULT 20,
   tags text[] DEFAULT NULL,
   meta jsonb DEFAULT NULL,
-  partition_key text DEFAULT NULL
+  partition_key text DEFAULT NULL,
+  trace text DEFAULT NULL,
+  id bigint DEFAULT NULL
 ) RETURNS bigint
 LANGUAGE plpgsql
+SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $enqueue$
 #variable_conflict use_column
@@ -218,13 +226,27 @@ BEGIN
     RAISE EXCEPTION 'shigoto.enqueue: meta has % bytes, the limit is 65536', octet_length(enqueue.meta::text)
       USING ERRCODE = '22023';
   END IF;
+  IF enqueue.trace !~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$' THEN
+    RAISE EXCEPTION 'shigoto.enqueue: % is no traceparent', quote_literal(left(enqueue.trace, 80))
+      USING ERRCODE = '22023';
+  END IF;
+  IF enqueue.id IS NOT NULL AND (
+    enqueue.id NOT BETWEEN 1 AND (SELECT last_value FROM ${identifier(schema)}.jobs_id_seq)
+    OR EXISTS (SELECT FROM ${identifier(schema)}.jobs_archive AS a WHERE a.id = enqueue.id)
+  ) THEN
+    RAISE EXCEPTION 'shigoto.enqueue: the id % was not drawn from jobs_id_seq, or is taken', enqueue.id
+      USING ERRCODE = '22023';
+  END IF;
   INSERT INTO ${identifier(schema)}.jobs
-    (state, worker, queue, args, priority, max_attempts, run_at, inserted_at, tags, meta, partition_key,
-     scheduled_for)
+    (id, state, worker, queue, args, priority, max_attempts, run_at, inserted_at, tags, meta, partition_key,
+     scheduled_for, trace)
+  OVERRIDING SYSTEM VALUE
   VALUES (
+    coalesce(enqueue.id, nextval(${literal(nameIn(schema, "jobs_id_seq"))})),
     CASE WHEN due > moment THEN 'scheduled' ELSE 'available' END,
     enqueue.worker, enqueue.queue, enqueue.args, enqueue.priority, enqueue.max_attempts, due, moment,
-    enqueue.tags, enqueue.meta, enqueue.partition_key, CASE WHEN due > moment THEN due END
+    enqueue.tags, enqueue.meta, enqueue.partition_key, CASE WHEN due > moment THEN due END,
+    enqueue.trace
   )
   RETURNING id INTO new_id;
   IF due <= moment THEN
@@ -235,6 +257,41 @@ BEGIN
   RETURN new_id;
 END
 $enqueue$`
+
+/** The same for many jobs at once, a JSON array of them, for `Shigoto.layerProducer` where it may only call functions. */
+const enqueueJobsFunction = (schema: string): string =>
+  `CREATE FUNCTION ${identifier(schema)}.enqueue_jobs(jobs jsonb)
+RETURNS TABLE (id bigint, state text, run_at timestamptz, inserted_at timestamptz)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $enqueue_jobs$
+#variable_conflict use_column
+DECLARE
+  job record;
+  new_id bigint;
+BEGIN
+  FOR job IN
+    SELECT given.*
+    FROM ROWS FROM (jsonb_to_recordset(enqueue_jobs.jobs) AS (
+      worker text, args jsonb, queue text, priority integer, run_at timestamptz, delay_millis float8,
+      max_attempts integer, tags text[], meta jsonb, partition_key text, trace text, id bigint
+    )) WITH ORDINALITY AS given
+      (worker, args, queue, priority, run_at, delay_millis, max_attempts, tags, meta, partition_key, trace, id, position)
+    ORDER BY position
+  LOOP
+    new_id := ${identifier(schema)}.enqueue(
+      job.worker, job.args, job.queue, job.priority,
+      coalesce(job.run_at, statement_timestamp() + job.delay_millis * interval '1 millisecond'),
+      job.max_attempts, job.tags, job.meta, job.partition_key, job.trace, job.id
+    );
+    RETURN QUERY
+      SELECT j.id, j.state, j.run_at::timestamptz, j.inserted_at::timestamptz
+      FROM ${identifier(schema)}.jobs AS j
+      WHERE j.id = new_id;
+  END LOOP;
+END
+$enqueue_jobs$`
 
 /**
  * Makes the partitions that the next days need and drops those past their retention.

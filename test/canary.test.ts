@@ -105,9 +105,7 @@ describe("canaries", () => {
         const heard: Array<string> = []
         const listener = yield* PgClient.PgClient
         const incoming = yield* listener.listen("shigoto")
-        yield* Effect.forkScoped(
-          Effect.forever(Effect.map(Queue.take(incoming), ({ payload }) => heard.push(payload)))
-        )
+        yield* Effect.forkScoped(Effect.forever(Effect.map(Queue.take(incoming), ({ payload }) => heard.push(payload))))
         const logged: Array<string> = []
         const logger = Logger.layer([
           Logger.make(({ cause, message }) => logged.push(inspect([message, cause], { depth: 20 })))

@@ -1,7 +1,9 @@
 import type * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, describe } from "@effect/vitest"
 import * as Context from "effect/Context"
+import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
@@ -9,6 +11,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
 import { inspect } from "node:util"
 import { CronJobs } from "../src/CronJobs.ts"
+import * as Cipher from "../src/Cipher.ts"
 import * as Job from "../src/Job.ts"
 import type { JobId } from "../src/JobRow.ts"
 import { Jobs } from "../src/Jobs.ts"
@@ -52,10 +55,13 @@ const logins = Effect.gen(function* () {
 })
 
 /** The services of a process that runs no jobs, under a login. */
-const under = (client: Layer.Layer<PgClient.PgClient | SqlClient.SqlClient, unknown>) =>
+const under = (
+  client: Layer.Layer<PgClient.PgClient | SqlClient.SqlClient, unknown>,
+  cipher: Layer.Layer<never, unknown> = Layer.empty
+) =>
   Shigoto.layerProducer.pipe(
     Layer.provide(ShigotoConfig.layer({ migrate: false })),
-    Layer.provide(client),
+    Layer.provide([client, cipher]),
     Layer.orDie,
     Layer.fresh
   )
@@ -121,6 +127,8 @@ describe("roles", () => {
           ["SELECT shigoto.maintain_archive('completed', now(), interval '14 days')", true, true, false, false, false],
           ["SELECT shigoto.enqueue('other')", true, true, true, true, false],
           ["SELECT args FROM shigoto.jobs", true, true, true, false, true],
+          ["SELECT id, state FROM shigoto.jobs", true, true, true, false, true],
+          ["INSERT INTO shigoto.jobs SELECT FROM shigoto.jobs WHERE false", true, true, true, false, false],
           ["SELECT id FROM shigoto.all_jobs", true, true, true, false, true],
           ["DELETE FROM shigoto.jobs WHERE false", true, true, true, false, false],
           ["UPDATE shigoto.queues SET paused_at = now() WHERE false", true, true, true, false, false],
@@ -136,6 +144,57 @@ describe("roles", () => {
           assert.deepStrictEqual(found, expected, statement)
         }
       })
+  )
+
+  onDatabase("a producer's jobs are what they would be if it had written them", () =>
+    Effect.gen(function* () {
+      const { operator, producer } = yield* logins
+      const keys = [{ id: "one", key: Redacted.make(new Uint8Array(32).fill(1)) }]
+      const cipher = Cipher.layerAesGcm({ keys, encryptByDefault: false })
+      const runAt = new Date("2100-01-01T00:00:00.123Z")
+      const options: ReadonlyArray<Omit<Job.EnqueueOptions, "unique">> = [
+        {},
+        { delay: "1 hour", priority: -5, queue: "other", maxAttempts: 3, tags: ["a", "b"], partitionKey: "p" },
+        { runAt, meta: { nested: [{ $enc: "1" }, null] } },
+        { encrypted: true }
+      ]
+      const stored = (client: Parameters<typeof under>[0]) =>
+        Effect.gen(function* () {
+          const enqueued = yield* Add.enqueueAll(
+            options.map((_, a) => ({ a })),
+            (_, i) => options[i] ?? {}
+          )
+          const one = yield* Add.enqueue({ a: 9 })
+          return [...enqueued, one].map(({ id, job }) => ({ id, state: job.state, runAt: DateTime.toDate(job.runAt) }))
+        }).pipe(Effect.provide(under(client, cipher)))
+      const called = yield* stored(producer)
+      const written = yield* stored(operator)
+      const read = (id: JobId) =>
+        Effect.flatMap(Jobs, (jobs) => jobs.get(id)).pipe(Effect.provide(under(operator, cipher)))
+      for (const [i, { id, runAt: due, state }] of called.entries()) {
+        const theirs = yield* read(id)
+        const { id: _, insertedAt: __, runAt: at, ...job } = theirs
+        const { id: ___, insertedAt: ____, runAt: _____, ...ours } = yield* read(written[i]?.id as JobId)
+        assert.deepStrictEqual({ ...job, scheduledFor: undefined }, { ...ours, scheduledFor: undefined })
+        assert.deepStrictEqual([state, due], [job.state, DateTime.toDate(at)])
+      }
+      assert.deepStrictEqual(called[2]?.runAt, runAt)
+      const sql = yield* SqlClient.SqlClient
+      const [sealed] = yield* sql<{ readonly args: string }>`
+        SELECT args::text AS args FROM shigoto.jobs WHERE id = ${called[3]?.id ?? 0}::bigint`
+      assert.include(sealed?.args, "$enc")
+      // What decides about other jobs is not for producers, and no id is taken twice or beforehand.
+      const unique = Add.enqueue({ a: 1 }, { unique: { keys: ["args"] } }).pipe(Effect.provide(under(producer)))
+      assert.isTrue(yield* isRefused(unique))
+      for (const id of [called[0]?.id ?? 0, 1_000_000, 0]) {
+        const taken = yield* Effect.exit(
+          Effect.flatMap(Layer.build(Layer.fresh(producer)), (context) =>
+            Context.get(context, SqlClient.SqlClient).unsafe(`SELECT shigoto.enqueue('add', '{}', id => ${id})`)
+          )
+        )
+        assert.isTrue(Exit.isFailure(taken), String(id))
+      }
+    })
   )
 
   onDatabase("an owner of nothing else migrates, and what it made works for the others", () =>

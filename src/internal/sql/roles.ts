@@ -50,9 +50,8 @@ export const grants = (schema: string, part: Part, role: string): ReadonlyArray<
     case "producer":
       return [
         ...base,
-        `GRANT INSERT, SELECT (id, state, run_at, inserted_at) ON ${s}.jobs ${to}`,
         `GRANT USAGE ON SEQUENCE ${s}.jobs_id_seq ${to}`,
-        `GRANT EXECUTE ON FUNCTION ${s}.enqueue ${to}`
+        `GRANT EXECUTE ON FUNCTION ${s}.enqueue, ${s}.enqueue_jobs ${to}`
       ]
     case "viewer":
       return reads
