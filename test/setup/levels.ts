@@ -54,6 +54,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/internal/events.ts",
       "src/internal/aftermath.ts",
       "src/internal/awaiting.ts",
+      "src/internal/broadcast.ts",
       "src/internal/bulk.ts",
       "src/internal/settled.ts",
       "src/Dependency.ts",
