@@ -460,7 +460,8 @@ const count = (counts: Map<string, number>, key: string, change: 1 | -1): void =
 }
 
 const attemptOf = (
-  job: Omit<Attempt, "scheduledFor" | "insertedAt" | "startBefore" | "dependencies">,
+  job: Omit<Attempt, "scheduledFor" | "insertedAt" | "startBefore" | "dependencies" | "encrypted"> &
+    Pick<Claimed, "encrypted">,
   scheduledFor: DateTime.Utc,
   insertedAt: DateTime.Utc,
   startBefore: DateTime.Utc | undefined,
@@ -482,6 +483,7 @@ const attemptOf = (
   insertedAt,
   startBefore,
   trace: job.trace,
+  encrypted: job.encrypted ?? false,
   batch: job.batch,
   dependencies: new Map(dependencies.map((dependency) => [dependency.id, dependency]))
 })
