@@ -21,6 +21,7 @@ import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import type { Attempt } from "./CurrentJob.ts"
 import { Heartbeat } from "./Heartbeat.ts"
+import { budgetOf } from "./internal/deadline.ts"
 import { Events } from "./internal/events.ts"
 import { Encrypted } from "./internal/envelope.ts"
 import { Admission } from "./internal/admission.ts"
@@ -237,9 +238,7 @@ export const layer: Layer.Layer<
       const reporting = {
         ...attempt,
         progress: (percent: number) => report(attempt, percent),
-        remaining: Effect.sync(() =>
-          Duration.millis(Math.max(Math.min(leftAtClaim(claimed), worker.timeoutMillis) - (monotonic() - startedAt), 0))
-        )
+        remaining: budgetOf(claimed, worker.timeoutMillis, () => monotonic() - startedAt)
       }
       entry.fiber = fork(
         Effect.flatMap(args, (given) => worker.run(given, reporting)),
@@ -487,10 +486,6 @@ const attemptOf = (
   batch: job.batch,
   dependencies: new Map(dependencies.map((dependency) => [dependency.id, dependency]))
 })
-
-/** How much time was left until the deadline as the job was claimed, by the database's clock. */
-const leftAtClaim = ({ claimedAt, startBefore }: Claimed): number =>
-  startBefore === undefined ? Infinity : startBefore.getTime() - claimedAt.getTime()
 
 const timedOut = (worker: Worker): Exit.Exit<never, AttemptTimeout> =>
   Exit.fail(

@@ -1,11 +1,13 @@
 /** The deadline of a job, checked before anything is sent. */
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import { InvalidDeadline } from "../ShigotoError.ts"
 import { shown } from "./names.ts"
 import type { NewJob } from "./newJob.ts"
+import type { Claimed } from "./sql/claim.ts"
 
 /** When a job has to start, and what becomes of it if it does not. */
 export interface DeadlineOptions {
@@ -82,6 +84,17 @@ export const expiryProblem = (options: DeadlineOptions): InvalidDeadline | undef
   const checked = deadlineOf({ expiresIn: "1 second", ...options })
   return Result.isFailure(checked) ? checked.failure : undefined
 }
+
+/** How much time an attempt has left: until its timeout, or its deadline by the clock that claimed it. */
+export const budgetOf = (
+  { claimedAt, startBefore }: Claimed,
+  timeoutMillis: number,
+  elapsed: () => number
+): Effect.Effect<Duration.Duration> =>
+  Effect.sync(() => {
+    const left = startBefore === undefined ? Infinity : startBefore.getTime() - claimedAt.getTime()
+    return Duration.millis(Math.max(Math.min(left, timeoutMillis) - elapsed(), 0))
+  })
 
 /** The instants that PostgreSQL and JavaScript both hold exactly. */
 export const firstInstant = -62_135_596_800_000
