@@ -69,6 +69,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/internal/failure.ts",
       "src/internal/logSink.ts",
       "src/internal/catalog.ts",
+      "src/internal/builtin.ts",
       "src/internal/tracing.ts",
       "src/internal/worker.ts",
       "src/internal/uniqueness.ts",
