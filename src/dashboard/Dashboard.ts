@@ -18,6 +18,7 @@ import type { Audit } from "../Audit.ts"
 import type { Batches } from "../Batches.ts"
 import type { CronJobs } from "../CronJobs.ts"
 import type { Flows } from "../Flows.ts"
+import type { History } from "../History.ts"
 import type { JobRow } from "../JobRow.ts"
 import type { Jobs } from "../Jobs.ts"
 import type { Limits } from "../Limits.ts"
@@ -54,7 +55,7 @@ export interface Options {
  *
  * @category models
  */
-export type Services = Jobs | Queues | CronJobs | Batches | Flows | Limits | Audit
+export type Services = Jobs | Queues | CronJobs | Batches | Flows | Limits | Audit | History
 
 /**
  * A dashboard as a function from `Request` to `Response`.

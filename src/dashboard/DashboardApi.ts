@@ -96,6 +96,15 @@ export class OverviewGroup extends HttpApiGroup.make("overview")
   .add(
     HttpApiEndpoint.get("me", "/me", { success: Views.MeView }).annotate(Requires, "jobs:view"),
     HttpApiEndpoint.get("overview", "/overview", { success: Views.OverviewView }).annotate(Requires, "jobs:view"),
+    HttpApiEndpoint.get("history", "/history", {
+      query: {
+        span: Schema.optional(Schema.Literals(["1h", "6h", "24h", "7d", "90d"])),
+        queue: Schema.optional(Schema.String),
+        worker: Schema.optional(Schema.String)
+      },
+      success: Views.HistoryView,
+      error: failures
+    }).annotate(Requires, "jobs:view"),
     HttpApiEndpoint.get("system", "/system", { success: Views.SystemView }).annotate(Requires, "jobs:view"),
     HttpApiEndpoint.get("search", "/search", {
       query: { text: Schema.String },
