@@ -25,7 +25,7 @@ import type { Limits } from "../Limits.ts"
 import type { Queues } from "../Queues.ts"
 import { type Authorize, Viewer } from "./Access.ts"
 import { DashboardApi } from "./DashboardApi.ts"
-import { type Asset, readAssets } from "./internal/assets.ts"
+import { type Asset, isView, readAssets, withBase } from "./internal/assets.ts"
 import { crossSite, headers } from "./internal/guard.ts"
 import { handlers } from "./internal/handlers.ts"
 import { type Carried, defaultRedactKeys } from "../Redaction.ts"
@@ -115,7 +115,9 @@ export const layer = (options: Options = {}): Layer.Layer<never, never, Services
           )
         }
         const asset = assets.get(inside === "/" ? "/index.html" : inside)
-        return asset === undefined ? plain(404, "There is nothing here.") : assetResponse(asset)
+        if (asset !== undefined) return assetResponse(asset)
+        const page = isView(request, inside) ? assets.get("/index.html") : undefined
+        return page === undefined ? plain(404, "There is nothing here.") : viewResponse(page, inside)
       }).pipe(
         Effect.tapCause((cause) => Effect.logError("The dashboard failed", cause)),
         Effect.catchCause(() => Effect.succeed(plain(500, "The dashboard failed; its log tells why."))),
@@ -175,6 +177,12 @@ const assetResponse = (asset: Asset) =>
   HttpServerResponse.uint8Array(asset.body, {
     contentType: asset.type,
     headers: { "cache-control": asset.immutable ? "public, max-age=31536000, immutable" : "no-cache" }
+  })
+
+const viewResponse = (page: Asset, inside: string) =>
+  HttpServerResponse.text(withBase(new TextDecoder().decode(page.body), inside), {
+    contentType: page.type,
+    headers: { "cache-control": "no-cache" }
   })
 
 const respondTo = async (
