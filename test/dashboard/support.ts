@@ -4,6 +4,7 @@ import type * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
+import { createHash } from "node:crypto"
 import { Audit } from "../../src/Audit.ts"
 import { Batches } from "../../src/Batches.ts"
 import { CronJobs } from "../../src/CronJobs.ts"
@@ -60,8 +61,10 @@ export const endpoints = Object.values(DashboardApi.DashboardApi.groups).flatMap
 )
 
 /** What a viewer was shown of an operation that would change nothing. */
-const tokenFor = (action: string): string =>
-  Buffer.from(JSON.stringify({ action, text: "id:1", newest: 1, count: 1, isExact: true })).toString("base64url")
+const tokenFor = (action: string): string => {
+  const asked = createHash("sha256").update("id:1").digest("base64url")
+  return Buffer.from(JSON.stringify({ action, asked, newest: 1, count: 1, isExact: true })).toString("base64url")
+}
 
 /** One request for each endpoint, about things that exist. */
 export const requestFor = (

@@ -63,14 +63,17 @@ export const JobsLive = HttpApiBuilder.group(
       states: Effect.fnUntraced(function* ({ query }) {
         const filter = yield* viewing.filterOf(query.q)
         const asked = filter.state === undefined ? states : [filter.state].flat()
-        const counts = yield* Effect.forEach(states, (state) =>
-          isNothing(filter) || !asked.includes(state)
-            ? Effect.succeed({ state, count: 0, isExact: true })
-            : readable(jobs.count({ ...filter, state })).pipe(
-                Effect.map((counted) => ({ state, ...counted })),
-                // One state that takes too long hides no other.
-                Effect.catchTag("Unavailable", () => Effect.succeed({ state, count: null, isExact: false }))
-              )
+        const counts = yield* Effect.forEach(
+          states,
+          (state) =>
+            isNothing(filter) || !asked.includes(state)
+              ? Effect.succeed({ state, count: 0, isExact: true })
+              : readable(jobs.count({ ...filter, state })).pipe(
+                  Effect.map((counted) => ({ state, ...counted })),
+                  // One state that takes too long hides no other.
+                  Effect.catchTag("Unavailable", () => Effect.succeed({ state, count: null, isExact: false }))
+                ),
+          { concurrency: 4 }
         )
         return { counts }
       }),
