@@ -52,6 +52,8 @@ export interface Options {
    * to the last of `keys`: give it here before that one is dropped.
    */
   readonly uniqueKey?: Key["key"] | undefined
+  /** Whether jobs are encrypted whose definition does not say `encrypted`. Defaults to true. */
+  readonly encryptByDefault?: boolean | undefined
   /** Runs jobs whose args are not encrypted, such as those from before and those enqueued in SQL. Defaults to false. */
   readonly allowPlaintext?: boolean | undefined
 }
@@ -77,7 +79,12 @@ const version = "1"
 
 const nonceLength = 12
 
-const make = Effect.fnUntraced(function* ({ allowPlaintext = false, keys, uniqueKey }: Options) {
+const make = Effect.fnUntraced(function* ({
+  allowPlaintext = false,
+  encryptByDefault = true,
+  keys,
+  uniqueKey
+}: Options) {
   const aead = yield* Aead.Aead
   const mac = yield* Mac.Mac
   const random = yield* SecureRandom.SecureRandom
@@ -99,6 +106,7 @@ const make = Effect.fnUntraced(function* ({ allowPlaintext = false, keys, unique
   )
   return Cipher.of({
     keyId: primary.id,
+    byDefault: encryptByDefault,
     allowPlaintext,
     // A failure of these is one of the runtime's crypto, about which nobody can do anything.
     seal: (text, place) =>

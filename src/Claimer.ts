@@ -172,7 +172,8 @@ export const layer: Layer.Layer<
       rewind(appetite)
       const { from } = appetite
       const sent = monotonic()
-      const request: ClaimRequest = { node, nodeName: config.nodeName, queue, limit, floor, workers: able, from }
+      const asked = { node, nodeName: config.nodeName, queue, limit, floor, workers: able, from }
+      const request: ClaimRequest = { ...asked, encrypted: workers.encrypted() }
       const governed = able.flatMap((worker) => workers.get(worker.name)?.governed ?? [])
       const partitions = config.partitions.get(queue)
       const exit = yield* Effect.exit(

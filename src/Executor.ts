@@ -127,6 +127,7 @@ export const layer: Layer.Layer<
       settling.add(entry)
       settler.settle({
         linked: isMarked(claimed.links),
+        encrypted: claimed.encrypted,
         id: claimed.id,
         worker: claimed.worker,
         queue: claimed.queue,

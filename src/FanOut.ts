@@ -141,6 +141,7 @@ const withLimits = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E
   Effect.gen(function* () {
     const config = yield* Effect.serviceOption(ShigotoConfig)
     const { maxArgsBytes } = config._tag === "Some" ? config.value : defaults
-    const limits: Pick<Jobs["Service"], "maxArgsBytes"> = { maxArgsBytes }
+    // Whether its node has a cipher, the settle knows.
+    const limits: Pick<Jobs["Service"], "encrypts" | "maxArgsBytes"> = { encrypts: true, maxArgsBytes }
     return yield* Effect.provideService(effect, Jobs, limits as Jobs["Service"])
   })

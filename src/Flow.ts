@@ -19,7 +19,7 @@ import { nameProblem, shown } from "./internal/names.ts"
 import type { NewJob, OnFailure } from "./internal/newJob.ts"
 import * as Job from "./Job.ts"
 import type { BatchId } from "./JobRow.ts"
-import type { Jobs } from "./Jobs.ts"
+import { Jobs } from "./Jobs.ts"
 import {
   BatchNotFound,
   type DependencyError,
@@ -329,11 +329,12 @@ const makeErased = (
     })),
     enqueue: Effect.fn(`${name}.enqueue`)(function* (input: unknown, { parent }: FlowOptions = {}) {
       const flows = yield* Flows
+      const { encrypts } = yield* Jobs
       const { args: text } = yield* carrier.prepare(input)
       const given = Plan.given(yield* decode(JSON.parse(text), name))
       const nodes = yield* Effect.forEach(plans, (plan) =>
         Effect.map(
-          plan.computed ? Effect.fromResult(prepareComputed(plan.job, plan.options)) : encode(plan, given),
+          plan.computed ? Effect.fromResult(prepareComputed(plan.job, plan.options, encrypts)) : encode(plan, given),
           (job) => asNode(plan, job)
         )
       )

@@ -86,6 +86,11 @@ export interface EnqueueOptions<Encoded = unknown, Args = unknown> {
   readonly dependsOn?: DependsOnAll | undefined
   /** The open batch that it becomes a member of. Defaults to none. */
   readonly batch?: BatchId | undefined
+  /**
+   * Whether it is encrypted; `true` takes a cipher, `false` a definition that says so too. Defaults to the definition's,
+   * else to what the cipher says.
+   */
+  readonly encrypted?: boolean | undefined
   /** What makes it the same as another job. Defaults to the definition's, else it is like no other. */
   readonly unique?: UniqueOptions<Encoded, Args> | undefined
 }
@@ -116,6 +121,11 @@ export interface DefinitionOptions<Encoded = unknown, Args = unknown> {
   readonly timeout?: Duration.Input | undefined
   /** Defaults to none. */
   readonly tags?: ReadonlyArray<string> | undefined
+  /**
+   * Whether its jobs are encrypted: `true` refuses to store or run any that is not, `false` leaves them in the clear.
+   * Defaults to `Cipher.Options.encryptByDefault` where there is a cipher, else to false.
+   */
+  readonly encrypted?: boolean | undefined
   /** What makes two of its jobs the same. Defaults to nothing. */
   readonly unique?: UniqueOptions<Encoded, Args> | undefined
 }
@@ -381,7 +391,7 @@ const makeErased = (
     index: { readonly index?: number },
     isWhole = true
   ) {
-    const { maxArgsBytes } = yield* Jobs
+    const { encrypts, maxArgsBytes } = yield* Jobs
     const codec: Codec = {
       decode: (from) => Effect.mapError(decodeArgs(from), (problem) => argsProblem(name, problem.issue, from, index)),
       encode: (from) => Effect.mapError(encodeArgs(from), (problem) => argsProblem(name, problem.issue, from, index))
@@ -396,7 +406,7 @@ const makeErased = (
       name,
       encoded,
       { ...withDefaults(given, options), needs: dependencies },
-      { maxArgsBytes },
+      { encrypts, maxArgsBytes },
       index
     )
     if (isWhole && Result.isSuccess(prepared)) {
@@ -441,7 +451,7 @@ const makeErased = (
     ) {
       const jobs = yield* Jobs
       const settled = yield* jobs.execute(yield* encode(input, given, {}), cancelOnInterrupt)
-      return yield* conclusionOf({ name, success, error }, settled) as Effect.Effect<unknown, AwaitError> // as above
+      return yield* conclusionOf({ name, success, error, options }, settled) as Effect.Effect<unknown, AwaitError> // as above
     }),
     toLayer: (handler, workerOptions = {}) => {
       const { circuitBreaker } = workerOptions

@@ -44,7 +44,7 @@ import { autonomous, classify, retryRaces } from "./internal/sql/statement.ts"
 import * as reservation from "./internal/sql/unique.ts"
 import type { JobId, JobRow, JobState } from "./JobRow.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
-import type { StorageFailure } from "./ShigotoError.ts"
+import { StorageError, type StorageFailure } from "./ShigotoError.ts"
 
 /**
  * The most rows that one insert statement carries.
@@ -232,7 +232,8 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       cells,
       circuits: circuitVerbs(cells),
       progress: (reports) => background("progress")(inspect.progress(db, reports)),
-      settle: (settlements) => background("settle")(settle.settle(db, settlements)),
+      settle: (settlements) =>
+        Effect.andThen(refuseClear(db, settlements), background("settle")(settle.settle(db, settlements))),
       register: (options) => background("register")(node.register(db, options)),
       renew: (options) => background("renew")(node.renew(db, options)),
       reconcile: (options) => background("reconcile")(node.reconcile(db, options)),
@@ -271,6 +272,29 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
 export const layer: Layer.Layer<JobStore, StorageFailure, PgClient | ShigotoConfig> = Layer.effect(JobStore, make)
 
 // internal
+
+/** Children of a fan-out that are to be encrypted are not stored in the clear by a node that has no cipher. */
+const refuseClear = (
+  { cipher }: { readonly cipher: unknown },
+  settlements: ReadonlyArray<settle.Settlement>
+): Effect.Effect<void, StorageError> => {
+  const exposed =
+    cipher === undefined
+      ? settlements
+          .flatMap(({ outcome }) => (outcome._tag === "Forked" ? outcome.children : []))
+          .find((child) => child.encrypted === true)
+      : undefined
+  return exposed === undefined
+    ? Effect.void
+    : Effect.fail(
+        new StorageError({
+          operation: "settle",
+          code: "22023",
+          message: `"${exposed.worker}" is to be encrypted and this node has no cipher: provide Cipher.layerAesGcm under ShigotoLive.`,
+          cause: undefined
+        })
+      )
+}
 
 const chunks = <A>(items: ReadonlyArray<A>): ReadonlyArray<ReadonlyArray<A>> =>
   Array.from({ length: Math.ceil(items.length / chunkSize) }, (_, index) =>

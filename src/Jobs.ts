@@ -139,6 +139,8 @@ export class Jobs extends Context.Service<
     >
     /** The largest encoded args, in bytes. */
     readonly maxArgsBytes: number
+    /** Whether there is a cipher to encrypt with. */
+    readonly encrypts: boolean
     /** The largest encoded result, in bytes. */
     readonly maxResultBytes: number
     /** One job, live or archived. */
@@ -328,6 +330,7 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
       result: (definition, id) => Effect.andThen(known(id), standingOf(store, definition, id)),
       ...makeSearch(store),
       maxArgsBytes: config.maxArgsBytes,
+      encrypts: store.encryption.keyId !== undefined,
       maxResultBytes: config.maxResultBytes,
       get: Effect.fn("Jobs.get")(function* (id) {
         yield* known(id)

@@ -32,6 +32,8 @@ export interface Ended {
   readonly epoch: number
   /** Whether its claim said that its end concerns other jobs or a batch. */
   readonly linked: boolean
+  /** Whether what it leaves is encrypted where there is a cipher. Defaults to true. */
+  readonly encrypted?: boolean | undefined
   readonly attempt: number
   readonly outcome: Outcome
   /** When it ended, by this node's clock, as ISO 8601. */

@@ -89,6 +89,16 @@ export class InvalidMeta extends Schema.TaggedError<InvalidMeta>("effect-shigoto
 }) {}
 
 /**
+ * A job cannot be encrypted, or be left in the clear, as its producer says.
+ *
+ * @category errors
+ */
+export class InvalidEncrypted extends Schema.TaggedError<InvalidEncrypted>("effect-shigoto/InvalidEncrypted")(
+  "InvalidEncrypted",
+  { value: Schema.String, message: Schema.String, ...bulkIndex }
+) {}
+
+/**
  * A partition key breaks the grammar of names.
  *
  * @category errors
@@ -363,6 +373,7 @@ export type EnqueueError =
   | InvalidTags
   | InvalidMeta
   | InvalidPartitionKey
+  | InvalidEncrypted
   | InvalidDependencies
   | CompositionError
   | InvalidUnique

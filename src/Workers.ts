@@ -45,6 +45,8 @@ export interface Worker {
     stopped: Stopped | undefined,
     node: string
   ) => Effect.Effect<Ending>
+  /** Whether its jobs are encrypted, where its definition says. */
+  readonly encrypted?: boolean | undefined
   /** The JSON Schema of its args, for those who enqueue without its code; undefined where there is none. */
   readonly argsSchema?: (() => unknown) | undefined
   /** Called on the node that discards a job, after the database has accepted it. */
@@ -91,6 +93,8 @@ export class Workers extends Context.Service<
     readonly get: (name: string) => Worker | undefined
     /** The registered workers. */
     readonly all: () => Iterable<Worker>
+    /** Whether their jobs are encrypted, of those that say; undefined where none does. */
+    readonly encrypted: () => ReadonlyMap<string, boolean> | undefined
     /**
      * Adds a flow until the scope closes.
      *
@@ -126,6 +130,12 @@ export const layer: Layer.Layer<Workers> = Layer.sync(Workers, () => {
   return Workers.of({
     get: (name) => workers.get(name),
     all: () => workers.values(),
+    encrypted: () => {
+      const said = [...workers.values()].flatMap(({ encrypted, name }) =>
+        encrypted === undefined ? [] : [[name, encrypted] as const]
+      )
+      return said.length === 0 ? undefined : new Map(said)
+    },
     registerFlow: (flow) =>
       Effect.acquireRelease(
         Effect.suspend(() =>

@@ -191,6 +191,12 @@ describe("encryption", () => {
           CASE substr(args ->> '$enc', 40, 1) WHEN 'A' THEN 'B' ELSE 'A' END from 40 for 1))
         WHERE id = ${flipped}::bigint`
       const [row] = yield* sql<{ readonly id: bigint }>`SELECT shigoto.enqueue('echo', '{"text":"clear"}') AS id`
+      // What a rescue has written quotes nothing, and is no value that could be encrypted.
+      yield* sql`
+        UPDATE shigoto.jobs
+        SET errors = '[{"attempt": 1, "at": "2026-01-01T00:00:00.000Z", "node": "b", "tag": "LeaseExpired",
+          "fingerprint": "f", "message": "The lease of node a (1) expired while it ran this attempt."}]'
+        WHERE id = ${held}::bigint`
       const node = yield* start(Layer.empty, { keys: [two, one] })
       const during = yield* sql.withTransaction(
         Effect.andThen(sql`SELECT FROM shigoto.jobs WHERE id = ${held}::bigint FOR UPDATE`, node.run(reencrypt()))

@@ -149,6 +149,7 @@ const rows: ReadonlyArray<Row> = [
   ["partitionKey: empty", Any.enqueue(1, { partitionKey: "" }), "InvalidPartitionKey", /empty/],
   ["partitionKey: 1 KB", Any.enqueue(1, { partitionKey: "x".repeat(1024) }), "InvalidPartitionKey", /1024 bytes.*128/],
   ["partitionKey: a surrogate", Any.enqueue(1, { partitionKey: "\udc00" }), "InvalidPartitionKey", /surrogate/],
+  ["encrypted: a text", Any.enqueue(1, { encrypted: "yes" as never }), "InvalidEncrypted", '"yes"', /true or false/],
   // several at once
   ["bulk: one bad element", Any.enqueueAll([1, 2, 3n]), "InvalidArgs", /"index":2/],
   ["bulk: one too large", Any.enqueueAll([1, "x".repeat(2 ** 20)]), "ArgsTooLarge", /"index":1/],

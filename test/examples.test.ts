@@ -67,6 +67,15 @@ const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
     /each-second: \* \* \* \* \* \* UTC, from code, paused/,
     /Refused: .*"night" cannot be used: hours: "25"/
   ],
+  "unique.ts": [
+    /reindex: Inserted/,
+    /reindex: Existing/,
+    /remind: Inserted, args are \{"text":"first","user":"ada"\}|remind: Inserted, args are \{"user":"ada","text":"first"\}/,
+    /remind: Replaced, args are .*"second"/,
+    /save: Inserted, args are .*"version":1/,
+    /save: Debounced, args are .*"version":3/,
+    /3 jobs/
+  ],
   "bulk.ts": [
     /250 × sync failed like job \d+: connect ETIMEDOUT for customer \d+/,
     /retried 250 of 250/,

@@ -9,6 +9,7 @@ import {
   type EnqueueError,
   InvalidArgs,
   InvalidDependencies,
+  InvalidEncrypted,
   InvalidMaxAttempts,
   InvalidMeta,
   InvalidPartitionKey,
@@ -38,6 +39,7 @@ export interface Options {
   readonly partitionKey?: string | undefined
   readonly dependsOn?: DependsOnAll | undefined
   readonly batch?: BatchId | undefined
+  readonly encrypted?: boolean | undefined
 }
 
 /** A job to wait for: its id, or its id with what happens when it fails. */
@@ -97,7 +99,7 @@ export const checkDependencies = (worker: string, needs: Dependencies): InvalidD
 
 /** Checks the options that a definition and a call have in common. */
 export const checkOptions = (options: Options, index: { readonly index?: number } = {}): Refusal | undefined => {
-  const { maxAttempts, partitionKey, priority, queue, tags } = options
+  const { encrypted, maxAttempts, partitionKey, priority, queue, tags } = options
   if (queue !== undefined) {
     const problem = nameProblem(queue)
     if (problem !== undefined) {
@@ -135,6 +137,13 @@ export const checkOptions = (options: Options, index: { readonly index?: number 
         ...index
       })
     }
+  }
+  if (encrypted !== undefined && typeof encrypted !== "boolean") {
+    return new InvalidEncrypted({
+      value: shown(encrypted),
+      message: `encrypted is true or false, not ${shown(encrypted)}.`,
+      ...index
+    })
   }
   return checkTags(tags, index)
 }
@@ -174,12 +183,18 @@ export const prepare = (
     readonly maxAttempts: number
     /** What its definition reads of the jobs that it waits for. */
     readonly needs?: Dependencies | undefined
+    /** Whether its definition says that its jobs are in the clear. */
+    readonly mayBeClear?: boolean | undefined
   },
-  limits: { readonly maxArgsBytes: number },
+  limits: { readonly maxArgsBytes: number; readonly encrypts: boolean },
   index: { readonly index?: number } = {}
 ): Result.Result<NewJob, Refusal> => {
   const refusal = checkOptions(options, index)
   if (refusal !== undefined) return Result.fail(refusal)
+  const exposed = encryptedProblem(worker, options, limits)
+  if (exposed !== undefined) {
+    return Result.fail(new InvalidEncrypted({ value: shown(options.encrypted), message: exposed, ...index }))
+  }
   const due = dueOf(options, index)
   if (Result.isFailure(due)) return Result.fail(due.failure)
   const dependsOn = edgesOf(options.dependsOn, options.needs ?? {}, index)
@@ -221,7 +236,8 @@ export const prepare = (
     meta: meta.success,
     partitionKey: options.partitionKey,
     dependsOn: dependsOn.success,
-    batch: options.batch
+    batch: options.batch,
+    ...(options.encrypted !== undefined && { encrypted: options.encrypted })
   })
 }
 
@@ -231,26 +247,44 @@ export const prepareComputed = (
     readonly name: string
     readonly options: Parameters<typeof withDefaults>[1]
   },
-  options: Options
+  options: Options,
+  encrypts: boolean
 ): Result.Result<NewJob, Refusal> =>
   Result.map(
-    prepare(definition.name, null, withDefaults(options, definition.options), { maxArgsBytes: Infinity }),
+    prepare(definition.name, null, withDefaults(options, definition.options), { encrypts, maxArgsBytes: Infinity }),
     (job) => ({ ...job, computed: true })
   )
 
 /** What a producer says, with the definition's own values where it says nothing. */
 export const withDefaults = (
   given: Options,
-  definition: { readonly [K in "queue" | "priority" | "maxAttempts" | "tags"]?: Options[K] }
+  definition: { readonly [K in "queue" | "priority" | "maxAttempts" | "tags" | "encrypted"]?: Options[K] }
 ) => ({
   ...given,
   queue: given.queue ?? definition.queue ?? "default",
   priority: given.priority ?? definition.priority ?? 0,
   maxAttempts: given.maxAttempts ?? definition.maxAttempts ?? 20,
-  tags: given.tags ?? definition.tags
+  tags: given.tags ?? definition.tags,
+  encrypted: given.encrypted ?? definition.encrypted,
+  mayBeClear: definition.encrypted === false
 })
 
 // internal
+
+/** Why a job may not be stored as its producer says: a worker would refuse it, or nothing encrypts it. */
+const encryptedProblem = (
+  worker: string,
+  {
+    encrypted,
+    mayBeClear = false
+  }: { readonly encrypted?: boolean | undefined; readonly mayBeClear?: boolean | undefined },
+  { encrypts }: { readonly encrypts: boolean }
+): string | undefined =>
+  encrypted === true && !encrypts
+    ? `"${worker}" is to be encrypted and there is no cipher: provide Cipher.layerAesGcm under the layer that enqueues.`
+    : encrypted === false && !mayBeClear
+      ? `Only its definition says that "${worker}" may be in the clear, since its worker refuses it otherwise: define it with encrypted: false.`
+      : undefined
 
 const isDeclared = (need: unknown): boolean =>
   Array.isArray(need) ? need.length === 1 && isDeclared(need[0]) : typeof need === "object" && need !== null

@@ -41,6 +41,8 @@ export interface Sealer {
   readonly open: (envelope: string, place: Place) => Effect.Effect<string, DecryptionError>
   /** Makes a text that is the same for the same text and tells nothing about it. */
   readonly blind: (text: string) => Effect.Effect<string>
+  /** Whether jobs are encrypted that do not say. */
+  readonly byDefault: boolean
   /** Whether values that are not encrypted may be run. */
   readonly allowPlaintext: boolean
 }

@@ -18,7 +18,7 @@ import { type Dependency, type NewJob, type OnFailure, onFailures } from "./newJ
 /** The part of a definition that a node needs. */
 export interface Definition extends Parent {
   readonly args: Schema.Top
-  readonly options: { readonly [K in "queue" | "priority" | "maxAttempts" | "tags"]?: Options[K] }
+  readonly options: { readonly [K in "queue" | "priority" | "maxAttempts" | "tags" | "encrypted"]?: Options[K] }
   readonly dependencies: Dependencies
   readonly prepare: (args: never, ...options: ReadonlyArray<never>) => Effect.Effect<NewJob, Refusal, Jobs>
 }

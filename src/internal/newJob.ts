@@ -24,6 +24,8 @@ export interface NewJob {
   readonly queue: string
   /** JSON text. */
   readonly args: string
+  /** Whether it is encrypted where there is a cipher; undefined for what the cipher says. */
+  readonly encrypted?: boolean | undefined
   /** The args are an envelope that could not be read: they are stored as they are, and fail the attempt. */
   readonly sealed?: boolean | undefined
   readonly priority: number

@@ -14,20 +14,23 @@ export interface Readable<Success extends Schema.Top, Error extends Schema.Top> 
   readonly name: string
   readonly success: Success
   readonly error: Error
+  readonly options?: { readonly encrypted?: boolean | undefined }
 }
 
 /** The decoded result. */
 export const successOf = <Success extends Schema.Top>(
-  { name, success }: { readonly name: string; readonly success: Success },
-  { id, result }: Pick<Settled, "id" | "result">
+  { name, options, success }: Pick<Readable<Success, Schema.Top>, "name" | "success" | "options">,
+  { clear, id, result }: Pick<Settled, "id" | "result" | "clear">
 ): Effect.Effect<Success["Type"], ResultDecodeError, Success["DecodingServices"]> =>
   // Nothing is stored for nothing.
   (success as Schema.Top) === Schema.Void
     ? Effect.undefined
     : Effect.mapError(
-        (result instanceof Encrypted
-          ? Effect.fail(result.problem)
-          : Schema.decodeUnknownEffect(Schema.toCodecJson(success))(result)) as Decoded<Success>,
+        (clear !== undefined && (options?.encrypted ?? clear.byDefault)
+          ? Effect.fail(clear.problem)
+          : result instanceof Encrypted
+            ? Effect.fail(result.problem)
+            : Schema.decodeUnknownEffect(Schema.toCodecJson(success))(result)) as Decoded<Success>,
         (error) =>
           new ResultDecodeError({
             id,

@@ -51,7 +51,7 @@ export interface Definition {
   readonly success: Schema.Top
   readonly error: Schema.Top
   readonly dependencies: Dependencies
-  readonly options: { readonly timeout?: Duration.Input | undefined }
+  readonly options: { readonly timeout?: Duration.Input | undefined; readonly encrypted?: boolean | undefined }
 }
 
 /** A worker's options with their types erased. */
@@ -182,6 +182,7 @@ export const makeWorker = Effect.fnUntraced(function* (
     adaptive,
     governed: governedBy(name, options, rule),
     circuit: rule?.state === "local" ? makeCircuit(rule) : undefined,
+    encrypted: definition.options.encrypted,
     argsSchema: () => jsonSchemaOf(definition.args),
     timeoutMillis: Duration.toMillis(Duration.fromInputUnsafe(definition.options.timeout ?? defaultTimeout)),
     run: (args, job) =>

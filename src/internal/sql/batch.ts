@@ -12,7 +12,7 @@ import type { Aftermath, BatchSummary, NewJob, Occasion } from "../newJob.ts"
 import { array, type Db, ids, oid } from "./db.ts"
 import { insert, told } from "./enqueue.ts"
 import { jobId } from "./row.ts"
-import { open, openText, sealText } from "./seal.ts"
+import { open, openText, sealText, seals } from "./seal.ts"
 
 /** The terminal states of members. */
 export type End = "completed" | "discarded" | "cancelled"
@@ -86,7 +86,7 @@ export const create = Effect.fnUntraced(function* (db: Db, batch: NewBatch) {
   for (const occasion of ["finished", "succeeded", "failed"] as const) {
     const job = batch.callbacks[occasion]
     if (job === undefined) continue
-    callbacks[occasion] = { ...job, args: yield* sealText(db, job.args, callbackOf(place, occasion)) }
+    callbacks[occasion] = { ...job, args: yield* sealText(db, job.args, callbackOf(place, occasion), seals(db, job)) }
   }
   const [row] = yield* sql<{ readonly id: bigint }>`
     INSERT INTO ${batchesOf(db)} (id, name, parent_id, input, inserted_at, callbacks)
@@ -179,11 +179,12 @@ export const tally = Effect.fnUntraced(function* (
     if (after !== undefined) above[after]++
   }
   const callbacks = yield* Effect.forEach(calls, ({ job, occasion, to }) =>
-    Effect.map(openText(db, job.args, callbackOf(to.id, occasion)), ({ args, unreadable }) => ({
+    Effect.map(openText(db, job.args, callbackOf(to.id, occasion)), ({ args, encrypted, unreadable }) => ({
       ...job,
       // It was JSON meanwhile.
       due: "at" in job.due ? { at: new Date(job.due.at) } : job.due,
       args,
+      encrypted,
       sealed: unreadable !== undefined,
       meta: withSummary(job.meta, summaryOf(to))
     }))

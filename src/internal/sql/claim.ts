@@ -27,6 +27,8 @@ export interface ClaimRequest {
     /** Units that workers of one name share, and what one job of this worker takes of them. */
     readonly share?: { readonly name: string; readonly units: number; readonly cost: number }
   }>
+  /** Whether the jobs of a worker are encrypted, for workers whose definition says so or not. */
+  readonly encrypted?: ReadonlyMap<string, boolean> | undefined
   /** How many jobs to take from which partitions, and none from others; the empty key is that of jobs without one. */
   readonly partitions?: ReadonlyArray<{ readonly key: string; readonly room: number }>
 }
@@ -55,6 +57,8 @@ export interface Claimed {
   readonly trace: string | undefined
   readonly batch: BatchId | undefined
   readonly dependencies: ReadonlyArray<Dependency>
+  /** Whether what it leaves is encrypted; undefined where there is nothing to encrypt with. */
+  readonly encrypted?: boolean | undefined
   /** What the shared circuit of its worker let it through with; undefined where there is none. */
   readonly passage?: { readonly generation: number; readonly probe: boolean } | undefined
   /** What its args are to be computed from, for a node of a flow. */
@@ -201,9 +205,10 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
       flow: flows?.get(row.id)
     }))
     .toSorted((a, b) => b.priority - a.priority || a.runAt.getTime() - b.runAt.getTime() || a.id - b.id)
-  return claimed.every((job) => isPlain(db, job))
+  const wanted = ({ worker }: Claimed): boolean | undefined => request.encrypted?.get(worker)
+  return claimed.every((job) => isPlain(db, job, wanted(job)))
     ? claimed
-    : yield* Effect.forEach(claimed, (job) => openClaimed(db, job))
+    : yield* Effect.forEach(claimed, (job) => openClaimed(db, job, wanted(job)))
 })
 
 // internal

@@ -5,8 +5,8 @@ import { cancel, type Cancelled } from "./cancel.ts"
 import { array, type Db, ids, oid } from "./db.ts"
 import { insert, type Inserted, type NewJob } from "./enqueue.ts"
 import { jobId } from "./row.ts"
-import type { Encrypted } from "../envelope.ts"
-import { openText, sealText } from "./seal.ts"
+import type { Encrypted, Place } from "../envelope.ts"
+import { openText, sealText, seals } from "./seal.ts"
 import { autonomous } from "./statement.ts"
 
 /** What happens to ticks that were missed: none runs, the last one runs, or the last `max` of a window. */
@@ -47,6 +47,8 @@ export interface CronColumns {
   readonly args: string
   /** Stands for args that cannot be read here. */
   readonly unreadable?: Encrypted
+  /** Whether its jobs are; undefined for what the cipher says. */
+  readonly encrypted?: boolean | undefined
   readonly priority: number
   readonly max_attempts: number
   readonly tags: ReadonlyArray<string> | null
@@ -77,7 +79,8 @@ const columns = (db: Db) =>
 export const upsert = Effect.fnUntraced(function* (db: Db, entry: NewCron) {
   const { sql } = db
   const { job } = entry
-  const args = yield* sealText(db, job.args, { field: "cron", of: entry.name, worker: job.worker })
+  const place: Place = { field: "cron", of: entry.name, worker: job.worker }
+  const args = yield* sealText(db, job.args, place, seals(db, job))
   const nextAfter = (instant: Date): Date | null => {
     const next = entry.nextAfter(instant.getTime())
     return next === undefined ? null : new Date(next)
@@ -322,6 +325,7 @@ export const jobOf = (entry: CronColumns, tick?: Date): NewJob => ({
   worker: entry.worker,
   queue: entry.queue,
   args: entry.args,
+  encrypted: entry.encrypted,
   sealed: entry.unreadable !== undefined,
   priority: entry.priority,
   maxAttempts: entry.max_attempts,

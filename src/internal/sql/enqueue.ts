@@ -4,7 +4,7 @@ import type { JobId, JobState } from "../../JobRow.ts"
 import { type Aftermath, isLinked, link, type NewJob } from "../newJob.ts"
 import { array, type Db, oid } from "./db.ts"
 import { jobId } from "./row.ts"
-import { sealJobs } from "./seal.ts"
+import { sealJobs, seals } from "./seal.ts"
 
 export type { MergeRefusal, NewJob, UniqueRequest } from "../newJob.ts"
 
@@ -45,7 +45,7 @@ export const insert = Effect.fnUntraced(function* (
   // An id that was reserved together with a key; the others draw theirs here.
   const won = reservation === undefined ? undefined : given.map((_, position) => reservation(position))
   // What is encrypted is bound to its row, so that its id has to be known before.
-  const reserved = db.cipher === undefined ? won : yield* drawIds(db, won ?? given.map(() => undefined))
+  const reserved = !given.some((job) => seals(db, job)) ? won : yield* drawIds(db, won ?? given.map(() => undefined))
   const jobs = yield* sealJobs(
     db,
     given,

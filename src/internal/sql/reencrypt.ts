@@ -220,7 +220,15 @@ const value = (name: string, place: (row: Row) => Place): Column => ({
 /** A failure keeps what finds and counts it in the clear beside its envelope. */
 type StoredFailure = AttemptFailure & { readonly sealed?: unknown }
 
+/** What a rescue writes quotes nobody's data, and is in the clear wherever it stands. */
+const isRescue = ({ error, message, tag }: StoredFailure): boolean =>
+  tag === "LeaseExpired" && error === undefined && message.startsWith("The lease of node ")
+
+/** The same of the failure `e`. */
+const rescueText = `(e ->> 'tag' = 'LeaseExpired' AND NOT e ? 'error' AND starts_with(e ->> 'message', 'The lease of node '))`
+
 const resealed = Effect.fnUntraced(function* (db: Db, row: Row, failure: StoredFailure, reseal: Reseal) {
+  if (isRescue(failure)) return undefined
   const id = jobId(Number(row["id"]))
   const place = errorOf(id, failure.attempt)
   if (failure.sealed !== undefined) {
@@ -234,7 +242,7 @@ const resealed = Effect.fnUntraced(function* (db: Db, row: Row, failure: StoredF
 
 const failures: Column = {
   name: "errors",
-  values: `SELECT coalesce(e -> 'sealed', e) FROM jsonb_array_elements(t.errors) AS e`,
+  values: `SELECT coalesce(e -> 'sealed', e) FROM jsonb_array_elements(t.errors) AS e WHERE NOT ${rescueText}`,
   rewrite: Effect.fnUntraced(function* (db: Db, row: Row, held: unknown, reseal: Reseal) {
     const all = held as ReadonlyArray<StoredFailure> // what settles append
     const next = yield* Effect.forEach(all, (failure) => resealed(db, row, failure, reseal))
@@ -246,7 +254,7 @@ const failures: Column = {
 
 const failure: Column = {
   name: "failure",
-  values: `SELECT coalesce(t.failure -> 'sealed', t.failure) WHERE t.failure IS NOT NULL`,
+  values: `SELECT coalesce(e -> 'sealed', e) FROM (SELECT t.failure) AS f (e) WHERE e IS NOT NULL AND NOT ${rescueText}`,
   rewrite: Effect.fnUntraced(function* (db: Db, row: Row, held: unknown, reseal: Reseal) {
     const next = yield* resealed(db, row, held as StoredFailure, reseal) // what settles keep
     return next === undefined ? undefined : JSON.stringify(next)

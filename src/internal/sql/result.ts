@@ -1,12 +1,13 @@
 /** Keeps the ends of jobs that somebody waits for, and reads them for all who wait at once. */
 import * as Effect from "effect/Effect"
 import type { AttemptFailure, JobId } from "../../JobRow.ts"
+import { type DecryptionError, envelopeOf, type Place } from "../envelope.ts"
 import { link } from "../newJob.ts"
 import type { End } from "./batch.ts"
 import { array, type Db, ids, oid } from "./db.ts"
 import type { EndedJob } from "./depend.ts"
 import { jobId } from "./row.ts"
-import { open, openFailures } from "./seal.ts"
+import { inTheClear, open, openFailures, refusesClear } from "./seal.ts"
 
 /** How a job ended; `gone` for one of which nothing is left. */
 export interface Settled {
@@ -18,6 +19,8 @@ export interface Settled {
   readonly failure: AttemptFailure | undefined
   /** Why it was cancelled. */
   readonly reason: string | undefined
+  /** What is wrong with a result in the clear, for who expects none; `byDefault` for definitions that do not say. */
+  readonly clear?: { readonly problem: DecryptionError; readonly byDefault: boolean } | undefined
 }
 
 /** Keeps the ends of jobs, in the transaction that ends them. */
@@ -117,10 +120,16 @@ const resultsOf = (db: Db) => db.sql(`${db.schema}.results`)
 const settledOf = Effect.fnUntraced(function* (db: Db, row: Columns): Effect.fn.Return<Settled> {
   const id = jobId(row.id)
   const [failure] = row.failure === null ? [] : yield* openFailures(db, id, [row.failure])
+  const place: Place = { field: "result", of: id }
+  const isClear = row.result !== null && envelopeOf(row.result) === undefined
   return {
     id,
     state: row.state,
-    result: row.result === null ? null : yield* open(db, row.result, { field: "result", of: id }, true),
+    clear:
+      isClear && refusesClear(db, true)
+        ? { problem: inTheClear(place), byDefault: refusesClear(db, undefined) }
+        : undefined,
+    result: row.result === null ? null : yield* open(db, row.result, place, false),
     failure,
     reason: row.reason ?? undefined
   }

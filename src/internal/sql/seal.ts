@@ -36,13 +36,24 @@ export const sealJobs = (
   return Effect.forEach(jobs, (job, i) =>
     job.sealed === true
       ? Effect.succeed(job)
-      : Effect.map(cipher.seal(job.args, argsOf(ids[i] as JobId, job.worker)), (args) => ({ ...job, args }))
+      : Effect.map(
+          sealText({ cipher }, job.args, argsOf(ids[i] as JobId, job.worker), job.encrypted ?? cipher.byDefault),
+          (args) => ({ ...job, args })
+        )
   )
 }
 
-/** A JSON text as it is stored. */
-export const sealText = ({ cipher }: Db, text: string, place: Place): Effect.Effect<string> =>
-  cipher === undefined ? Effect.succeed(escaped(text)) : cipher.seal(text, place)
+/** Whether what is stored for a job is encrypted. */
+export const seals = ({ cipher }: Sealing, job: Pick<NewJob, "encrypted">): boolean =>
+  cipher !== undefined && (job.encrypted ?? cipher.byDefault)
+
+/** A JSON text as it is stored; in the clear where that is asked for, or there is no cipher. */
+export const sealText = ({ cipher }: Sealing, text: string, place: Place, encrypted = true): Effect.Effect<string> =>
+  cipher === undefined || !encrypted ? Effect.succeed(escaped(text)) : cipher.seal(text, place)
+
+/** Whether values in the clear are refused, by what their job's definition says of it. */
+export const refusesClear = ({ cipher }: Sealing, encrypted: boolean | undefined): boolean =>
+  (encrypted ?? cipher?.byDefault ?? false) && cipher?.allowPlaintext !== true
 
 /** Jobs whose keys tell nothing about what they are made of. */
 export const blindKeys = ({ cipher }: Db, jobs: ReadonlyArray<NewJob>): Effect.Effect<ReadonlyArray<NewJob>> =>
@@ -60,21 +71,21 @@ export const blindKeys = ({ cipher }: Db, jobs: ReadonlyArray<NewJob>): Effect.E
       )
 
 /** Outcomes as they are stored. */
-export const sealOutcomes = <S extends { readonly id: JobId; readonly outcome: Outcome }>(
-  db: Db,
-  settlements: ReadonlyArray<S>
-): Effect.Effect<ReadonlyArray<S>> =>
+export const sealOutcomes = <S extends Ended>(db: Db, settlements: ReadonlyArray<S>): Effect.Effect<ReadonlyArray<S>> =>
   db.cipher === undefined && !settlements.some(({ outcome }) => isMarkedResult(outcome))
     ? Effect.succeed(settlements)
     : Effect.forEach(settlements, (settlement) =>
-        Effect.map(sealOutcome(db, settlement.id, settlement.outcome), (outcome) => ({ ...settlement, outcome }))
+        Effect.map(
+          sealOutcome(settlement.encrypted === false ? {} : db, settlement.id, settlement.outcome),
+          (outcome) => ({ ...settlement, outcome })
+        )
       )
 
 /** A stored value: what it says, or a mark in its place where it cannot be read. `strict` refuses what is in the clear. */
-export const open = ({ cipher }: Db, value: unknown, place: Place, strict: boolean): Effect.Effect<unknown> => {
+export const open = ({ cipher }: Sealing, value: unknown, place: Place, strict: boolean): Effect.Effect<unknown> => {
   const content = envelopeOf(value)
   if (content === undefined) {
-    return strict && value !== undefined && cipher !== undefined && !cipher.allowPlaintext
+    return strict && value !== undefined
       ? Effect.succeed(new Encrypted({ keyId: undefined, problem: inTheClear(place) }))
       : Effect.succeed(unescaped(value))
   }
@@ -87,17 +98,29 @@ export const open = ({ cipher }: Db, value: unknown, place: Place, strict: boole
       })
 }
 
-/** The args of a job to come as JSON text, or as they are stored where they cannot be read. */
+/**
+ * The args of a job to come as JSON text, or as they are stored where they cannot be read.
+ *
+ * A job that is made of what is in the clear is in the clear: its worker decides whether it runs.
+ */
 export const openText = (
   db: Db,
   text: string,
   place: Place
-): Effect.Effect<{ readonly args: string; readonly unreadable?: Encrypted }> =>
-  looksMarked(text) || db.cipher !== undefined
-    ? Effect.map(open(db, JSON.parse(text), place, true), (value) =>
-        value instanceof Encrypted ? { args: text, unreadable: value } : { args: JSON.stringify(value) }
-      )
-    : Effect.succeed({ args: text })
+): Effect.Effect<{
+  readonly args: string
+  readonly encrypted?: boolean | undefined
+  readonly unreadable?: Encrypted
+}> => {
+  if (!looksMarked(text) && db.cipher === undefined) return Effect.succeed({ args: text })
+  const stored: unknown = JSON.parse(text)
+  const encrypted = envelopeOf(stored) !== undefined ? true : db.cipher?.allowPlaintext === true ? undefined : false
+  return Effect.map(open(db, stored, place, false), (value) =>
+    value instanceof Encrypted
+      ? { args: text, encrypted, unreadable: value }
+      : { args: JSON.stringify(value), encrypted }
+  )
+}
 
 /**
  * The JSON text of a stored value that is to be encrypted anew, or a mark where it cannot be read; undefined where it
@@ -135,16 +158,25 @@ export const openRow = (db: Db, row: JobRow): Effect.Effect<JobRow> =>
     return { ...row, args, result, errors: yield* openFailures(db, row.id, row.errors) }
   })
 
-/** A job as its handler reads it: with a mark for its args where any part of it cannot be read. */
-export const openClaimed = <Job extends Readable>(db: Db, job: Job): Effect.Effect<Job> =>
+/**
+ * A job as its handler reads it: with a mark for its args where any part of it cannot be read.
+ *
+ * `wanted` is what its definition says of its encryption. What it leaves is encrypted if it came so, or should have.
+ */
+export const openClaimed = <Job extends Readable>(
+  db: Db,
+  job: Job,
+  wanted: boolean | undefined
+): Effect.Effect<Job & { readonly encrypted: boolean }> =>
   Effect.gen(function* () {
-    const args = yield* open(db, job.args, argsOf(job.id, job.worker), true)
+    const strict = refusesClear(db, wanted)
+    const args = yield* open(db, job.args, argsOf(job.id, job.worker), strict)
     const dependencies = yield* Effect.forEach(job.dependencies, (dependency) =>
       Effect.gen(function* () {
         const { failure, id } = dependency
         // Nothing is stored for nothing, so that cannot be encrypted either.
         const result =
-          dependency.result === null ? null : yield* open(db, dependency.result, { field: "result", of: id }, true)
+          dependency.result === null ? null : yield* open(db, dependency.result, { field: "result", of: id }, strict)
         const [last] = failure === undefined ? [] : yield* openFailures(db, id, [failure])
         return { ...dependency, result, failure: last }
       })
@@ -154,13 +186,14 @@ export const openClaimed = <Job extends Readable>(db: Db, job: Job): Effect.Effe
         ? undefined
         : {
             ...job.flow,
-            input: yield* open(db, job.flow.input ?? undefined, { field: "input", of: job.batch ?? 0 }, true)
+            input: yield* open(db, job.flow.input ?? undefined, { field: "input", of: job.batch ?? 0 }, strict)
           }
     const unreadable = [args, flow?.input, ...dependencies.map(({ result }) => result)].find(
       (value) => value instanceof Encrypted
     )
     return {
       ...job,
+      encrypted: envelopeOf(job.args) !== undefined || seals(db, { encrypted: wanted }),
       args: unreadable ?? args,
       dependencies,
       flow: flow === undefined ? undefined : { ...flow, input: flow.input ?? null },
@@ -169,8 +202,9 @@ export const openClaimed = <Job extends Readable>(db: Db, job: Job): Effect.Effe
   })
 
 /** Whether a claimed job takes no opening. */
-export const isPlain = ({ cipher }: Db, job: Readable): boolean =>
+export const isPlain = ({ cipher }: Db, job: Readable, wanted: boolean | undefined): boolean =>
   cipher === undefined &&
+  wanted !== true &&
   [job.args, job.flow?.input, ...job.dependencies.map(({ result }) => result)].every(
     (value) => envelopeOf(value) === undefined && unescaped(value) === value
   )
@@ -191,7 +225,7 @@ export const openFailures = (
 
 /** A failure whose message and cause are encrypted; what finds and counts failures stays as it is. */
 export const sealFailure = (
-  { cipher }: Db,
+  { cipher }: Sealing,
   id: JobId,
   { cause, error, message, ...rest }: AttemptFailure
 ): Effect.Effect<AttemptFailure & Sealed> => {
@@ -205,7 +239,24 @@ export const sealFailure = (
       }))
 }
 
+/** The problem of a value in the clear. */
+export const inTheClear = (place: Place): DecryptionError =>
+  new DecryptionError({
+    reason: "Plaintext",
+    message: `The ${place.field} of ${place.of} are not encrypted: set allowPlaintext while old jobs, or jobs enqueued in SQL, are to run, or define the job with encrypted: false.`
+  })
+
 // internal
+
+/** What encrypts, if anything does. */
+type Sealing = Pick<Db, "cipher">
+
+/** The part of a settlement that may be encrypted; one that says nothing of it is. */
+interface Ended {
+  readonly id: JobId
+  readonly outcome: Outcome
+  readonly encrypted?: boolean | undefined
+}
 
 /** The parts of a claimed job that may be encrypted, and what they are bound to. */
 interface Readable {
@@ -226,7 +277,7 @@ interface Sealed {
 const isMarkedResult = (outcome: Outcome): boolean =>
   outcome._tag === "Completed" && outcome.result !== undefined && looksMarked(outcome.result)
 
-const sealOutcome = (db: Db, id: JobId, outcome: Outcome): Effect.Effect<Outcome> => {
+const sealOutcome = (db: Sealing, id: JobId, outcome: Outcome): Effect.Effect<Outcome> => {
   switch (outcome._tag) {
     case "Completed":
       return outcome.result === undefined
@@ -248,10 +299,4 @@ const noCipher = (place: Place, keyId: string): DecryptionError =>
     reason: "NoCipher",
     keyId,
     message: `The ${place.field} of ${place.of} are encrypted with the key "${keyId}", and this node has no Cipher: provide Cipher.layerAesGcm under ShigotoLive.`
-  })
-
-const inTheClear = (place: Place): DecryptionError =>
-  new DecryptionError({
-    reason: "Plaintext",
-    message: `The ${place.field} of ${place.of} are not encrypted: set allowPlaintext while old jobs, or jobs enqueued in SQL, are to run.`
   })

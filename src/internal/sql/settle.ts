@@ -19,6 +19,8 @@ export interface Settlement {
   readonly outcome: Outcome
   /** Whether its claim already said that its end concerns others. */
   readonly linked?: boolean | undefined
+  /** Whether its result or failure is encrypted where there is a cipher. Defaults to true. */
+  readonly encrypted?: boolean | undefined
 }
 
 /**

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import type { JobId, JobRow } from "../../JobRow.ts"
-import { Encrypted, type Place } from "../envelope.ts"
+import { Encrypted, envelopeOf, type Place } from "../envelope.ts"
 import type { ReplaceField, UniqueRule, WaitingState } from "../../Unique.ts"
 import { array, type Db, oid } from "./db.ts"
 import { dependenciesOf } from "./depend.ts"
@@ -15,7 +15,7 @@ import {
   type UniqueRequest
 } from "./enqueue.ts"
 import { type JobColumns, jobId, jobRow } from "./row.ts"
-import { argsOf, blindKeys, open, openRow, sealText } from "./seal.ts"
+import { argsOf, blindKeys, open, openRow, refusesClear, sealText, seals } from "./seal.ts"
 import { autonomous, sqlState } from "./statement.ts"
 
 /** What became of a new job. */
@@ -295,9 +295,10 @@ const change = (
       const text = !replaces("args")
         ? null
         : rule.debounce?.args === "merge"
-          ? yield* job.unique.merge(yield* openSurely(db, locked.args, place))
+          ? yield* job.unique.merge(yield* openSurely(db, locked.args, place, job))
           : job.args
-      const args = text === null ? null : yield* sealText(db, text, place)
+      const encrypted = seals(db, job) || envelopeOf(locked.args) !== undefined
+      const args = text === null ? null : yield* sealText(db, text, place, encrypted)
       const wait = rule.debounce
       const due =
         wait === undefined
@@ -344,8 +345,8 @@ const change = (
   )
 
 /** Args that are about to be merged: what cannot be read is not replaced. */
-const openSurely = (db: Db, args: unknown, place: Place) =>
-  Effect.flatMap(open(db, args, place, true), (value) =>
+const openSurely = (db: Db, args: unknown, place: Place, { encrypted }: NewJob) =>
+  Effect.flatMap(open(db, args, place, refusesClear(db, encrypted)), (value) =>
     value instanceof Encrypted ? Effect.fail(value.problem) : Effect.succeed(value)
   )
 

@@ -112,7 +112,8 @@ const store = Effect.fnUntraced(function* (
   const config = Option.getOrElse(yield* Effect.serviceOption(ShigotoConfig), () => defaults)
   type NewJobs = Parameters<Jobs["Service"]["insert"]>[0]
   let stored: NewJobs = []
-  const recorder: Pick<Jobs["Service"], "insert" | "maxArgsBytes"> = {
+  const recorder: Pick<Jobs["Service"], "insert" | "encrypts" | "maxArgsBytes"> = {
+    encrypts: true,
     maxArgsBytes: config.maxArgsBytes,
     insert: (jobs) =>
       Effect.sync(() => {
