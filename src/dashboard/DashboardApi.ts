@@ -310,6 +310,20 @@ export class FleetGroup extends HttpApiGroup.make("fleet")
       success: Views.WorkerDetail,
       error: failures
     }).annotate(Requires, "jobs:view"),
+    HttpApiEndpoint.post("enqueue", "/workers/:name/enqueue", {
+      params: name,
+      payload: Schema.Struct({
+        /** Encoded, as the JSON Schema of the worker has them. */
+        args: Schema.Json,
+        queue: Schema.optional(Schema.String),
+        priority: Schema.optional(Schema.Int),
+        delayMillis: Schema.optional(Schema.Int),
+        maxAttempts: Schema.optional(Schema.Int),
+        tags: Schema.optional(Schema.Array(Schema.String))
+      }),
+      success: Views.Answer,
+      error: refusals
+    }).annotate(Requires, "jobs:enqueue"),
     HttpApiEndpoint.get("limits", "/limits", { success: Schema.Array(Views.LimitView), error: failures }).annotate(
       Requires,
       "jobs:view"

@@ -19,7 +19,7 @@ import * as Shigoto from "../../src/Shigoto.ts"
 import * as ShigotoConfig from "../../src/ShigotoConfig.ts"
 import { jobCount } from "../setup/producer.ts"
 import { TestDatabase } from "../setup/TestDatabase.ts"
-import { endpoints, everyone, fixture, open, Pay, post, requestFor, Send, TestLive } from "./support.ts"
+import { endpoints, everyone, fixture, open, Pay, post, requestFor, Send, sendSchema, TestLive } from "./support.ts"
 
 layer(TestLive)("access", (it) => {
   it.effect("answers at the root of a server too, on services that the handler builds itself", () =>
@@ -339,7 +339,7 @@ layer(TestLive)("requests", (it) => {
       )
       const shown = (yield* viewer(`/api/batches/${batch}`)).json()
       assert.deepInclude(shown, { name: "import", total: 2, pending: 2, finished: false })
-      assert.deepStrictEqual((yield* viewer("/api/workers/send")).json().schema, { type: "object" })
+      assert.deepStrictEqual((yield* viewer("/api/workers/send")).json().schema, sendSchema)
       assert.strictEqual((yield* viewer(`/api/batches/${batch}/cancel`, post())).json().detail, "2 jobs.")
       assert.isTrue((yield* viewer(`/api/batches/${batch}`)).json().finished)
       assert.strictEqual((yield* viewer(`/api/batches/${batch}/retry`, post())).json().detail, "2 jobs.")
@@ -352,6 +352,35 @@ layer(TestLive)("requests", (it) => {
         label: "nightly"
       })
       assert.strictEqual((yield* viewer("/api/openapi.json")).json().openapi.slice(0, 2), "3.")
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("enqueue what a worker takes, and nothing else", () =>
+    Effect.gen(function* () {
+      yield* fixture
+      const jobs = yield* Jobs
+      const viewer = yield* open(everyone)
+      const put = (body: unknown, worker = "send") => viewer(`/api/workers/${worker}/enqueue`, post(body))
+      const done = (yield* put({
+        args: { to: "ada" },
+        queue: "mails",
+        tags: ["by-hand"],
+        delayMillis: 3_600_000
+      })).json()
+      const [job] = yield* jobs.list({ tag: "by-hand" })
+      assert.deepInclude(job, { worker: "send", queue: "mails", state: "scheduled", args: { to: "ada" } })
+      assert.deepStrictEqual(done, { outcome: "Inserted", detail: `Job ${job?.id}.` })
+      for (const [body, told] of [
+        [{ args: { to: 7 }, tags: ["bad"] }, "to"],
+        [{ args: {}, queue: "", tags: ["bad"] }, "queue"],
+        [{ args: {}, priority: 100_000, tags: ["bad"] }, "priority"]
+      ] as const) {
+        const refused = yield* put(body)
+        assert.strictEqual(refused.status, 400, refused.text)
+        assert.include(refused.text, told)
+      }
+      assert.strictEqual((yield* put({ args: {} }, "nobody")).status, 404)
+      assert.strictEqual((yield* jobs.count({ tag: "bad" })).count, 0)
     }).pipe(Effect.scoped)
   )
 

@@ -82,13 +82,22 @@ export const requestFor = (
   const filled = path.replace(":id", String(id)).replace(":name", name)
   const body = path.endsWith("/scale")
     ? { concurrency: 3 }
-    : action === undefined || path.endsWith("/stop")
-      ? undefined
-      : { q: "id:1", token: tokenFor(action), confirm: "1" }
+    : path.endsWith("/enqueue")
+      ? { args: {} }
+      : action === undefined || path.endsWith("/stop")
+        ? undefined
+        : { q: "id:1", token: tokenFor(action), confirm: "1" }
   return [
     path.endsWith("/search") ? `${filled}?text=s` : /events|pulse/.test(path) ? `${filled}?topics=jobs` : filled,
     endpoint.method === "POST" ? post(body) : {}
   ]
+}
+
+/** What a node tells of the args of `send`. */
+export const sendSchema = {
+  dialect: "draft-2020-12",
+  schema: { type: "object", properties: { to: { type: "string" } } },
+  definitions: {}
 }
 
 /** Things for every endpoint to be about, with secrets in them. */
@@ -103,7 +112,7 @@ export const fixture = Effect.gen(function* () {
   })
   const sql = yield* SqlClient.SqlClient
   yield* sql`INSERT INTO shigoto.workers (name, args, published_at)
-    VALUES ('send', '{"type":"object"}'::jsonb, now()) ON CONFLICT DO NOTHING`
+    VALUES ('send', ${JSON.stringify(sendSchema)}::text::jsonb, now()) ON CONFLICT DO NOTHING`
   yield* sql`INSERT INTO shigoto.logs (job_id, stored_at, logged_at, line, epoch, attempt, level, message)
     VALUES (${id}, now(), now(), 1, 1, 1, 'Info', '"sent with canary-1"'::jsonb)`
   const audit = yield* Audit
