@@ -28,6 +28,7 @@ import { Executor } from "./Executor.ts"
 import { Heartbeat } from "./Heartbeat.ts"
 import { Admission } from "./internal/admission.ts"
 import { spread } from "./internal/aftermath.ts"
+import { makeBroadcast } from "./internal/broadcast.ts"
 import { Events } from "./internal/events.ts"
 import { makeHolds } from "./internal/holds.ts"
 import { forever, pause } from "./internal/loop.ts"
@@ -87,6 +88,7 @@ export const layer: Layer.Layer<
     const appetites = new Map<string, Appetite>()
     const look = Latch.makeUnsafe(true)
     const holds = makeHolds(events.publish, Duration.toMillis(config.idlePollInterval))
+    const broadcast = makeBroadcast(config, store, notifier, events)
     const patience = Duration.toMillis(config.queryTimeout)
     let lookAt = 0
     let sweepAt = 0
@@ -173,7 +175,12 @@ export const layer: Layer.Layer<
       const { from } = appetite
       const sent = monotonic()
       const asked = { node, nodeName: config.nodeName, queue, limit, floor, workers: able, from }
-      const request: ClaimRequest = { ...asked, encrypted: workers.encrypted() }
+      const own = broadcast.partitions(queue, node, limit)
+      const request: ClaimRequest = {
+        ...asked,
+        encrypted: workers.encrypted(),
+        ...(own !== undefined && { partitions: own })
+      }
       const governed = able.flatMap((worker) => workers.get(worker.name)?.governed ?? [])
       const partitions = config.partitions.get(queue)
       const exit = yield* Effect.exit(
@@ -225,7 +232,7 @@ export const layer: Layer.Layer<
         appetite.from = undefined
         return claimed.length > 0 && held.length < able.length
       }
-      if (claimed.length === limit && !bounded && config.timeSource === "database") {
+      if (claimed.length === limit && !bounded && own === undefined && config.timeSource === "database") {
         appetite.from = claimed.at(-1)
       } else if (from !== undefined) {
         appetite.from = undefined
@@ -292,6 +299,12 @@ export const layer: Layer.Layer<
       }
       if (found.cancels) yield* cancelRequested
       for (const queue of found.ready) wake(queue)
+      const { more, ready } = yield* broadcast.round(
+        heartbeat.current(),
+        [...workers.all()].map((worker) => worker.name)
+      )
+      for (const queue of ready) wake(queue)
+      if (more) lookIn(0)
       return found
     })
     const interval = (): number =>
@@ -310,7 +323,10 @@ export const layer: Layer.Layer<
         if (admission.shedder !== undefined) wakeEach(admission.shedder.waiting())
       }
     })
-    workers.onRegister(wakeAll)
+    workers.onRegister(() => {
+      wakeAll()
+      if (config.broadcast.size > 0) lookIn(0)
+    })
     queues.onChange(wakeAll)
     gate.onOpen(() => {
       armed = false
@@ -321,7 +337,7 @@ export const layer: Layer.Layer<
     const hear = (hint: Hint): Effect.Effect<void> => {
       switch (hint._tag) {
         case "Available":
-          return Effect.sync(() => wake(hint.queue))
+          return Effect.sync(() => (broadcast.has(hint.queue) ? lookIn(0) : wake(hint.queue)))
         case "Due":
           return Effect.sync(() => lookIn(hint.inMillis))
         case "Cancel":

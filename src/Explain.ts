@@ -26,6 +26,8 @@ export type Reason =
   | { readonly _tag: "NodeLost"; readonly node: string }
   /** Its time has not come: a delay, a snooze, or the wait after a failed attempt. */
   | { readonly _tag: "NotDue"; readonly inMillis: number; readonly after: "delay" | "failure" }
+  /** Each node runs a copy of it, so many so far; those that start in this time do, too. */
+  | { readonly _tag: "Broadcast"; readonly copies: number; readonly endsInMillis: number }
   /** Its time has come, and the next look of a node makes it available. */
   | { readonly _tag: "DueNow" }
   /** It waits for jobs that have not ended; at most 100 are named. For none, the next look of a node lets it go. */
@@ -148,6 +150,10 @@ export const tell = (reason: Reason): string => {
       return `it is due in ${Duration.format(Duration.millis(Math.ceil(reason.inMillis)))}${
         reason.after === "failure" ? ", after a failed attempt" : ""
       }`
+    case "Broadcast":
+      return `each node runs a copy of it, ${reason.copies} so far, and so does one that starts within ${Duration.format(
+        Duration.millis(Math.max(Math.ceil(reason.endsInMillis), 0))
+      )}`
     case "DueNow":
       return "it is due, and the next look of a node makes it available"
     case "Blocked":
@@ -232,6 +238,7 @@ const reasonsOf = (found: Findings): ReadonlyArray<Reason> => {
       return [...parentsOf(found), ...standing(found)]
     case "scheduled":
     case "retryable": {
+      if (found.copies > 0) return [{ _tag: "Broadcast", copies: found.copies, endsInMillis: found.waitMillis }]
       const after = job.state === "retryable" ? "failure" : "delay"
       return [
         found.waitMillis > 0 ? { _tag: "NotDue", inMillis: found.waitMillis, after } : { _tag: "DueNow" },

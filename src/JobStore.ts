@@ -19,6 +19,7 @@ import * as claim from "./internal/sql/claim.ts"
 import * as database from "./internal/sql/db.ts"
 import * as enqueue from "./internal/sql/enqueue.ts"
 import { type AuditVerbs, auditVerbs } from "./internal/store/audit.ts"
+import { type BroadcastVerbs, broadcastVerbs } from "./internal/store/broadcast.ts"
 import { type BulkVerbs, bulkVerbs } from "./internal/store/bulk.ts"
 import { type CellVerbs, cellVerbs } from "./internal/store/cells.ts"
 import { type CircuitVerbs, circuitVerbs } from "./internal/store/circuits.ts"
@@ -151,6 +152,8 @@ export class JobStore extends Context.Service<
     >
     /** How many jobs of a queue are executing on nodes of one name, or anywhere. */
     readonly executing: (queue: string, node: string) => Effect.Effect<number, StorageFailure>
+    /** Jobs that every node runs. */
+    readonly broadcast: BroadcastVerbs
     /** Changes of many jobs. */
     readonly bulk: BulkVerbs
     /** Ends that somebody waits for. */
@@ -250,6 +253,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       changeQueue: (change) => called("queue")(queue.change(db, change)),
       wishes: called("queue")(queue.wishes(db)),
       executing: (name, on) => called("executing")(queue.executing(db, name, on)),
+      broadcast: broadcastVerbs(db, runner),
       bulk: bulkVerbs(db, runner),
       results: resultVerbs(db, runner),
       cron: cronVerbs(db, runner),

@@ -99,6 +99,24 @@ export type RetryResult =
 export type DeleteResult = { readonly _tag: "Deleted" } | { readonly _tag: "Executing" }
 
 /**
+ * What one node makes of a job of a broadcast queue.
+ *
+ * @category models
+ */
+export interface Copy {
+  /** The job that the node runs. */
+  readonly id: JobId
+  /** The incarnation that runs it, and its name. */
+  readonly node: number
+  readonly nodeName: string
+  /** Whether the node is alive. */
+  readonly live: boolean
+  /** Undefined, like its attempt, where nothing of it is kept. */
+  readonly state: JobState | undefined
+  readonly attempt: number | undefined
+}
+
+/**
  * The jobs in the database.
  *
  * @category services
@@ -187,6 +205,8 @@ export class Jobs extends Context.Service<
       { readonly parents: ReadonlyArray<Related>; readonly children: ReadonlyArray<Related> },
       InvalidFilter | JobNotFound | StorageFailure
     >
+    /** A job of a broadcast queue, node by node: the copies of its last run, also of nodes that are gone. */
+    readonly copies: (id: JobId) => Effect.Effect<ReadonlyArray<Copy>, JobNotFound | StorageFailure>
     /** The JSON Schema of a worker's args, as the node that started last told it; undefined where none has. */
     readonly argsSchema: (worker: string) => Effect.Effect<unknown, StorageFailure>
     /** The nodes of the fleet, those with a live lease first. */
@@ -356,6 +376,12 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
         if (problem !== undefined) return yield* problem
         yield* known(id)
         return yield* store.composition.related(id, limit)
+      }),
+      copies: Effect.fn("Jobs.copies")(function* (id) {
+        yield* known(id)
+        const copies = yield* store.broadcast.copies(id)
+        if (copies.length === 0 && (yield* store.get(id)) === undefined) return yield* notFound(id)
+        return copies
       }),
       argsSchema: (worker) => store.insight.argsSchema(worker),
       nodes: Effect.map(store.insight.nodes, (rows) => rows.map(fromColumns)),

@@ -25,6 +25,7 @@ import * as JobStore from "./JobStore.ts"
 import * as Limits from "./Limits.ts"
 import * as Migrations from "./Migrations.ts"
 import * as Notifier from "./Notifier.ts"
+import type { StartError } from "./Producer.ts"
 import * as Pruner from "./Pruner.ts"
 import * as Queues from "./Queues.ts"
 import * as Resilience from "./Resilience.ts"
@@ -33,38 +34,7 @@ import type { ShigotoConfig } from "./ShigotoConfig.ts"
 import * as ShigotoMetrics from "./ShigotoMetrics.ts"
 import * as Workers from "./Workers.ts"
 
-/**
- * What start-up may fail with.
- *
- * @category errors
- */
-export type StartError = Migrations.MigrationError
-
-/**
- * Enqueues and looks, and nothing else: no loops, no listening, no lease, no handlers.
- *
- * @category layers
- */
-export const layerProducer: Layer.Layer<
-  | Jobs.Jobs
-  | Queues.Queues
-  | CronJobs.CronJobs
-  | Batches.Batches
-  | Flows.Flows
-  | Limits.Limits
-  | Audit.Audit
-  | History.History
-  | Encryption.Encryption,
-  StartError,
-  PgClient | ShigotoConfig
-> = Layer.mergeAll(Audit.layer, History.layer, CronJobs.layer, Flows.layer, Limits.layer, Encryption.layer).pipe(
-  Layer.provideMerge(Batches.layer),
-  Layer.provideMerge(Layer.mergeAll(Jobs.layer, Queues.layer)),
-  Layer.provide(Notifier.layerSend),
-  Layer.provide(ShigotoMetrics.layer),
-  Layer.provide([JobStore.layer, Events.layer]),
-  Layer.provide(Migrations.layerConfigured)
-)
+export { layer as layerProducer, type StartError } from "./Producer.ts"
 
 /**
  * Everything: claims, runs, settles, schedules, rescues and prunes on this node. Workers are layers on top of it.

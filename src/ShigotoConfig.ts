@@ -50,6 +50,12 @@ export interface QueueOptions {
   readonly fair?: boolean | { readonly weight: (key: string | undefined) => number } | undefined
   /** How many jobs of one partition key run at once on all nodes together. Defaults to no limit. */
   readonly partitionConcurrency?: number | ((key: string | undefined) => number) | undefined
+  /**
+   * Whether every node that runs the queue runs each of its jobs, once for each incarnation, also one that starts within
+   * the window after the job was due. The window defaults to 10 minutes, and is at most 7 days. To be said on all nodes
+   * alike. Defaults to false.
+   */
+  readonly broadcast?: boolean | { readonly window: Duration.Input } | undefined
 }
 
 /**
@@ -84,6 +90,8 @@ export class ShigotoConfig extends Context.Service<
     readonly shedding: LoadShedding.Rule | undefined
     /** Which of them are fair, and by what rule. Defaults to none. */
     readonly partitions: ReadonlyMap<string, Partitions>
+    /** Which of them every node runs all jobs of, and for how long after a job was due. Defaults to none. */
+    readonly broadcast: ReadonlyMap<string, Duration.Duration>
     /** The name by which people know this node; several may share one. Defaults to the HOSTNAME variable, else `node`. */
     readonly nodeName: string
     /** The longest time between two looks for work while notifications do not arrive. Defaults to 1 second. */
@@ -228,7 +236,7 @@ export const make = Effect.fnUntraced(function* (
       message: `The schema name ${shown(schema)} cannot be used: ${problem}. Use a lower-case identifier such as "shigoto".`
     })
   }
-  const { adaptive, partitions, queues } = yield* makeQueues(options.queues ?? defaults.queues)
+  const { adaptive, broadcast, partitions, queues } = yield* makeQueues(options.queues ?? defaults.queues)
   const hostname = yield* Effect.orElseSucceed(Config.option(Config.String("HOSTNAME")), Option.none<string>)
   const nodeName = options.nodeName ?? Option.getOrElse(hostname, () => defaults.nodeName)
   const nodeProblem = nameProblem(nodeName)
@@ -251,6 +259,7 @@ export const make = Effect.fnUntraced(function* (
     adaptive,
     shedding: yield* makeShedding(options.shedding),
     partitions,
+    broadcast,
     nodeName,
     pollInterval: yield* duration("pollInterval", options.pollInterval ?? defaults.pollInterval, 10, day),
     idlePollInterval: yield* duration(
@@ -399,6 +408,7 @@ const makeQueues = Effect.fnUntraced(function* (queues: Readonly<Record<string, 
   const made = new Map<string, number>()
   const partitions = new Map<string, Partitions>()
   const adaptive = new Map<string, AdaptiveConcurrency.Rule>()
+  const broadcast = new Map<string, Duration.Duration>()
   for (const [name, given] of Object.entries(queues)) {
     const problem = nameProblem(name)
     if (problem !== undefined) return yield* invalid("queues", name, `as a queue's name, ${problem}`)
@@ -412,7 +422,7 @@ const makeQueues = Effect.fnUntraced(function* (queues: Readonly<Record<string, 
       adaptive.set(name, rule.success)
       made.set(name, rule.success.max)
     } else made.set(name, yield* integer(`queues.${name}`, concurrency, 1, maxConcurrency))
-    const { fair = false, partitionConcurrency } = options
+    const { broadcast: everywhere = false, fair = false, partitionConcurrency } = options
     if (typeof fair !== "boolean" && typeof fair?.weight !== "function") {
       return yield* invalid(`queues.${name}.fair`, fair, "it must be true, false or { weight: (key) => number }")
     }
@@ -425,8 +435,16 @@ const makeQueues = Effect.fnUntraced(function* (queues: Readonly<Record<string, 
     if (fair !== false || partitionConcurrency !== undefined) {
       partitions.set(name, partitionsOf(name, fair, partitionConcurrency))
     }
+    if (everywhere === false) continue
+    const field = `queues.${name}.broadcast`
+    if (everywhere !== true && (typeof everywhere !== "object" || everywhere === null)) {
+      return yield* invalid(field, everywhere, "it must be true, false or { window }")
+    }
+    if (partitions.has(name)) return yield* invalid(field, everywhere, "a fair queue shares jobs out, and cannot")
+    const window = everywhere === true ? "10 minutes" : everywhere.window
+    broadcast.set(name, yield* duration(`${field}.window`, window, 1000, 7 * day))
   }
-  return { queues: made, partitions, adaptive }
+  return { queues: made, partitions, adaptive, broadcast }
 })
 
 /** What functions give is checked as it is used: then a claim fails, loudly, and admits nothing. */

@@ -52,8 +52,9 @@ export const labelLimit = 200
  *
  * @category layers
  */
-export const layer: Layer.Layer<never, never, Events | ShigotoConfig> = Layer.effectDiscard(
-  Effect.gen(function* () {
+export const layer: Layer.Layer<never, never, Events | ShigotoConfig> = /*#__PURE__*/ Layer.effectDiscard(
+  // Both are marked, so that a bundle without this layer is one without the executor.
+  /*#__PURE__*/ Effect.gen(function* () {
     const config = yield* ShigotoConfig
     if (!config.metrics) return
     const events = yield* Events
@@ -71,8 +72,9 @@ export const layerGauges: Layer.Layer<
   never,
   never,
   Executor | Admission | Workers | Queues | JobStore | ShigotoConfig
-> = Layer.effectDiscard(
-  Effect.gen(function* () {
+> = /*#__PURE__*/ Layer.effectDiscard(
+  // Both are marked, so that a bundle without this layer is one without the executor.
+  /*#__PURE__*/ Effect.gen(function* () {
     const config = yield* ShigotoConfig
     if (!config.metrics) return
     const executor = yield* Executor

@@ -36,6 +36,13 @@ const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
     /Quote: the service is down/,
     /Quote: not asked, the circuit is open/
   ],
+  "broadcast.ts": [
+    /each node runs a copy of it, 2 so far/,
+    /kyoto forgets price/,
+    /On kyoto it is completed/,
+    /On osaka it is completed/,
+    /On tokyo it is completed/
+  ],
   "adaptive.ts": [/At a capacity of 10: \d+ at once, \d+ of 500 calls refused/, /At a capacity of 3: \d at once/],
   "circuit-breaker.ts": [
     /CircuitOpened/,

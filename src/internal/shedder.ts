@@ -27,7 +27,7 @@ export const makeShedder = (
   /** Places of claims that have not come back, of all queues and of each. */
   let reserved = 0
   const reservedOf = new Map<string, number>()
-  /** Queues that wanted more places than they got, and when. */
+  /** Queues that got no place, and when; one whose claim is under way asks again by itself if it wants more. */
   const hungry = new Map<string, number>()
   /** Queues whose low priorities the number of attempts held back. */
   const floored = new Set<string>()
@@ -62,7 +62,7 @@ export const makeShedder = (
       const yields =
         isScarce && [...hungry].some(([other, since]) => now - since < hungryMillis && heldBy(other) < heldBy(queue))
       const room = yields ? 0 : Math.min(wanted, capacity.room)
-      if (isScarce) hungry.set(queue, now)
+      if (room === 0) hungry.set(queue, now)
       if (capacity.floor !== undefined) floored.add(queue)
       if (capacity.room <= 0) tell("full", now, { _tag: "BulkheadFull", running })
       const shed = byWaits(now)
@@ -83,10 +83,7 @@ export const makeShedder = (
     release: (queue: string, room: number, used: number): Iterable<string> => {
       reserved -= room
       reservedOf.set(queue, (reservedOf.get(queue) ?? 0) - room)
-      if (used === room) return []
-      // It has nothing more for what is free.
-      hungry.delete(queue)
-      return hungry.keys()
+      return used === room ? [] : hungry.keys()
     },
     /** Which queues are to ask again, since an attempt has ended. */
     waiting: (): Iterable<string> => new Set([...hungry.keys(), ...floored]),

@@ -55,6 +55,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/internal/events.ts",
       "src/internal/aftermath.ts",
       "src/internal/awaiting.ts",
+      "src/internal/broadcast.ts",
       "src/internal/bulk.ts",
       "src/internal/settled.ts",
       "src/Dependency.ts",
@@ -102,7 +103,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
     ]
   },
   { name: "what users write", files: ["src/FanOut.ts", "src/Job.ts", "src/CronJob.ts", "src/Batch.ts", "src/Flow.ts"] },
-  { name: "assembly", files: ["src/Shigoto.ts", "src/ShigotoLive.ts"] },
+  { name: "assembly", files: ["src/Producer.ts", "src/Shigoto.ts", "src/ShigotoLive.ts"] },
   { name: "front door", files: ["src/index.ts"] },
   { name: "doors", files: ["src/testing/*", "src/embedded/*", "src/dashboard/*", "src/cli/*"] }
 ]

@@ -1,6 +1,7 @@
 /** Reads what bears on whether a job runs: its row, its queue, the nodes, what it waits for, who comes first. */
 import * as Effect from "effect/Effect"
 import type { JobId } from "../../JobRow.ts"
+import { countCopies, isCopyKey, nodeOf } from "./broadcast.ts"
 import { type Db, oid, array } from "./db.ts"
 import { dependenciesOf } from "./depend.ts"
 import { type Asker, isLive, isPaused, isRemoved, isWaiting } from "./eligible.ts"
@@ -35,7 +36,13 @@ export const explain = (db: Db, id: JobId, partitionLimit: (queue: string, key: 
       if (row === undefined) return undefined
       const job = yield* openRow(db, jobRow(row))
       const parents = job.state === "blocked" ? yield* waitsFor(db, id) : []
-      const nodes = yield* withLimits(db, job.worker, yield* askers(db, id, job))
+      const asked = yield* askers(db, id, job)
+      const only = isCopyKey(job.partitionKey) ? yield* nodeOf(db, id) : undefined
+      const nodes = yield* withLimits(
+        db,
+        job.worker,
+        asked.filter((node) => only === undefined || node.id === only)
+      )
       const most = job.state === "available" ? partitionLimit(job.queue, job.partitionKey) : Infinity
       const inPartition = most === Infinity ? 0 : yield* countPartition(db, job.queue, job.partitionKey)
       const isCrowded = nodes.some((node) => node.takes) && inPartition >= most
@@ -51,6 +58,7 @@ export const explain = (db: Db, id: JobId, partitionLimit: (queue: string, key: 
         job,
         waitMillis: row.wait_millis,
         parents,
+        copies: job.state === "scheduled" ? yield* countCopies(db, job) : 0,
         nodes: isCrowded ? nodes.map((node) => ({ ...node, takes: false })) : nodes,
         wishes,
         ahead,
@@ -75,6 +83,8 @@ export interface Findings {
     readonly state: string | undefined
     readonly total: number
   }>
+  /** How many nodes have a copy of it, where every node runs one. */
+  readonly copies: number
   readonly nodes: ReadonlyArray<AskerRow>
   readonly wishes: ReadonlyArray<WishColumns>
   /** How many jobs of its queue come before it, up to the limit. */
