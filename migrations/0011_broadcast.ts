@@ -1,10 +1,11 @@
 /**
  * Which node has which copy of the jobs that every node runs.
  */
+import { identifier } from "../src/internal/sql/quote.ts"
 
-/** The statements, in order, for the given schema; its name is a checked identifier. */
+/** The statements, in order, for the given schema; its name is checked. */
 export const statements = (schema: string): ReadonlyArray<string> => {
-  const s = `"${schema}"`
+  const s = identifier(schema)
   return [
     `CREATE TABLE ${s}.broadcasts (
   job_id bigint NOT NULL,

@@ -35,6 +35,8 @@ export interface Attempt {
   readonly insertedAt: DateTime.Utc
   /** The W3C `traceparent` of the span that enqueued it, where a tracer listened. */
   readonly trace: string | undefined
+  /** Whether it is stored encrypted, and so is what it leaves. */
+  readonly encrypted: boolean
   /** The batch or flow that it is a member of. */
   readonly batch: BatchId | undefined
   /** The jobs that it waited for, by id, with their encoded results; those included that it has added itself. */

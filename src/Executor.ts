@@ -443,7 +443,7 @@ const count = (counts: Map<string, number>, key: string, change: 1 | -1): void =
 }
 
 const attemptOf = (
-  job: Omit<Attempt, "scheduledFor" | "insertedAt" | "dependencies">,
+  job: Omit<Attempt, "scheduledFor" | "insertedAt" | "dependencies" | "encrypted"> & Pick<Claimed, "encrypted">,
   scheduledFor: DateTime.Utc,
   insertedAt: DateTime.Utc,
   dependencies: ReadonlyArray<Dependency>
@@ -463,6 +463,7 @@ const attemptOf = (
   scheduledFor,
   insertedAt,
   trace: job.trace,
+  encrypted: job.encrypted ?? false,
   batch: job.batch,
   dependencies: new Map(dependencies.map((dependency) => [dependency.id, dependency]))
 })

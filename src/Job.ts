@@ -445,12 +445,14 @@ const makeErased = (
       )
       return yield* jobs.insert(prepared)
     }),
-    execute: Effect.fn(`${name}.execute`)(function* (
+    execute: Effect.fnUntraced(function* (
       input: unknown,
       { cancelOnInterrupt = false, ...given }: ExecuteOptions = {}
     ) {
       const jobs = yield* Jobs
-      const settled = yield* jobs.execute(yield* encode(input, given, {}), cancelOnInterrupt)
+      const prepared = yield* encode(input, given, {})
+      // Args and failures may quote what is encrypted: the span covers the wait, and they are no part of it.
+      const settled = yield* Effect.withSpan(jobs.execute(prepared, cancelOnInterrupt), `${name}.execute`)
       return yield* conclusionOf({ name, success, error, options }, settled) as Effect.Effect<unknown, AwaitError> // as above
     }),
     toLayer: (handler, workerOptions = {}) => {

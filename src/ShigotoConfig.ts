@@ -233,7 +233,7 @@ export const make = Effect.fnUntraced(function* (
   if (problem !== undefined) {
     return yield* new InvalidSchemaName({
       value: shown(schema),
-      message: `The schema name ${shown(schema)} cannot be used: ${problem}. Use a lower-case identifier such as "shigoto".`
+      message: `The schema name ${shown(schema)} cannot be used: ${problem}. Use a name such as "shigoto".`
     })
   }
   const { adaptive, broadcast, partitions, queues } = yield* makeQueues(options.queues ?? defaults.queues)

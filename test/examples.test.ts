@@ -97,6 +97,13 @@ const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
     /the database holds \{"\$enc": "1\.2026\./,
     /without the cipher it needs the key 2026/
   ],
+  "roles.ts": [
+    /the producer has enqueued job \d+/,
+    /the producer may not read it: .*permission denied/,
+    /the worker ran it, the viewer reads "Hello Ada"/,
+    /the viewer may not retry it: .*permission denied/,
+    /the operator may: Retried/
+  ],
   "fair-queue.ts": [/The small tenant's job was number [12] of 1001/],
   "execute.ts": [
     /valid: paid, receipt \d+\/1999/,

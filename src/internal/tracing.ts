@@ -5,7 +5,7 @@
  * is linked to it, or its child. Handlers' own spans are children of the attempt's.
  */
 import * as Clock from "effect/Clock"
-import type * as Cause from "effect/Cause"
+import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -15,6 +15,7 @@ import * as References from "effect/References"
 import * as Tracer from "effect/Tracer"
 import type { Attempt } from "../CurrentJob.ts"
 import { Cancel, Fork, Snooze } from "../Signal.ts"
+import { failureOf } from "./failure.ts"
 import type { NewJob } from "./newJob.ts"
 
 /** Whether spans of this context go anywhere. */
@@ -68,7 +69,7 @@ export const traceAttempt =
           const signal = Exit.isFailure(exit) ? signalOf(exit.cause) : undefined
           if (signal !== undefined) span.attribute("shigoto.signal", signal)
           // A handler that snoozes, waits or cancels has not failed.
-          span.end(now, signal === undefined ? exit : Exit.void)
+          span.end(now, signal !== undefined ? Exit.void : job.encrypted ? withoutText(exit) : exit)
         })
       )
     )
@@ -100,6 +101,18 @@ const optionsOf = (job: Attempt, how: "link" | "child"): Tracer.SpanOptions => {
       : { root: true, links: origin === undefined ? [] : [{ span: origin, attributes: {} }] })
   }
 }
+
+/** What quotes nobody's data: what a failure is called. */
+const withoutText = (exit: Exit.Exit<unknown, unknown>): Exit.Exit<unknown, unknown> => {
+  if (Exit.isSuccess(exit)) return exit
+  const { tag } = failureOf(Cause.squash(exit.cause), undefined, nothing)
+  const error = new Error("(encrypted)")
+  error.name = tag
+  delete error.stack
+  return Exit.fail(error)
+}
+
+const nothing = { attempt: 0, at: new Date(0), node: "", worker: "" }
 
 const signalOf = (cause: Cause.Cause<unknown>): string | undefined => {
   for (const reason of cause.reasons) {

@@ -5,6 +5,7 @@ import { type Aftermath, isLinked, link, type NewJob } from "../newJob.ts"
 import { array, type Db, oid } from "./db.ts"
 import { jobId } from "./row.ts"
 import { sealJobs, seals } from "./seal.ts"
+import { nameIn } from "./quote.ts"
 
 export type { MergeRefusal, NewJob, UniqueRequest } from "../newJob.ts"
 
@@ -51,6 +52,9 @@ export const insert = Effect.fnUntraced(function* (
     given,
     reserved?.flatMap((one) => (one === undefined ? [] : [one.id]))
   )
+  if (!db.inserts && won === undefined && awaited === undefined && !jobs.some(isTied)) {
+    return yield* call(db, jobs, reserved)
+  }
   const column = (read: (job: NewJob) => unknown, type: number) => array(jobs.map(read), type)
   const extra =
     reserved === undefined
@@ -60,7 +64,7 @@ export const insert = Effect.fnUntraced(function* (
           target: sql`id, unique_key, unique_states,`,
           values: sql`coalesce(
         job.reserved_id,
-        nextval(${`"${db.schema}".jobs_id_seq`}::text::regclass)
+        nextval(${nameIn(db.schema, "jobs_id_seq")}::text::regclass)
       ), decode(job.unique_key, 'hex'), job.unique_states,`,
           arrays: sql`,
       ${array(
@@ -78,7 +82,7 @@ export const insert = Effect.fnUntraced(function* (
         }
   // What ties jobs to others travels only with those that are tied.
   const tied =
-    awaited === undefined && !jobs.some((job) => isLinked(job) || job.watched === true || job.step !== undefined)
+    awaited === undefined && !jobs.some(isTied)
       ? { names: sql``, target: sql``, values: sql``, arrays: sql``, state: sql`` }
       : {
           names: sql`, links, batch_id, step`,
@@ -162,10 +166,54 @@ export const told = (row: Inserted, { queue, worker }: NewJob): Aftermath["inser
 
 // internal
 
+/** Whether a job's row says more than what it is to do. */
+const isTied = (job: NewJob): boolean => isLinked(job) || job.watched === true || job.step !== undefined
+
+/** Inserts jobs through the function for those who may not insert. */
+const call = Effect.fnUntraced(function* (
+  { schema, sql }: Db,
+  jobs: ReadonlyArray<NewJob>,
+  reserved: ReadonlyArray<Reservation | undefined> | undefined
+) {
+  const texts = jobs.map((job, position) => {
+    const { meta } = job
+    const { args, ...rest } = {
+      id: reserved?.[position]?.id,
+      worker: job.worker,
+      queue: job.queue,
+      args: job.args,
+      priority: job.priority,
+      max_attempts: job.maxAttempts,
+      run_at: "at" in job.due ? job.due.at : undefined,
+      delay_millis: "delayMillis" in job.due ? job.due.delayMillis : undefined,
+      tags: job.tags,
+      partition_key: job.partitionKey,
+      trace: job.trace
+    }
+    // These are JSON text already.
+    const told = [`"args":${args}`, ...(meta === undefined ? [] : [`"meta":${meta}`])]
+    return `{${told.join(",")},${JSON.stringify(rest).slice(1)}`
+  })
+  const rows = yield* sql<{
+    readonly id: bigint
+    readonly state: JobState
+    readonly run_at: Date
+    readonly inserted_at: Date
+  }>`
+    SELECT id, state, run_at, inserted_at
+    FROM ${sql(`${schema}.enqueue_jobs`)}(${`[${texts.join(",")}]`}::text::jsonb)`
+  return rows.map((row): Inserted => ({
+    id: jobId(row.id),
+    state: row.state,
+    runAt: row.run_at,
+    insertedAt: row.inserted_at
+  }))
+})
+
 /** Gives an id to each job that has none yet, in their order. */
 const drawIds = Effect.fnUntraced(function* (db: Db, won: ReadonlyArray<Reservation | undefined>) {
   const rows = yield* db.sql<{ readonly id: bigint }>`
-    SELECT nextval(${`"${db.schema}".jobs_id_seq`}::text::regclass) AS id
+    SELECT nextval(${nameIn(db.schema, "jobs_id_seq")}::text::regclass) AS id
     FROM generate_series(1, ${won.filter((one) => one === undefined).length}::integer)`
   const drawn = rows
     .map((row) => jobId(row.id))

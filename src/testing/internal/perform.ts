@@ -81,6 +81,7 @@ export const perform = Effect.fnUntraced(function* (
     insertedAt: now,
     trace: stored.trace,
     batch: stored.batch,
+    encrypted: stored.encrypted ?? false,
     dependencies: new Map(dependencies.map((one) => [one.id, one]))
   }
   const fiber = yield* Effect.forkChild(
