@@ -29,6 +29,7 @@ import { type DeadlineVerbs, deadlineVerbs } from "./internal/store/deadlines.ts
 import { type ResultVerbs, resultVerbs } from "./internal/store/results.ts"
 import { type LimitVerbs, limitVerbs } from "./internal/store/limits.ts"
 import { type EncryptionVerbs, encryptionVerbs } from "./internal/store/encryption.ts"
+import { type HistoryVerbs, historyVerbs } from "./internal/store/history.ts"
 import { type InsightVerbs, insightVerbs } from "./internal/store/insight.ts"
 import { type SearchVerbs, searchVerbs } from "./internal/store/search.ts"
 import { makeRunner } from "./internal/store/runner.ts"
@@ -168,6 +169,8 @@ export class JobStore extends Context.Service<
     readonly encryption: EncryptionVerbs
     /** Who did what. */
     readonly audit: AuditVerbs
+    /** What happened when. */
+    readonly history: HistoryVerbs
     /** Forgets keys of unique jobs whose time is over. */
     readonly pruneKeys: Effect.Effect<void, StorageFailure>
     /** Makes and drops partitions of the archive of one state. */
@@ -260,6 +263,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       cron: cronVerbs(db, runner),
       insight: insightVerbs(db, runner),
       audit: auditVerbs(db, runner),
+      history: historyVerbs(db, runner),
       encryption: encryptionVerbs(db, runner),
       pruneKeys: background("prune")(reservation.pruneKeys(db)),
       // A lock that is taken is not tried for again: settles wait behind each try.

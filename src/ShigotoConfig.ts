@@ -114,6 +114,8 @@ export class ShigotoConfig extends Context.Service<
     readonly metrics: boolean
     /** How often the gauges that ask the database are read, where metrics are kept. Defaults to 15 seconds. */
     readonly metricsInterval: Duration.Duration
+    /** Whether this node records what happens, for charts: see `History`. Defaults to false. */
+    readonly history: boolean
     /** Whether this node listens for notifications. Defaults to true; polling alone is enough for correctness. */
     readonly listen: boolean
     /** Where to listen when the client's own URL leads to a pooler in transaction mode. Defaults to the client's. */
@@ -159,6 +161,7 @@ export interface Options {
   readonly logRetention?: Duration.Input | undefined
   readonly metrics?: boolean | undefined
   readonly metricsInterval?: Duration.Input | undefined
+  readonly history?: boolean | undefined
   readonly listen?: boolean | undefined
   readonly listenUrl?: Redacted.Redacted | undefined
   readonly timeSource?: "database" | "clock" | undefined
@@ -190,6 +193,7 @@ export const defaults = {
   logRetention: "7 days",
   metrics: false,
   metricsInterval: "15 seconds",
+  history: false,
   listen: true,
   timeSource: "database"
 } as const satisfies Options
@@ -274,6 +278,7 @@ export const make = Effect.fnUntraced(function* (
     logRetention: yield* duration("logRetention", options.logRetention ?? defaults.logRetention, 0, century),
     metrics: yield* oneOf("metrics", options.metrics ?? defaults.metrics, [true, false]),
     metricsInterval: yield* duration("metricsInterval", options.metricsInterval ?? defaults.metricsInterval, 100, day),
+    history: yield* oneOf("history", options.history ?? defaults.history, [true, false]),
     listen: yield* oneOf("listen", options.listen ?? defaults.listen, [true, false]),
     listenUrl: yield* redacted("listenUrl", options.listenUrl),
     timeSource: yield* oneOf<"database" | "clock">("timeSource", options.timeSource ?? defaults.timeSource, [

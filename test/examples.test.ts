@@ -52,6 +52,13 @@ const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
     /20 invoices are paid with 24 calls/
   ],
   "prometheus.ts": [/shigoto_attempts_total\{.*outcome="completed".*\} 3/, /\/health\/ready: \{"status":"ready"\}/],
+  "dashboard.ts": [
+    /A stranger gets 401/,
+    /Job is discarded: .*The mail server is away.*; args \{"to":"ada@example\.com","password":"••••••"\}/,
+    /New: \{"topics":\[.*"jobs".*\]\}/,
+    /Bob: This needs the permission jobs:retry/,
+    /Retry of 1: done, 1 changed/
+  ],
   "tracing.ts": [
     /"?to ada@example\.com/,
     /enqueue emails \(producer\): under POST \/signup/,
