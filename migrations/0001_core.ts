@@ -39,6 +39,8 @@ export const statements = (schema: string): ReadonlyArray<string> => {
   batch_id bigint,
   step text,
   trace text,
+  start_before timestamptz(3),
+  on_expire jsonb,
   CONSTRAINT jobs_state CHECK (state IN ('scheduled', 'blocked', 'available', 'executing', 'retryable')),
   CONSTRAINT jobs_claimed CHECK ((state = 'executing') = (claimed_by IS NOT NULL)),
   CONSTRAINT jobs_attempts CHECK (attempt >= 0 AND max_attempts >= 1),
@@ -53,6 +55,9 @@ export const statements = (schema: string): ReadonlyArray<string> => {
 )`,
     `CREATE INDEX jobs_claim ON ${s}.jobs (queue, rank, run_at, id) WHERE state = 'available'`,
     `CREATE INDEX jobs_due ON ${s}.jobs (run_at, id) WHERE state IN ('scheduled', 'retryable')`,
+    `CREATE INDEX jobs_expiring ON ${s}.jobs ((CASE WHEN run_at >= start_before THEN inserted_at ELSE start_before END))
+  WHERE start_before IS NOT NULL AND state <> 'executing'`,
+    `COMMENT ON COLUMN ${s}.jobs.on_expire IS 'What becomes of a job that has not started by then: null discards, "cancel" cancels, an object is a job to run instead.'`,
     `CREATE INDEX jobs_executing ON ${s}.jobs (claimed_by, id) WHERE state = 'executing'`,
     `CREATE TABLE ${s}.jobs_archive (
   id bigint NOT NULL,
@@ -83,7 +88,8 @@ export const statements = (schema: string): ReadonlyArray<string> => {
   links smallint NOT NULL DEFAULT 0,
   batch_id bigint,
   step text,
-  trace text
+  trace text,
+  start_before timestamptz(3)
 ) PARTITION BY LIST (state)`,
     `CREATE INDEX jobs_archive_id ON ${s}.jobs_archive (id)`,
     ...["completed", "discarded", "cancelled"].flatMap((state) => [
@@ -132,12 +138,12 @@ export const statements = (schema: string): ReadonlyArray<string> => {
     `CREATE VIEW ${s}.all_jobs AS
 SELECT id, worker, queue, state, priority, attempt, max_attempts, epoch, claimed_by, run_at, inserted_at, claimed_at,
   cancel_requested_at, NULL::timestamptz(3) AS finished_at, progress, snoozes, args, NULL::jsonb AS result, errors,
-  meta, tags, partition_key, cancel_reason, scheduled_for, links, batch_id, step, fingerprint, trace
+  meta, tags, partition_key, cancel_reason, scheduled_for, links, batch_id, step, fingerprint, trace, start_before
 FROM ${s}.jobs
 UNION ALL
 SELECT id, worker, queue, state, priority, attempt, max_attempts, epoch, claimed_by, run_at, inserted_at, claimed_at,
   cancel_requested_at, finished_at, progress, snoozes, args, result, errors,
-  meta, tags, partition_key, cancel_reason, scheduled_for, links, batch_id, step, fingerprint, trace
+  meta, tags, partition_key, cancel_reason, scheduled_for, links, batch_id, step, fingerprint, trace, start_before
 FROM ${s}.jobs_archive`,
     enqueueFunction(schema),
     enqueueJobsFunction(schema),

@@ -22,6 +22,8 @@ export const statements = (schema: string): ReadonlyArray<string> => {
   tags text[],
   meta jsonb,
   partition_key text,
+  expires_in_millis float8,
+  on_expire text,
   catch_up jsonb NOT NULL,
   overlap text NOT NULL,
   jitter_millis integer NOT NULL DEFAULT 0,

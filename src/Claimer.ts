@@ -30,6 +30,7 @@ import { Admission } from "./internal/admission.ts"
 import { spread } from "./internal/aftermath.ts"
 import { makeBroadcast } from "./internal/broadcast.ts"
 import { Events } from "./internal/events.ts"
+import { expireJobs } from "./internal/expiring.ts"
 import { makeHolds } from "./internal/holds.ts"
 import { forever, pause } from "./internal/loop.ts"
 import { merge } from "./internal/newJob.ts"
@@ -174,7 +175,8 @@ export const layer: Layer.Layer<
       rewind(appetite)
       const { from } = appetite
       const sent = monotonic()
-      const asked = { node, nodeName: config.nodeName, queue, limit, floor, workers: able, from }
+      const aging = config.aging.get(queue)
+      const asked = { node, nodeName: config.nodeName, queue, limit, floor, workers: able, from, aging }
       const own = broadcast.partitions(queue, node, limit)
       const request: ClaimRequest = {
         ...asked,
@@ -232,7 +234,14 @@ export const layer: Layer.Layer<
         appetite.from = undefined
         return claimed.length > 0 && held.length < able.length
       }
-      if (claimed.length === limit && !bounded && own === undefined && config.timeSource === "database") {
+      // Where waits count as priority, the order is not that of the index, and a bound in it would hide some.
+      if (
+        claimed.length === limit &&
+        !bounded &&
+        aging === undefined &&
+        own === undefined &&
+        config.timeSource === "database"
+      ) {
         appetite.from = claimed.at(-1)
       } else if (from !== undefined) {
         appetite.from = undefined
@@ -298,6 +307,9 @@ export const layer: Layer.Layer<
         yield* spread(events, notifier, merge(aftermath, swept.aftermath))
       }
       if (found.cancels) yield* cancelRequested
+      if ((found.nextExpiryMillis ?? 1) <= 0) {
+        if (yield* expireJobs(store, events, notifier, executor, config.nodeName)) lookIn(0)
+      }
       for (const queue of found.ready) wake(queue)
       const { more, ready } = yield* broadcast.round(
         heartbeat.current(),
@@ -372,7 +384,9 @@ export const layer: Layer.Layer<
         const due = Math.ceil(found.nextDueMillis ?? Infinity)
         // Due already: another node is promoting it, and may not run the queue that this one waits for.
         const next = found.promoted >= promoteLimit ? 0 : due <= 0 ? contestedMillis : due
-        lookIn(Math.min(next, interval() * jitter))
+        const expiry = Math.ceil(found.nextExpiryMillis ?? Infinity)
+        // Expired already: it has ended, or another node sees to it; what comes after that is looked for again.
+        lookIn(Math.min(next, expiry <= 0 ? contestedMillis : expiry, interval() * jitter))
         while (true) {
           look.closeUnsafe()
           const left = lookAt - monotonic()

@@ -19,7 +19,7 @@ import { sanitize } from "./internal/json.ts"
 import type { Filter } from "./Filter.ts"
 import { type FailureGroup, type JobCount, limitProblem, type ListOptions, makeSearch } from "./internal/searching.ts"
 import { shown } from "./internal/names.ts"
-import { type Aftermath, isLinked, type NewJob, nothing } from "./internal/newJob.ts"
+import { type Aftermath, expiresIn, isLinked, type NewJob, nothing } from "./internal/newJob.ts"
 import type { Inserted as InsertedRow, MergeRefusal } from "./internal/sql/enqueue.ts"
 import type { NewBatch } from "./internal/sql/batch.ts"
 import type { Related } from "./internal/sql/related.ts"
@@ -258,7 +258,7 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
             if (_tag !== "Inserted" || !events.isHeard()) continue
             events.publish({ _tag: "Inserted", id: job.id, worker: job.worker, queue: job.queue, state: job.state })
           }
-          for (const hint of hintsFor(results, dueHorizonMillis(config))) yield* notifier.send(hint)
+          for (const hint of hintsFor(results, jobs, dueHorizonMillis(config))) yield* notifier.send(hint)
           yield* spread(events, notifier, aftermath)
         })
       )
@@ -363,7 +363,8 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
         yield* known(id)
         const found = yield* store.insight.explain(
           id,
-          (queue, key) => config.partitions.get(queue)?.concurrency(key) ?? Infinity
+          (queue, key) => config.partitions.get(queue)?.concurrency(key) ?? Infinity,
+          config.aging
         )
         return explain(found ?? (yield* notFound(id)))
       }),
@@ -437,6 +438,7 @@ const inserted = (job: NewJob, row: InsertedRow): EnqueueResult => ({
     snoozes: 0,
     claimedBy: undefined,
     runAt: DateTime.fromDateUnsafe(row.runAt),
+    startBefore: deadlineOf(job, row),
     scheduledFor: DateTime.fromDateUnsafe(row.runAt),
     insertedAt: DateTime.fromDateUnsafe(row.insertedAt),
     claimedAt: undefined,
@@ -446,12 +448,27 @@ const inserted = (job: NewJob, row: InsertedRow): EnqueueResult => ({
   }
 })
 
-/** One hint for each queue with work to do now, and one for the earliest of those due soon. */
-const hintsFor = (results: ReadonlyArray<EnqueueResult>, horizon: number): ReadonlyArray<Hint> => {
+const deadlineOf = (
+  job: NewJob,
+  row: { readonly runAt: Date; readonly insertedAt: Date }
+): DateTime.Utc | undefined => {
+  const millis = expiresIn(job, row)
+  return millis === undefined ? undefined : DateTime.makeUnsafe(row.insertedAt.getTime() + millis)
+}
+
+/** One hint for each queue with work to do now, and one for the earliest of those that are due or expire soon. */
+const hintsFor = (
+  results: ReadonlyArray<EnqueueResult>,
+  given: ReadonlyArray<NewJob>,
+  horizon: number
+): ReadonlyArray<Hint> => {
   const queues = new Set<string>()
   let soonest = Infinity
-  for (const { _tag, job } of results) {
+  for (const [i, { _tag, job }] of results.entries()) {
     if (_tag === "Existing" || _tag === "ConflictExecuting") continue
+    if (given[i]?.expires !== undefined && job.startBefore !== undefined) {
+      soonest = Math.min(soonest, Math.max(job.startBefore.epochMilliseconds - job.insertedAt.epochMilliseconds, 0))
+    }
     if (job.state === "available") queues.add(job.queue)
     // A job that was moved: a look finds out when it is due.
     else if (_tag !== "Inserted") soonest = 0

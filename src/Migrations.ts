@@ -20,6 +20,7 @@ import * as cells from "../migrations/0008_cells.ts"
 import * as workers from "../migrations/0009_workers.ts"
 import * as audit from "../migrations/0010_audit.ts"
 import * as broadcast from "../migrations/0011_broadcast.ts"
+import * as history from "../migrations/0012_history.ts"
 import { utf8Length } from "./internal/json.ts"
 import { nameProblem, schemaProblem, shown } from "./internal/names.ts"
 import * as migrate from "./internal/sql/migrate.ts"
@@ -61,7 +62,8 @@ export const migrations: ReadonlyArray<Migration> = [
   { version: 8, name: "cells", statements: cells.statements },
   { version: 9, name: "workers", statements: workers.statements },
   { version: 10, name: "audit", statements: audit.statements },
-  { version: 11, name: "broadcast", statements: broadcast.statements }
+  { version: 11, name: "broadcast", statements: broadcast.statements },
+  { version: 12, name: "history", statements: history.statements }
 ]
 
 /**

@@ -8,6 +8,7 @@ import * as Batches from "./Batches.ts"
 import * as CronJobs from "./CronJobs.ts"
 import * as Encryption from "./Encryption.ts"
 import * as Flows from "./Flows.ts"
+import * as History from "./History.ts"
 import * as Events from "./internal/events.ts"
 import * as Jobs from "./Jobs.ts"
 import * as JobStore from "./JobStore.ts"
@@ -38,10 +39,11 @@ export const layer: Layer.Layer<
   | Flows.Flows
   | Limits.Limits
   | Audit.Audit
+  | History.History
   | Encryption.Encryption,
   StartError,
   PgClient | ShigotoConfig
-> = Layer.mergeAll(Audit.layer, CronJobs.layer, Flows.layer, Limits.layer, Encryption.layer).pipe(
+> = Layer.mergeAll(Audit.layer, History.layer, CronJobs.layer, Flows.layer, Limits.layer, Encryption.layer).pipe(
   Layer.provideMerge(Batches.layer),
   Layer.provideMerge(Layer.mergeAll(Jobs.layer, Queues.layer)),
   Layer.provide(Notifier.layerSend),

@@ -14,6 +14,7 @@ import * as CronScheduler from "./CronScheduler.ts"
 import * as Encryption from "./Encryption.ts"
 import * as Executor from "./Executor.ts"
 import * as Flows from "./Flows.ts"
+import * as History from "./History.ts"
 import * as Heartbeat from "./Heartbeat.ts"
 import * as Admission from "./internal/admission.ts"
 import * as Catalog from "./internal/catalog.ts"
@@ -48,6 +49,7 @@ export const layer: Layer.Layer<
   | Flows.Flows
   | Limits.Limits
   | Audit.Audit
+  | History.History
   | Encryption.Encryption
   | Resilience.Resilience
   | Workers.Workers,
@@ -56,11 +58,13 @@ export const layer: Layer.Layer<
 > = Layer.mergeAll(Claimer.layer, CronScheduler.layer, Pruner.layer, ShigotoMetrics.layerGauges, Catalog.layer).pipe(
   Layer.provideMerge(Resilience.layer),
   Layer.provideMerge(Executor.layer),
-  Layer.provideMerge(Layer.mergeAll(Audit.layer, CronJobs.layer, Flows.layer, Limits.layer, Encryption.layer)),
+  Layer.provideMerge(
+    Layer.mergeAll(Audit.layer, History.layer, CronJobs.layer, Flows.layer, Limits.layer, Encryption.layer)
+  ),
   Layer.provideMerge(Batches.layer),
   Layer.provideMerge(Layer.mergeAll(Settler.layer, Jobs.layer, Queues.layer, Admission.layer)),
   Layer.provideMerge(Layer.mergeAll(Notifier.layer, Heartbeat.layer, Workers.layer)),
-  Layer.provideMerge(Layer.mergeAll(ShigotoMetrics.layer, LogSink.layer)),
+  Layer.provideMerge(Layer.mergeAll(ShigotoMetrics.layer, History.layerRecorder, LogSink.layer)),
   Layer.provideMerge(Layer.mergeAll(JobStore.layer, Events.layer)),
   Layer.provide(Migrations.layerConfigured)
 )

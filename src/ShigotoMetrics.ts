@@ -8,6 +8,7 @@
  * | `shigoto_attempt_run_seconds` | histogram, seconds | worker, queue |
  * | `shigoto_job_wait_seconds` | histogram, seconds | worker, queue |
  * | `shigoto_jobs_rescued_total` | counter | worker, queue |
+ * | `shigoto_jobs_expired_total` | counter | worker, queue |
  * | `shigoto_limited_total` | counter | worker, queue, limit |
  * | `shigoto_deferred_total` | counter | worker, queue, by |
  * | `shigoto_circuits_opened_total` | counter | worker |
@@ -189,6 +190,11 @@ const makeSeries = (worker: string, queue: string) => {
       attributes,
       incremental: true
     }),
+    expired: Metric.counter("shigoto_jobs_expired_total", {
+      description: "Jobs that have not started before their deadline",
+      incremental: true,
+      attributes
+    }),
     rescued: Metric.counter("shigoto_jobs_rescued_total", {
       description: "Jobs that this node took away from dead ones",
       attributes,
@@ -260,6 +266,8 @@ const makeRecorder = (context: Context.Context<never>): ((event: JobEvent) => vo
       }
       case "Rescued":
         return seriesOf(event.worker, event.queue).rescued.updateUnsafe(1, context)
+      case "Expired":
+        return seriesOf(event.worker, event.queue).expired.updateUnsafe(1, context)
       case "RateLimited":
         return seriesOf(event.worker, event.queue).limited("rate").updateUnsafe(1, context)
       case "ConcurrencyLimited":

@@ -52,6 +52,13 @@ const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
     /20 invoices are paid with 24 calls/
   ],
   "prometheus.ts": [/shigoto_attempts_total\{.*outcome="completed".*\} 3/, /\/health\/ready: \{"status":"ready"\}/],
+  "dashboard.ts": [
+    /A stranger gets 401/,
+    /Job is discarded: .*The mail server is away.*; args \{"to":"ada@example\.com","password":"••••••"\}/,
+    /New: \{"topics":\[.*"jobs".*\]\}/,
+    /Bob: This needs the permission jobs:retry/,
+    /Retry of 1: done, 1 changed/
+  ],
   "tracing.ts": [
     /"?to ada@example\.com/,
     /enqueue emails \(producer\): under POST \/signup/,
@@ -104,6 +111,12 @@ const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
     /stolen: Job \d+ of "charge" was discarded: Discard: the card was reported/,
     /slow: not waited for, it is executing/,
     /slow: paid later, receipt \d+\/5/
+  ],
+  "deadlines.ts": [
+    /push to ada, in time/,
+    /mail to joan, instead of a late push/,
+    /job \d+: It had not started before .*; a job of "mail" takes its place\./,
+    /job \d+: It had not started before [^;]*Z\./
   ],
   "limits.ts": [/10 renders, at most 2 at once/, /8 calls, 5 in the first second, 3 after the pause/],
   "flow.ts": [

@@ -172,6 +172,7 @@ export const layer: Layer.Layer<Admission, never, Workers | Heartbeat | JobStore
           : makeShedder(config.shedding, {
               running: (queue) => running(queue),
               publish: events.publish,
+              weights: config.weights,
               changed: () => {
                 heartbeat.republish()
                 wakeAll()

@@ -1,7 +1,7 @@
 /** The load of a node: what it sheds now, by its attempts and by the waits of its queues. */
 import type { JobEvent } from "../JobEvent.ts"
 import type { Rule } from "../LoadShedding.ts"
-import { capacityOf, floorOf, neverShed, noteWait, noWaits, type Waits } from "./shed.ts"
+import { capacityOf, type Contender, floorOf, neverShed, noteWait, noWaits, turnsOf, type Waits } from "./shed.ts"
 import type { Claimed } from "./sql/claim.ts"
 
 /** What a claim may take. */
@@ -21,6 +21,8 @@ export const makeShedder = (
     readonly publish: (event: JobEvent) => void
     /** What is shed by waits has changed. */
     readonly changed: () => void
+    /** How large the parts of queues are that do not weigh 1. */
+    readonly weights: ReadonlyMap<string, number>
   }
 ) => {
   const byQueue = new Map<string, Waits>()
@@ -29,6 +31,8 @@ export const makeShedder = (
   const reservedOf = new Map<string, number>()
   /** Queues that got no place, and when; one whose claim is under way asks again by itself if it wants more. */
   const hungry = new Map<string, number>()
+  /** How many jobs each queue has started by its weight, and when it last asked for places. */
+  const turns = new Map<string, { pass: number; askedAt: number }>()
   /** Queues whose low priorities the number of attempts held back. */
   const floored = new Set<string>()
   let told: number | undefined
@@ -45,23 +49,38 @@ export const makeShedder = (
     toldAt[what] = now
     node.publish(event)
   }
+  const weightOf = (queue: string): number => node.weights.get(queue) ?? 1
+  const heldBy = (queue: string): number => node.running(queue) + (reservedOf.get(queue) ?? 0)
+  const contender = (queue: string): Contender => ({
+    weight: weightOf(queue),
+    held: heldBy(queue),
+    pass: turns.get(queue)?.pass ?? 0
+  })
+  /** Takes note that a queue asks; one that comes back has saved nothing up. */
+  const asks = (queue: string, now: number): void => {
+    const known = turns.get(queue)
+    if (known === undefined || (now - known.askedAt > hungryMillis && heldBy(queue) === 0)) {
+      const active = [...turns].filter(([other, { askedAt }]) => other !== queue && now - askedAt <= hungryMillis)
+      const least = Math.min(...active.map(([, { pass }]) => pass))
+      turns.set(queue, { pass: Math.max(known?.pass ?? 0, active.length === 0 ? 0 : least), askedAt: now })
+    } else known.askedAt = now
+  }
   return {
     /** Below which priority nothing starts by waits; undefined for none. */
     floor: byWaits,
     /**
-     * Reserves places for a claim, until it is taken back. Of scarce places, a queue leaves the first chance to those
-     * that go hungry with less: else whichever has filled the node would keep it.
+     * Reserves places for a claim, until it is taken back. Of scarce places, a queue takes no more than its part while
+     * others go hungry: else whichever has filled the node would keep it.
      */
     reserve: (queue: string, wanted: number, now: number): Grant => {
       const running = node.running() + reserved
       const capacity = capacityOf(rule, running)
-      const heldBy = (name: string): number => node.running(name) + (reservedOf.get(name) ?? 0)
       hungry.delete(queue)
+      asks(queue, now)
       floored.delete(queue)
-      const isScarce = capacity.room < wanted
-      const yields =
-        isScarce && [...hungry].some(([other, since]) => now - since < hungryMillis && heldBy(other) < heldBy(queue))
-      const room = yields ? 0 : Math.min(wanted, capacity.room)
+      const others = [...hungry].filter(([, since]) => now - since < hungryMillis).map(([other]) => contender(other))
+      const most = Math.min(wanted, capacity.room)
+      const room = others.length > 0 ? turnsOf(contender(queue), others, most) : most
       if (room === 0) hungry.set(queue, now)
       if (capacity.floor !== undefined) floored.add(queue)
       if (capacity.room <= 0) tell("full", now, { _tag: "BulkheadFull", running })
@@ -81,6 +100,8 @@ export const makeShedder = (
      * since it left places unused.
      */
     release: (queue: string, room: number, used: number): Iterable<string> => {
+      const turn = turns.get(queue)
+      if (turn !== undefined) turn.pass += used / weightOf(queue)
       reserved -= room
       reservedOf.set(queue, (reservedOf.get(queue) ?? 0) - room)
       return used === room ? [] : hungry.keys()

@@ -12,7 +12,7 @@ import type { Aftermath, BatchSummary, NewJob, Occasion } from "../newJob.ts"
 import { array, type Db, ids, oid } from "./db.ts"
 import { insert, told } from "./enqueue.ts"
 import { jobId } from "./row.ts"
-import { open, openText, sealText, seals } from "./seal.ts"
+import { open, openText, revived, sealText, seals } from "./seal.ts"
 import { nameIn } from "./quote.ts"
 
 /** The terminal states of members. */
@@ -181,9 +181,7 @@ export const tally = Effect.fnUntraced(function* (
   }
   const callbacks = yield* Effect.forEach(calls, ({ job, occasion, to }) =>
     Effect.map(openText(db, job.args, callbackOf(to.id, occasion)), ({ args, encrypted, unreadable }) => ({
-      ...job,
-      // It was JSON meanwhile.
-      due: "at" in job.due ? { at: new Date(job.due.at) } : job.due,
+      ...revived(job),
       args,
       encrypted,
       sealed: unreadable !== undefined,

@@ -250,7 +250,9 @@ const open = Effect.fnUntraced(function* (
     UPDATE ${db.jobs} AS j
     SET state = 'scheduled',
       scheduled_for = coalesce(j.scheduled_for, j.run_at),
-      run_at = ${now} + w.millis * interval '1 millisecond'
+      run_at = ${now} + w.millis * interval '1 millisecond',
+      -- It starts now, everywhere: its deadline has been kept.
+      start_before = NULL
     FROM unnest(
       ${array(
         jobs.map((job) => job.id),

@@ -50,6 +50,10 @@ export const sealJobs = (
 export const seals = ({ cipher }: Sealing, job: Pick<NewJob, "encrypted">): boolean =>
   cipher !== undefined && (job.encrypted ?? cipher.byDefault)
 
+/** Whether anything that its row holds is encrypted, the job included that runs in its place. */
+export const sealsRow = (db: Sealing, job: NewJob): boolean =>
+  seals(db, job) || (typeof job.onExpire === "object" && seals(db, job.onExpire.run))
+
 /** A JSON text as it is stored; in the clear where that is asked for, or there is no cipher. */
 export const sealText = ({ cipher }: Sealing, text: string, place: Place, encrypted = true): Effect.Effect<string> =>
   cipher === undefined || !encrypted ? Effect.succeed(escaped(text)) : cipher.seal(text, place)
@@ -125,6 +129,23 @@ export const openText = (
   )
 }
 
+/** What becomes of a job that expires, as it is stored: its fallback's args are bound to its own row. */
+export const sealExpiry = (db: Db, { onExpire }: NewJob, id: JobId | undefined): Effect.Effect<string | null> =>
+  onExpire === undefined || onExpire === "cancel"
+    ? Effect.succeed(onExpire === undefined ? null : JSON.stringify(onExpire))
+    : Effect.map(sealText(db, onExpire.run.args, fallbackOf(id ?? 0), seals(db, onExpire.run)), (args) =>
+        JSON.stringify({ ...onExpire.run, args })
+      )
+
+/** The job that runs instead of one that has expired. */
+export const openExpiry = (db: Db, id: JobId, fallback: NewJob): Effect.Effect<NewJob> =>
+  Effect.map(openText(db, fallback.args, fallbackOf(id)), ({ args, encrypted, unreadable }) => ({
+    ...revived(fallback),
+    args,
+    encrypted,
+    sealed: unreadable !== undefined
+  }))
+
 /**
  * The JSON text of a stored value that is to be encrypted anew, or a mark where it cannot be read; undefined where it
  * stands under the wanted key already, or under none and that is not asked for.
@@ -146,6 +167,9 @@ export const openedText = (
         onSuccess: (text) => text
       })
 }
+
+/** The place of the args of the job that runs instead of one that has expired. */
+export const fallbackOf = (id: number): Place => ({ field: "fallback", of: id })
 
 /** The place of a job's args. */
 export const argsOf = (id: JobId, worker: string): Place => ({ field: "args", of: id, worker })
@@ -225,6 +249,13 @@ export const openFailures = (
           text instanceof Encrypted || text === undefined ? failure : { ...failure, ...(text as object) }
         )
       )
+
+/** A job to come that was stored as JSON, with its instants. */
+export const revived = (job: NewJob): NewJob => ({
+  ...job,
+  due: "at" in job.due ? { at: new Date(job.due.at) } : job.due,
+  ...(job.expires !== undefined && "at" in job.expires && { expires: { at: new Date(job.expires.at) } })
+})
 
 /** A failure whose message and cause are encrypted; what finds and counts failures stays as it is. */
 export const sealFailure = (
