@@ -19,6 +19,7 @@ import * as Flow from "../src/Flow.ts"
 import * as Job from "../src/Job.ts"
 import type { JobId } from "../src/JobRow.ts"
 import { onDatabase, reaches, startNode } from "./integration/support.ts"
+import { fingerprintOf } from "../src/internal/fingerprint.ts"
 import { eventually } from "./setup/eventually.ts"
 import { TestDatabase } from "./setup/TestDatabase.ts"
 
@@ -175,8 +176,15 @@ describe("canaries", () => {
           Effect.sync(() => node.events.filter(({ _tag }) => _tag === "Discarded").length),
           (count) => count >= 7
         )
+        const prints = ids.slice(1, 2).map(([id]) => node.jobs.get(id))
+        const [print] = (yield* Effect.all(prints)).map(({ errors }) => errors.map(({ fingerprint }) => fingerprint))
         yield* node.stop
         const text = yield* dump
+        // Nor can what a failure says be found out by trying: equal ones are equal still.
+        const guess = fingerprintOf("work", "Declined", "declined: canary fail")
+        assert.notInclude(text, guess)
+        assert.match(print?.[0] ?? "", /^[0-9a-f]{14}$/)
+        assert.strictEqual(print?.[0], print?.[1])
         assert.include(text, "$enc")
         const own = (line: string): boolean => !/logged canary/.test(line)
         const places = {

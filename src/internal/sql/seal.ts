@@ -5,6 +5,9 @@
  * Without a cipher values pass as they are, at the cost of one look at each.
  */
 import * as Effect from "effect/Effect"
+import * as Base64 from "effect/encoding/Base64"
+import * as Hex from "effect/encoding/Hex"
+import * as Result from "effect/Result"
 import type { AttemptFailure, BatchId, JobId, JobRow } from "../../JobRow.ts"
 import type { Outcome } from "../../Outcome.ts"
 import {
@@ -263,11 +266,17 @@ export const sealFailure = (
   const text = { message, ...(error !== undefined && { error }), ...(cause !== undefined && { cause }) }
   return cipher === undefined
     ? Effect.succeed({ ...rest, ...text })
-    : Effect.map(cipher.seal(JSON.stringify(text), errorOf(id, rest.attempt)), (sealed) => ({
-        ...rest,
-        message: "(encrypted)",
-        sealed: JSON.parse(sealed) as unknown
-      }))
+    : Effect.zipWith(
+        cipher.seal(JSON.stringify(text), errorOf(id, rest.attempt)),
+        // Else what a message says could be found out by trying.
+        cipher.blind(rest.fingerprint ?? ""),
+        (sealed, blinded) => ({
+          ...rest,
+          ...(rest.fingerprint !== undefined && { fingerprint: shortened(blinded) }),
+          message: "(encrypted)",
+          sealed: JSON.parse(sealed) as unknown
+        })
+      )
 }
 
 /** The problem of a value in the clear. */
@@ -278,6 +287,10 @@ export const inTheClear = (place: Place): DecryptionError =>
   })
 
 // internal
+
+/** The length of a fingerprint, of which no more is told than of its message. */
+const shortened = (base64: string): string =>
+  Hex.encode(Result.getOrElse(Base64.decode(base64), () => new Uint8Array())).slice(0, 14)
 
 /** What encrypts, if anything does. */
 type Sealing = Pick<Db, "cipher">
