@@ -21,6 +21,8 @@ export const makeShedder = (
     readonly publish: (event: JobEvent) => void
     /** What is shed by waits has changed. */
     readonly changed: () => void
+    /** How long places are left to a queue that wanted them: one that has work asks again with each look. */
+    readonly patienceMillis: number
     /** How large the parts of queues are that do not weigh 1. */
     readonly weights: ReadonlyMap<string, number>
   }
@@ -31,6 +33,8 @@ export const makeShedder = (
   const reservedOf = new Map<string, number>()
   /** Queues that got no place, and when; one whose claim is under way asks again by itself if it wants more. */
   const hungry = new Map<string, number>()
+  /** Up to how many places queues would hold that have not been seen without work, and when they said so. */
+  const wants = new Map<string, { readonly places: number; readonly at: number }>()
   /** How many jobs each queue has started by its weight, and when it last asked for places. */
   const turns = new Map<string, { pass: number; askedAt: number }>()
   /** Queues whose low priorities the number of attempts held back. */
@@ -59,8 +63,10 @@ export const makeShedder = (
   /** Takes note that a queue asks; one that comes back has saved nothing up. */
   const asks = (queue: string, now: number): void => {
     const known = turns.get(queue)
-    if (known === undefined || (now - known.askedAt > hungryMillis && heldBy(queue) === 0)) {
-      const active = [...turns].filter(([other, { askedAt }]) => other !== queue && now - askedAt <= hungryMillis)
+    if (known === undefined || (now - known.askedAt > node.patienceMillis && heldBy(queue) === 0)) {
+      const active = [...turns].filter(
+        ([other, { askedAt }]) => other !== queue && now - askedAt <= node.patienceMillis
+      )
       const least = Math.min(...active.map(([, { pass }]) => pass))
       turns.set(queue, { pass: Math.max(known?.pass ?? 0, active.length === 0 ? 0 : least), askedAt: now })
     } else known.askedAt = now
@@ -78,7 +84,11 @@ export const makeShedder = (
       hungry.delete(queue)
       asks(queue, now)
       floored.delete(queue)
-      const others = [...hungry].filter(([, since]) => now - since < hungryMillis).map(([other]) => contender(other))
+      wants.delete(queue)
+      const others = [...wants]
+        .filter(([other, { at, places }]) => now - at < node.patienceMillis && heldBy(other) < places)
+        .map(([other]) => contender(other))
+      wants.set(queue, { places: heldBy(queue) + wanted, at: now })
       const most = Math.min(wanted, capacity.room)
       const room = others.length > 0 ? turnsOf(contender(queue), others, most) : most
       if (room === 0) hungry.set(queue, now)
@@ -104,7 +114,9 @@ export const makeShedder = (
       if (turn !== undefined) turn.pass += used / weightOf(queue)
       reserved -= room
       reservedOf.set(queue, (reservedOf.get(queue) ?? 0) - room)
-      return used === room ? [] : hungry.keys()
+      if (used === room) return []
+      wants.delete(queue)
+      return hungry.keys()
     },
     /** Which queues are to ask again, since an attempt has ended. */
     waiting: (): Iterable<string> => new Set([...hungry.keys(), ...floored]),
@@ -133,8 +145,3 @@ export const makeShedder = (
 
 /** The shedder. */
 export type Shedder = ReturnType<typeof makeShedder>
-
-// internal
-
-/** How long places are left to a queue that went hungry: one that has work asks again with the next look. */
-const hungryMillis = 2000

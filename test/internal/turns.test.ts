@@ -16,6 +16,7 @@ const share = (
       running: (queue) => running.filter((one) => queue === undefined || one.queue === queue).length,
       publish: () => {},
       changed: () => {},
+      patienceMillis: 2000,
       weights: new Map(Object.entries(queues).map(([name, { weight }]) => [name, weight]))
     }
   )
