@@ -1,10 +1,11 @@
 /**
  * What happened when: counts and times by minute, hour and day, and how much waited.
  */
+import { identifier } from "../src/internal/sql/quote.ts"
 
-/** The statements, in order, for the given schema; its name is a checked identifier. */
+/** The statements, in order, for the given schema; its name is checked. */
 export const statements = (schema: string): ReadonlyArray<string> => {
-  const s = `"${schema}"`
+  const s = identifier(schema)
   return [
     `CREATE TABLE ${s}.metrics (
   tier text NOT NULL,

@@ -163,6 +163,8 @@ describe("a broadcast queue", () => {
       assert.strictEqual(yield* refused({ window: "8 days" }), "queues.caches.broadcast.window")
       assert.strictEqual(yield* refused({ window: Number.NaN }), "queues.caches.broadcast.window")
       assert.strictEqual(yield* refused({}), "queues.caches.broadcast.window")
+      // A misspelt option would make it an ordinary queue.
+      assert.strictEqual(yield* refused(undefined, { broadcasts: true }), "queues.caches")
     })
   )
 })

@@ -104,6 +104,8 @@ export const makeQueues = Effect.fnUntraced(function* (queues: Readonly<Record<s
     const problem = nameProblem(name)
     if (problem !== undefined) return yield* invalid("queues", name, `as a queue's name, ${problem}`)
     const options = typeof given === "object" && given !== null ? given : { concurrency: given }
+    const unknown = Object.keys(options).find((key) => !known.has(key))
+    if (unknown !== undefined) return yield* invalid(`queues.${name}`, unknown, "there is no such option")
     const { concurrency } = options
     if (typeof concurrency === "object" && concurrency !== null) {
       const field = `queues.${name}.concurrency`
@@ -153,6 +155,16 @@ export const makeQueues = Effect.fnUntraced(function* (queues: Readonly<Record<s
 })
 
 // internal
+
+/** A misspelt option would leave the queue without its rule. */
+const known: ReadonlySet<string> = new Set([
+  "concurrency",
+  "fair",
+  "partitionConcurrency",
+  "weight",
+  "aging",
+  "broadcast"
+])
 
 /** What functions give is checked as it is used: then a claim fails, loudly, and admits nothing. */
 const partitionsOf = (
