@@ -4,6 +4,7 @@ import type { Fragment } from "effect/sql/Statement"
 import type { BatchId, AttemptFailure, JobId } from "../../JobRow.ts"
 import { type Dependency, link } from "../newJob.ts"
 import { batchId } from "./batch.ts"
+import { byAge } from "./age.ts"
 import { array, type Db, oid } from "./db.ts"
 import { type Asker, isLive, isPaused, isRemoved, isWaiting } from "./eligible.ts"
 import { read } from "./depend.ts"
@@ -27,6 +28,8 @@ export interface ClaimRequest {
   }>
   /** Whether the jobs of a worker are encrypted, for workers whose definition says so or not. */
   readonly encrypted?: ReadonlyMap<string, boolean> | undefined
+  /** How many milliseconds of a wait count as one priority; undefined for a strict order of priorities. */
+  readonly aging?: number | undefined
   /** How many jobs to take from which partitions, and none from others; the empty key is that of jobs without one. */
   readonly partitions?: ReadonlyArray<{ readonly key: string; readonly room: number }>
   /** Partition keys of workers whose jobs are left alone; the empty key is that of jobs without one. */
@@ -69,6 +72,8 @@ export interface Claimed {
   readonly snoozes: number
   readonly links: number
   readonly trace: string | undefined
+  /** Before when an attempt had to start; undefined for no matter. */
+  readonly startBefore: Date | undefined
   readonly batch: BatchId | undefined
   readonly dependencies: ReadonlyArray<Dependency>
   /** Whether what it leaves is encrypted; undefined where there is nothing to encrypt with. */
@@ -128,8 +133,10 @@ const claimUpTo = Effect.fnUntraced(function* (
     now
   }
   const candidate =
-    request.partitions === undefined
-      ? sql`
+    request.aging !== undefined
+      ? byAge(db, asker, request.limit, request.aging, exceptKeys(db, request))
+      : request.partitions === undefined
+        ? sql`
     SELECT j.id, j.worker, j.rank, j.run_at
     FROM ${db.jobs} AS j
     WHERE ${isWaiting(db, asker)}
@@ -145,7 +152,7 @@ const claimUpTo = Effect.fnUntraced(function* (
     ORDER BY j.rank, j.run_at, j.id
     LIMIT ${request.limit}::integer
     FOR UPDATE OF j SKIP LOCKED`
-      : ofPartitions(db, asker, request, request.partitions)
+        : ofPartitions(db, asker, request, request.partitions)
   const choice = request.choose === undefined ? undefined : yield* choose(db, request, request.choose, candidate)
   if (choice !== undefined && choice.length === 0) return { jobs: [], stopped: false }
   const chosen = bounded
@@ -214,6 +221,7 @@ const claimUpTo = Effect.fnUntraced(function* (
     readonly batch_id: bigint | null
     readonly step: string | null
     readonly trace: string | null
+    readonly start_before: Date | null
   }>`
     ${before}
     UPDATE ${db.jobs} AS j
@@ -227,7 +235,7 @@ const claimUpTo = Effect.fnUntraced(function* (
       AND j.claimed_by IS NULL
     RETURNING j.id, j.epoch, j.worker, j.queue, j.attempt, j.max_attempts, j.priority, j.args, j.run_at,
       j.inserted_at, j.claimed_at, j.errors, j.meta, j.tags, j.partition_key, j.snoozes, j.scheduled_for, j.links, j.batch_id, j.step,
-      j.trace
+      j.trace, j.start_before
     ${after}`)
   const rows = found.flatMap((row) => (row.id === null ? [] : [{ ...row, id: row.id }]))
   const waited = rows.filter((row) => (row.links & link.waits) !== 0)
@@ -261,6 +269,7 @@ const claimUpTo = Effect.fnUntraced(function* (
       snoozes: row.snoozes ?? 0,
       links: row.links,
       trace: row.trace ?? undefined,
+      startBefore: row.start_before ?? undefined,
       batch: row.batch_id === null ? undefined : batchId(row.batch_id),
       dependencies: dependencies?.get(jobId(row.id)) ?? [],
       flow: flows?.get(row.id)
@@ -346,11 +355,15 @@ const choose = Effect.fnUntraced(function* (
     readonly args: unknown
   }>`
     WITH candidate AS MATERIALIZED (${candidate})
-    SELECT j.id, j.worker, j.partition_key AS key,
-      CASE WHEN j.worker = ANY(${array(reading, oid.text)}::text[]) THEN j.args END AS args
-    FROM ${db.jobs} AS j
-    WHERE j.id = ANY(ARRAY(SELECT id FROM candidate))
-    ORDER BY j.rank, j.run_at, j.id`)
+    SELECT c.id, c.worker, j.partition_key AS key, j.args
+    FROM candidate AS c
+    CROSS JOIN LATERAL (
+      SELECT j.partition_key, CASE WHEN j.worker = ANY(${array(reading, oid.text)}::text[]) THEN j.args END AS args
+      FROM ${db.jobs} AS j
+      WHERE j.id = c.id
+      LIMIT 1
+    ) AS j
+    ORDER BY c.rank, c.run_at, c.id`)
   return yield* Effect.flatMap(
     Effect.forEach(rows, ({ args, id, key, worker }) =>
       Effect.map(
