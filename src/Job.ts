@@ -17,13 +17,7 @@ import * as AdaptiveConcurrency from "./AdaptiveConcurrency.ts"
 import * as CircuitBreaker from "./CircuitBreaker.ts"
 import type { Attempt, CurrentJob } from "./CurrentJob.ts"
 import { maxConcurrency } from "./ShigotoConfig.ts"
-import {
-  captureProblem,
-  concurrencyProblem,
-  partitionProblem,
-  timeoutProblem,
-  uniqueProblem
-} from "./internal/definition.ts"
+import { captureProblem, concurrencyProblem, definitionProblem } from "./internal/definition.ts"
 import { type DeadlineOptions, expiryProblem } from "./internal/deadline.ts"
 import type { Dependencies, Edges, ReadingServices, Results } from "./Dependency.ts"
 import {
@@ -365,11 +359,9 @@ export const make = <
   const problem =
     checkWorker(name) ??
     checkOptions({ ...options, partitionKey: undefined }) ??
-    partitionProblem(options.partitionKey) ??
     checkDependencies(name, needs) ??
     expiryProblem(options) ??
-    timeoutProblem(options.timeout) ??
-    uniqueProblem(options.unique)
+    definitionProblem(options)
   if (problem !== undefined) throw problem
   const args = Schema.isSchema(argsOrFields)
     ? argsOrFields
