@@ -55,7 +55,8 @@ export const importPgBoss = Effect.fn("importPgBoss")(function* <R>(
   }, sql.withTransaction)
 
   const move = Effect.fnUntraced(function* (intake: Intake<R>, row: ScheduleRow) {
-    const id = `${intake.name}${row.key === "" ? "" : `/${row.key}`}`
+    const key = row.key ?? ""
+    const id = key === "" ? intake.name : `${intake.name}/${key}`
     const why =
       row.kind === "rrule"
         ? "it is an RRULE, not a cron expression"
@@ -71,7 +72,10 @@ export const importPgBoss = Effect.fn("importPgBoss")(function* <R>(
           })
     if (why !== undefined) return left.push({ id, why: `schedule: ${why}` })
     schedules += 1
-    return yield* sql`DELETE FROM ${schedule} WHERE name = ${row.name} AND key = ${row.key}`
+    return yield* sql`
+      DELETE FROM ${schedule} AS schedule
+      WHERE name = ${row.name}
+        AND coalesce(to_jsonb(schedule) ->> 'key', '') = ${key}`
   }, sql.withTransaction)
 
   for (const intake of intakes) {
@@ -107,7 +111,7 @@ interface Row extends Cursor {
 
 interface ScheduleRow {
   readonly name: string
-  readonly key: string
+  readonly key?: string
   readonly kind?: string
   readonly cron: string
   readonly timezone: string | null
