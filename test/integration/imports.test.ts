@@ -1,6 +1,7 @@
 /** Moving from other libraries: their own API makes jobs in their own tables, and the scripts of examples/import move them. */
 import { assert, describe } from "@effect/vitest"
 import { Effect, Layer, Redacted, Schema } from "effect"
+import { SqlClient } from "effect/sql"
 import { Logger, makeWorkerUtils, run, runOnce } from "graphile-worker"
 import { PgBoss } from "pg-boss"
 import { importGraphileWorker } from "../../examples/import/graphileWorker.ts"
@@ -27,11 +28,23 @@ const far = new Date("2100-01-01T00:00:00.000Z")
 /** Enqueues and looks, on a pool of its own. */
 const ProducerLive = Shigoto.layerProducer.pipe(Layer.provide(ShigotoConfig.layer(quick)))
 
-const startBoss = Effect.gen(function* () {
+/** Connects the other library, and waits at the end until its last session is gone: who drops the database ends the others. */
+const connection = Effect.gen(function* () {
   const database = yield* TestDatabase
+  const sql = yield* SqlClient.SqlClient
+  const url = new URL(Redacted.value(database.url))
+  url.searchParams.set("application_name", "other")
+  const sessions = sql<{ readonly count: number }>`
+    SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'other'`
+  yield* Effect.addFinalizer(() => Effect.orDie(eventually(sessions, ([row]) => row?.count === 0)))
+  return url.toString()
+})
+
+const startBoss = Effect.gen(function* () {
+  const connectionString = yield* connection
   return yield* Effect.acquireRelease(
     Effect.promise(async () => {
-      const boss = new PgBoss({ connectionString: Redacted.value(database.url), schedule: false, supervise: false })
+      const boss = new PgBoss({ connectionString, schedule: false, supervise: false })
       boss.on("error", console.error)
       return boss.start()
     }),
@@ -40,9 +53,8 @@ const startBoss = Effect.gen(function* () {
 })
 
 const startGraphile = Effect.gen(function* () {
-  const database = yield* TestDatabase
+  const connectionString = yield* connection
   const logger = new Logger(() => () => {})
-  const connectionString = Redacted.value(database.url)
   const utils = yield* Effect.acquireRelease(
     Effect.promise(async () => {
       const made = await makeWorkerUtils({ connectionString, logger })
@@ -265,6 +277,7 @@ describe("the import from pg-boss", () => {
 describe("the import from graphile-worker", () => {
   onDatabase("moves what waits, field by field, leaves the rest, and finds nothing the second time", () =>
     Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
       const { options, utils } = yield* startGraphile
       const id = new Map<string, string>()
       const add = async (key: string, task: string, payload: object, spec = {}) => {
@@ -281,7 +294,18 @@ describe("the import from graphile-worker", () => {
             }
           }
         })
-        const runner = await run({ ...options, crontab: "0 4 * * * email ?id=dawn", taskList: { nothing: () => {} } })
+      })
+      // It says that it is done a moment before it has written down how the last one ended.
+      yield* eventually(
+        sql<{ readonly locked: number }>`
+          SELECT count(*)::int AS locked FROM graphile_worker.jobs WHERE locked_at IS NOT NULL`,
+        ([row]) => row?.locked === 0
+      )
+      const runner = yield* Effect.promise(() =>
+        run({ ...options, crontab: "0 4 * * * email ?id=dawn", taskList: { nothing: () => {} } })
+      )
+      yield* eventually(sql`SELECT FROM graphile_worker._private_known_crontabs`, (rows) => rows.length === 1)
+      yield* Effect.promise(async () => {
         await runner.stop()
         await add("plain", "email", { to: "plain" })
         await add(
@@ -389,8 +413,12 @@ describe("the import from graphile-worker", () => {
         proceed()
         yield* Effect.promise(() => worker)
         assert.deepStrictEqual(seen, ["running", "behind it"])
-        const after = yield* importGraphileWorker([into("email", Mail)])
-        assert.deepInclude(after, { jobs: 0, left: [], remaining: [] })
+        // It says that it is done a moment before it has deleted the last one.
+        const after = yield* eventually(
+          importGraphileWorker([into("email", Mail)]),
+          ({ remaining }) => remaining.length === 0
+        )
+        assert.deepInclude(after, { jobs: 0, left: [] })
       }).pipe(Effect.provide(ProducerLive))
     })
   )
