@@ -21,11 +21,14 @@ const PartLive = Part.toLayer(({ apiKey, ok }) => (ok ? Effect.void : Effect.die
   rateLimit: { limit: 100, window: "1 hour" }
 })
 
+const Stage = Job.make("stage", { args: { ok: Schema.Boolean }, queue: "parts", maxAttempts: 1 })
+
+const StageLive = Stage.toLayer(({ ok }) => (ok ? Effect.void : Effect.die(new Error("the card was declined"))))
+
 const Order = Flow.make("order", { input: {} }, (flow) => {
-  const part = (ok: boolean) => ({ ok, apiKey: canary })
-  const stock = flow.node("stock", Part, { args: () => part(true) })
-  const pay = flow.node("pay", Part, { after: { stock }, args: () => part(false) })
-  flow.node("ship", Part, { after: { pay }, args: () => part(true) })
+  const stock = flow.node("stock", Stage, { args: { ok: true } })
+  const pay = flow.node("pay", Stage, { after: { stock }, args: { ok: false } })
+  flow.node("ship", Stage, { after: { pay }, args: { ok: true } })
 })
 
 const Unknown = Job.make("nobody-has-it", { args: { secret: Schema.String }, queue: "parts" })
@@ -41,7 +44,7 @@ const json = <A>(args: ReadonlyArray<string>) =>
 const Fleet = Layer.effectDiscard(
   Effect.gen(function* () {
     const node = yield* startNode({
-      workers: Layer.merge(PartLive, Order.layer),
+      workers: Layer.merge(PartLive, StageLive),
       config: { queues: { parts: 3 }, nodeName: "web-1", leaseTtl: "1 minute" }
     })
     yield* node.run(
@@ -98,9 +101,9 @@ layer(Fleet, { excludeTestServices: true })("on a running fleet", (it) => {
   it.effect("retries a group of failures, and says so where there is none", () =>
     Effect.gen(function* () {
       const { failures } = yield* json<{
-        readonly failures: ReadonlyArray<{ readonly fingerprint: string; readonly sample: number }>
+        readonly failures: ReadonlyArray<{ readonly fingerprint: string; readonly worker: string }>
       }>(["failures"])
-      const group = failures[0]?.fingerprint ?? ""
+      const group = failures.find(({ worker }) => worker === "part")?.fingerprint ?? ""
       const dry = yield* json<{ readonly matched: number }>(["failures", "retry", group, "--dry-run"])
       assert.strictEqual(dry.matched, 1)
       assert.strictEqual((yield* shigoto(["failures", "retry", group])).code, 5)

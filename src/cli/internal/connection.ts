@@ -19,6 +19,7 @@ import type { Cipher } from "../../Cipher.ts"
 import type { Encryption } from "../../Encryption.ts"
 import type { Flows } from "../../Flows.ts"
 import type { CronJobs } from "../../CronJobs.ts"
+import type { History } from "../../History.ts"
 import type { Jobs } from "../../Jobs.ts"
 import * as JobStore from "../../JobStore.ts"
 import type { Limits } from "../../Limits.ts"
@@ -106,6 +107,7 @@ export type Services =
   | Limits
   | Audit
   | Encryption
+  | History
   | JobStore.JobStore
   | Base
 
