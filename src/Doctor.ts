@@ -221,7 +221,7 @@ const tableFindings = (schema: string, tables: facts.TableFacts | undefined): Re
           "bloat",
           `The table of live jobs holds ${live} rows and ${dead} dead ones in ${megabytes(size)} (${vacuumed}): claims slow down.`,
           "End old transactions (see long transactions), then VACUUM the table; look why autovacuum does not.",
-          `VACUUM (ANALYZE) "${schema}".jobs;\n`
+          facts.vacuum(schema)
         )
       : ok("bloat", `The table of live jobs holds ${live} rows and ${dead} dead ones in ${megabytes(size)}.`),
     stray < 1000
@@ -236,8 +236,6 @@ const tableFindings = (schema: string, tables: facts.TableFacts | undefined): Re
 
 const megabytes = (bytes: number): string => `${(bytes / 1048576).toFixed(1)} MB`
 
-const turnOn = (setting: string): string => `ALTER SYSTEM SET ${setting} = on;\nSELECT pg_reload_conf();\n`
-
 /** What settings must or should be; the rest is the operator's own. */
 const rules: ReadonlyMap<string, (value: string) => Finding | undefined> = new Map([
   [
@@ -248,7 +246,7 @@ const rules: ReadonlyMap<string, (value: string) => Finding | undefined> = new M
             "fsync",
             "fsync is off: a crash of the machine may destroy the database.",
             "Set fsync = on.",
-            turnOn("fsync")
+            facts.turnOn("fsync")
           )
         : undefined
   ],
@@ -260,7 +258,7 @@ const rules: ReadonlyMap<string, (value: string) => Finding | undefined> = new M
             "full_page_writes",
             "full_page_writes is off: a crash may tear pages.",
             "Set full_page_writes = on.",
-            turnOn("full_page_writes")
+            facts.turnOn("full_page_writes")
           )
         : undefined
   ],
@@ -272,7 +270,7 @@ const rules: ReadonlyMap<string, (value: string) => Finding | undefined> = new M
             "synchronous_commit",
             "synchronous_commit is off: a crash may lose the last enqueues that were said to be committed.",
             "Set synchronous_commit = on, at least for the role that enqueues.",
-            turnOn("synchronous_commit")
+            facts.turnOn("synchronous_commit")
           )
         : undefined
   ],
@@ -284,7 +282,7 @@ const rules: ReadonlyMap<string, (value: string) => Finding | undefined> = new M
             "autovacuum",
             "autovacuum is off: the tables grow without end.",
             "Set autovacuum = on.",
-            turnOn("autovacuum")
+            facts.turnOn("autovacuum")
           )
         : undefined
   ],
@@ -296,7 +294,7 @@ const rules: ReadonlyMap<string, (value: string) => Finding | undefined> = new M
             "track_counts",
             "track_counts is off: autovacuum does not know when to run.",
             "Set track_counts = on.",
-            turnOn("track_counts")
+            facts.turnOn("track_counts")
           )
         : undefined
   ],

@@ -92,8 +92,7 @@ const fleetFindings = ({ reasons }: { readonly reasons: ReadonlyArray<HealthReas
         check: "jobs",
         status: problems.has(reason._tag) ? "problem" : "warning",
         message: tell(reason),
-        advice: advice(reason),
-        sql: sqlOf(reason)
+        advice: advice(reason)
       }))
 
 /** What keeps some jobs from running at all. */
@@ -130,9 +129,3 @@ const advice = (reason: HealthReason): string | undefined => {
       return undefined
   }
 }
-
-/** As a comment: what ends the work of others is for somebody who has looked at it. */
-const sqlOf = (reason: HealthReason): string | undefined =>
-  reason._tag === "LongTransaction" && reason.pid !== undefined
-    ? `-- SELECT pg_terminate_backend(${reason.pid});\n`
-    : undefined

@@ -61,7 +61,9 @@ const listGroups = Effect.fnUntraced(function* ({
   yield* screen.showList(
     { name: "failures", items: groups },
     groups.length === 0
-      ? screen.say("No job has failed and not succeeded since.")
+      ? screen.say(
+          Option.isSome(since) ? "Nothing has failed within that time." : "No job has failed and not succeeded since."
+        )
       : screen.table(
           [
             { title: "GROUP" },
