@@ -379,8 +379,8 @@ describe("config print", () => {
       })
       assert.strictEqual(told.code, 0, told.stderr)
       assert.notInclude(told.stdout, "hunter2")
-      const { settings, ...rest } = JSON.parse(told.stdout) as { readonly settings: Readonly<Record<string, unknown>> }
-      assert.deepStrictEqual(rest as unknown, {
+      const { settings, ...rest } = JSON.parse(told.stdout) as Readonly<Record<string, unknown>>
+      assert.deepStrictEqual(rest, {
         database: { target: "app@db.example.com/shop", source: "DATABASE_URL" },
         schema: "work",
         module: config[1],
