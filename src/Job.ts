@@ -7,6 +7,7 @@
 import type * as DateTime from "effect/DateTime"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import type * as Option from "effect/Option"
 import * as Result from "effect/Result"
@@ -393,42 +394,53 @@ const makeErased = (
   type Erased = (input: unknown) => Effect.Effect<unknown, Schema.SchemaError>
   const encodeArgs = Schema.encodeUnknownEffect(Schema.toCodecJson(args)) as Erased
   const decodeArgs = Schema.decodeUnknownEffect(Schema.toCodecJson(args)) as Erased
-  const encode = Effect.fnUntraced(function* (
+  // Most schemas answer at once: eagerly, a thousand jobs cost a thousand steps of a fiber, and not ten thousand.
+  const read = (input: unknown, codec: Codec, index: { readonly index?: number }) => {
+    try {
+      const made = Effect.mapErrorEager(args.makeEffect(input), (issue) => argsProblem(name, issue, input, index))
+      const both = Effect.flatMapEager(made, (value) =>
+        Effect.mapEager(codec.encode(value), (encoded) => ({ value, encoded }))
+      )
+      return Exit.isExit(both) ? both : Effect.catchDefect(both, (why) => Effect.fail(unreadableArgs(name, why, index)))
+    } catch (why) {
+      // A getter that threw, or a nesting that overflowed the stack.
+      return Effect.fail(unreadableArgs(name, why, index))
+    }
+  }
+  const encode = (
+    { encrypts, maxArgsBytes }: Pick<Jobs["Service"], "encrypts" | "maxArgsBytes">,
     input: unknown,
     given: EnqueueOptions,
     index: { readonly index?: number },
     isWhole = true
-  ) {
-    const { encrypts, maxArgsBytes } = yield* Jobs
+  ): Effect.Effect<NewJob, Refusal> => {
     const codec: Codec = {
       decode: (from) => Effect.mapError(decodeArgs(from), (problem) => argsProblem(name, problem.issue, from, index)),
-      encode: (from) => Effect.mapError(encodeArgs(from), (problem) => argsProblem(name, problem.issue, from, index))
+      encode: (from) =>
+        Effect.mapErrorEager(encodeArgs(from), (problem) => argsProblem(name, problem.issue, from, index))
     }
-    const { encoded, value } = yield* Effect.suspend(() => args.makeEffect(input)).pipe(
-      Effect.mapError((issue) => argsProblem(name, issue, input, index)),
-      Effect.flatMap((made) => Effect.map(codec.encode(made), (into) => ({ encoded: into, value: made }))),
-      // A getter that threw, or a nesting that overflowed the stack.
-      Effect.catchDefect((defect) => Effect.fail(unreadableArgs(name, defect, index)))
-    )
-    const partitionKey = yield* partitionKeyOf(given, options.partitionKey, value, index)
-    const prepared = prepare(
-      name,
-      encoded,
-      { ...withDefaults({ ...given, partitionKey }, options), needs: dependencies },
-      { encrypts, maxArgsBytes },
-      index
-    )
-    if (isWhole && Result.isSuccess(prepared)) {
-      const missing = missingEdges(name, dependencies, prepared.success.dependsOn ?? [], index)
-      if (missing !== undefined) return yield* missing
-    }
-    const unique = given.unique ?? options.unique
-    const complete =
-      unique === undefined || Result.isFailure(prepared)
+    const complete = (value: unknown, encoded: unknown, partitionKey: string | undefined) => {
+      const prepared = prepare(
+        name,
+        encoded,
+        { ...withDefaults({ ...given, partitionKey }, options), needs: dependencies },
+        { encrypts, maxArgsBytes },
+        index
+      )
+      if (Result.isFailure(prepared)) return prepared
+      const missing = isWhole ? missingEdges(name, dependencies, prepared.success.dependsOn ?? [], index) : undefined
+      if (missing !== undefined) return Result.fail(missing)
+      const unique = given.unique ?? options.unique
+      return unique === undefined
         ? prepared
         : makeUnique(prepared.success, unique, { value, encoded, codec, maxArgsBytes }, index)
-    return yield* Result.isSuccess(complete) ? Effect.succeed(complete.success) : Effect.fail(complete.failure)
-  })
+    }
+    return Effect.flatMapEager(read(input, codec, index), ({ encoded, value }) =>
+      Effect.flatMapEager(partitionKeyOf(given, options.partitionKey, value, index), (partitionKey) =>
+        Effect.fromResult(complete(value, encoded, partitionKey))
+      )
+    )
+  }
   return {
     [TypeId]: TypeId,
     name,
@@ -438,10 +450,11 @@ const makeErased = (
     dependencies,
     options,
     // What it waits for may be known only to what stores it.
-    prepare: (input: unknown, given: EnqueueOptions = {}) => encode(input, given, {}, false),
+    prepare: (input: unknown, given: EnqueueOptions = {}) =>
+      Effect.flatMap(Jobs, (jobs) => encode(jobs, input, given, {}, false)),
     enqueue: Effect.fnUntraced(function* (input: unknown, given: EnqueueOptions = {}) {
       const jobs = yield* Jobs
-      const [result] = yield* jobs.insert([yield* encode(input, given, {})])
+      const [result] = yield* jobs.insert([yield* encode(jobs, input, given, {})])
       return result as EnqueueResult // one job in, one result out
     }),
     enqueueAll: Effect.fnUntraced(function* (
@@ -450,7 +463,8 @@ const makeErased = (
     ) {
       const jobs = yield* Jobs
       const prepared = yield* Effect.forEach(inputs, (input, index) =>
-        encode(input, typeof given === "function" ? given(input, index) : given, { index })
+        // Suspended, so that the fiber lets others run in the midst of very many.
+        Effect.suspend(() => encode(jobs, input, typeof given === "function" ? given(input, index) : given, { index }))
       )
       return yield* jobs.insert(prepared)
     }),
@@ -459,7 +473,7 @@ const makeErased = (
       { cancelOnInterrupt = false, ...given }: ExecuteOptions = {}
     ) {
       const jobs = yield* Jobs
-      const prepared = yield* encode(input, given, {})
+      const prepared = yield* encode(jobs, input, given, {})
       // Args and failures may quote what is encrypted: the span covers the wait, and they are no part of it.
       const settled = yield* Effect.withSpan(jobs.execute(prepared, cancelOnInterrupt), `${name}.execute`)
       return yield* conclusionOf({ name, success, error, options }, settled) as Effect.Effect<unknown, AwaitError> // as above
