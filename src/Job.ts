@@ -7,7 +7,6 @@
 import type * as DateTime from "effect/DateTime"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import type * as Option from "effect/Option"
 import * as Result from "effect/Result"
@@ -21,21 +20,11 @@ import { maxConcurrency } from "./ShigotoConfig.ts"
 import { captureProblem, concurrencyProblem, definitionProblem } from "./internal/definition.ts"
 import { type DeadlineOptions, expiryProblem } from "./internal/deadline.ts"
 import type { Dependencies, Edges, ReadingServices, Results } from "./Dependency.ts"
-import {
-  checkDependencies,
-  checkOptions,
-  checkWorker,
-  type DependsOnAll,
-  missingEdges,
-  partitionKeyOf,
-  prepare,
-  type Refusal,
-  withDefaults
-} from "./internal/enqueueing.ts"
+import { checkDependencies, checkOptions, checkWorker, type DependsOnAll, type Refusal } from "./internal/enqueueing.ts"
+import { makeEncoder } from "./internal/encoder.ts"
 import { conclusionOf } from "./internal/settled.ts"
 import type { NewJob } from "./internal/newJob.ts"
-import { type Codec, makeUnique } from "./internal/uniqueness.ts"
-import { argsProblem, makeWorker, type Options, unreadableArgs } from "./internal/worker.ts"
+import { makeWorker, type Options } from "./internal/worker.ts"
 import type { BatchId, AttemptFailure } from "./JobRow.ts"
 import { type EnqueueResult, Jobs } from "./Jobs.ts"
 import type { Limit, Options as RateLimitOptions } from "./Limit.ts"
@@ -390,57 +379,7 @@ const makeErased = (
   dependencies: Dependencies,
   options: DefinitionOptions
 ): Job<string, Schema.Top, Schema.Top, Schema.Top> => {
-  // The services that the codecs need are in the public types, and in the context of the caller.
-  type Erased = (input: unknown) => Effect.Effect<unknown, Schema.SchemaError>
-  const encodeArgs = Schema.encodeUnknownEffect(Schema.toCodecJson(args)) as Erased
-  const decodeArgs = Schema.decodeUnknownEffect(Schema.toCodecJson(args)) as Erased
-  // Most schemas answer at once: eagerly, a thousand jobs cost a thousand steps of a fiber, and not ten thousand.
-  const read = (input: unknown, codec: Codec, index: { readonly index?: number }) => {
-    try {
-      const made = Effect.mapErrorEager(args.makeEffect(input), (issue) => argsProblem(name, issue, input, index))
-      const both = Effect.flatMapEager(made, (value) =>
-        Effect.mapEager(codec.encode(value), (encoded) => ({ value, encoded }))
-      )
-      return Exit.isExit(both) ? both : Effect.catchDefect(both, (why) => Effect.fail(unreadableArgs(name, why, index)))
-    } catch (why) {
-      // A getter that threw, or a nesting that overflowed the stack.
-      return Effect.fail(unreadableArgs(name, why, index))
-    }
-  }
-  const encode = (
-    { encrypts, maxArgsBytes }: Pick<Jobs["Service"], "encrypts" | "maxArgsBytes">,
-    input: unknown,
-    given: EnqueueOptions,
-    index: { readonly index?: number },
-    isWhole = true
-  ): Effect.Effect<NewJob, Refusal> => {
-    const codec: Codec = {
-      decode: (from) => Effect.mapError(decodeArgs(from), (problem) => argsProblem(name, problem.issue, from, index)),
-      encode: (from) =>
-        Effect.mapErrorEager(encodeArgs(from), (problem) => argsProblem(name, problem.issue, from, index))
-    }
-    const complete = (value: unknown, encoded: unknown, partitionKey: string | undefined) => {
-      const prepared = prepare(
-        name,
-        encoded,
-        { ...withDefaults({ ...given, partitionKey }, options), needs: dependencies },
-        { encrypts, maxArgsBytes },
-        index
-      )
-      if (Result.isFailure(prepared)) return prepared
-      const missing = isWhole ? missingEdges(name, dependencies, prepared.success.dependsOn ?? [], index) : undefined
-      if (missing !== undefined) return Result.fail(missing)
-      const unique = given.unique ?? options.unique
-      return unique === undefined
-        ? prepared
-        : makeUnique(prepared.success, unique, { value, encoded, codec, maxArgsBytes }, index)
-    }
-    return Effect.flatMapEager(read(input, codec, index), ({ encoded, value }) =>
-      Effect.flatMapEager(partitionKeyOf(given, options.partitionKey, value, index), (partitionKey) =>
-        Effect.fromResult(complete(value, encoded, partitionKey))
-      )
-    )
-  }
+  const encode = makeEncoder(name, args, dependencies, options)
   return {
     [TypeId]: TypeId,
     name,
