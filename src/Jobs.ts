@@ -186,7 +186,10 @@ export class Jobs extends Context.Service<
      * held, whatever became of what it waited for. Jobs cancelled on its account wait for it again.
      */
     readonly retry: (id: JobId) => Effect.Effect<RetryResult, JobNotFound | StorageFailure>
-    /** Whether jobs flow, and if not, why; never fails, and costs the same at any number of jobs. */
+    /**
+     * Whether jobs flow, and if not, why; never fails, and costs the same at any number of jobs. `Health.Thresholds` says
+     * from when on something is a reason.
+     */
     readonly health: Effect.Effect<Health>
     /** Whether the database answers and has tables that this code can use: one small read. */
     readonly isReady: Effect.Effect<boolean>
@@ -361,11 +364,11 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
       isReady: isReady(store),
       explain: Effect.fn("Jobs.explain")(function* (id) {
         yield* known(id)
-        const found = yield* store.insight.explain(
-          id,
-          (queue, key) => config.partitions.get(queue)?.concurrency(key) ?? Infinity,
-          config.aging
-        )
+        const found = yield* store.insight.explain(id, {
+          partitionLimit: (queue, key) => config.partitions.get(queue)?.concurrency(key) ?? Infinity,
+          hasPausableKeys: (queue) => !config.queues.has(queue) || config.partitions.has(queue),
+          aging: config.aging
+        })
         return explain(found ?? (yield* notFound(id)))
       }),
       logs: Effect.fn("Jobs.logs")(function* (id, options = {}) {
