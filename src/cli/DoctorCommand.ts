@@ -125,6 +125,8 @@ const advice = (reason: HealthReason): string | undefined => {
         : `Find out what it does, or end it with pg_terminate_backend(${reason.pid})`
     case "NotificationQueue":
       return "End the session that listens and sits in a transaction."
+    case "NotListening":
+      return "Behind a pooler in transaction mode, set ShigotoConfig.listenUrl to a direct URL, or listen to false."
     default:
       return undefined
   }
