@@ -415,41 +415,46 @@ const resultOf = (job: NewJob, stored: Stored): EnqueueResult =>
     ? inserted(job, stored.inserted)
     : { _tag: stored._tag, id: stored.job.id, job: stored.job }
 
-const inserted = (job: NewJob, row: InsertedRow): EnqueueResult => ({
-  _tag: "Inserted",
-  id: row.id,
-  job: {
+const inserted = (job: NewJob, row: InsertedRow): EnqueueResult => {
+  const insertedAt = DateTime.fromDateUnsafe(row.insertedAt)
+  // Most are due as they are inserted, and share the instant.
+  const runAt = row.runAt.getTime() === row.insertedAt.getTime() ? insertedAt : DateTime.fromDateUnsafe(row.runAt)
+  return {
+    _tag: "Inserted",
     id: row.id,
-    worker: job.worker,
-    queue: job.queue,
-    state: row.state,
-    priority: job.priority,
-    attempt: 0,
-    maxAttempts: job.maxAttempts,
-    epoch: 0,
-    args: JSON.parse(job.args),
-    result: undefined,
-    errors: [],
-    fingerprint: undefined,
-    meta: job.meta === undefined ? {} : (JSON.parse(job.meta) as Record<string, unknown>), // checked to be an object
-    tags: job.tags ?? [],
-    partitionKey: job.partitionKey,
-    batch: job.batch,
-    step: job.step,
-    trace: job.trace,
-    progress: undefined,
-    snoozes: 0,
-    claimedBy: undefined,
-    runAt: DateTime.fromDateUnsafe(row.runAt),
-    startBefore: deadlineOf(job, row),
-    scheduledFor: DateTime.fromDateUnsafe(row.runAt),
-    insertedAt: DateTime.fromDateUnsafe(row.insertedAt),
-    claimedAt: undefined,
-    finishedAt: row.state === "cancelled" ? DateTime.fromDateUnsafe(row.insertedAt) : undefined,
-    cancelRequestedAt: undefined,
-    cancelReason: undefined
+    job: {
+      id: row.id,
+      worker: job.worker,
+      queue: job.queue,
+      state: row.state,
+      priority: job.priority,
+      attempt: 0,
+      maxAttempts: job.maxAttempts,
+      epoch: 0,
+      args: JSON.parse(job.args),
+      result: undefined,
+      errors: [],
+      fingerprint: undefined,
+      meta: job.meta === undefined ? {} : (JSON.parse(job.meta) as Record<string, unknown>), // checked to be an object
+      tags: job.tags ?? [],
+      partitionKey: job.partitionKey,
+      batch: job.batch,
+      step: job.step,
+      trace: job.trace,
+      progress: undefined,
+      snoozes: 0,
+      claimedBy: undefined,
+      runAt,
+      startBefore: deadlineOf(job, row),
+      scheduledFor: runAt,
+      insertedAt,
+      claimedAt: undefined,
+      finishedAt: row.state === "cancelled" ? insertedAt : undefined,
+      cancelRequestedAt: undefined,
+      cancelReason: undefined
+    }
   }
-})
+}
 
 const deadlineOf = (
   job: NewJob,

@@ -316,13 +316,21 @@ export const layerFromEnv = (
 ): Layer.Layer<ShigotoConfig, InvalidConfig | InvalidSchemaName | Config.ConfigError> =>
   Layer.effect(
     ShigotoConfig,
-    Effect.gen(function* () {
-      const env = yield* fromEnv
-      const queues = env.queues === undefined ? undefined : yield* parseQueues(env.queues)
-      const given = Object.fromEntries(Object.entries({ ...env, queues }).filter(([, value]) => value !== undefined))
-      return yield* make({ ...options, ...given })
-    })
+    Effect.flatMap(optionsFromEnv, (given) => make({ ...options, ...given }))
   )
+
+/**
+ * Reads what the environment says, as `layerFromEnv` does; what it leaves out is absent.
+ *
+ * @category constructors
+ */
+export const optionsFromEnv: Effect.Effect<Options, InvalidConfig | Config.ConfigError> = Effect.suspend(() =>
+  Effect.gen(function* () {
+    const env = yield* fromEnv
+    const queues = env.queues === undefined ? undefined : yield* parseQueues(env.queues)
+    return Object.fromEntries(Object.entries({ ...env, queues }).filter(([, value]) => value !== undefined))
+  })
+)
 
 // internal
 

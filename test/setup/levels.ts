@@ -77,6 +77,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/internal/tracing.ts",
       "src/internal/worker.ts",
       "src/internal/uniqueness.ts",
+      "src/internal/encoder.ts",
       "src/ShigotoMetrics.ts",
       "src/JobLog.ts",
       "src/Audit.ts",
