@@ -1,0 +1,119 @@
+/** A chart over time, and the same as a table: a picture alone tells nothing to who cannot see it. */
+import { useEffect, useRef } from "react"
+import uPlot from "uplot"
+import "uplot/dist/uPlot.min.css"
+import { Table } from "./kit.tsx"
+
+/** `Scale.Distr.Logarithmic`, whose ambient enum has no value at run time. */
+// oxlint-disable-next-line typescript/no-unsafe-enum-assignment -- the library tells its number alone
+const logarithmic: uPlot.Scale.Distr = 3
+
+export interface Series {
+  readonly name: string
+  /** The CSS variable of its colour. */
+  readonly color: string
+  readonly values: ReadonlyArray<number | null>
+  readonly dashed?: boolean
+}
+
+const Chart = (props: {
+  readonly title: string
+  /** In seconds. */
+  readonly times: ReadonlyArray<number>
+  readonly series: ReadonlyArray<Series>
+  readonly kind: "bars" | "lines"
+  readonly format: (value: number) => string
+  readonly theme: string
+}) => {
+  const { format, kind, series, theme, times, title } = props
+  const frame = useRef<HTMLDivElement>(null)
+  useEffect(() => {
+    const element = frame.current
+    if (element === null) return
+    const css = getComputedStyle(element)
+    const color = (name: string): string => css.getPropertyValue(name).trim() || "gray"
+    const axis = {
+      stroke: color("--dim"),
+      grid: { stroke: color("--line"), width: 1 },
+      ticks: { stroke: color("--line") }
+    }
+    // Bars stand on each other: the first to be drawn is the sum of all.
+    const heights =
+      kind === "lines"
+        ? series.map(({ values }) => [...values])
+        : series.map((_, i) =>
+            times.map((__, at) => series.slice(i).reduce((sum, { values }) => sum + (values[at] ?? 0), 0))
+          )
+    const bars = uPlot.paths.bars?.({ size: [0.8, 40] })
+    const plot = new uPlot(
+      {
+        width: element.clientWidth,
+        height: 190,
+        cursor: { points: { show: kind === "lines" } },
+        legend: { show: false },
+        scales: {
+          y: kind === "lines" ? { distr: logarithmic, log: 10 } : { range: (_, __, max) => [0, Math.max(max * 1.1, 1)] }
+        },
+        axes: [
+          axis,
+          { ...axis, size: 64, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : format(tick))) }
+        ],
+        series: [
+          {},
+          ...series.map((one) => ({
+            label: one.name,
+            stroke: color(one.color),
+            width: kind === "bars" ? 0 : 2,
+            ...(one.dashed === true && { dash: [6, 4] }),
+            ...(kind === "bars" && bars !== undefined && { fill: color(one.color), paths: bars }),
+            points: { show: kind === "lines" && times.length < 3 },
+            spanGaps: true
+          }))
+        ]
+      },
+      // A logarithm of nothing is none.
+      [
+        [...times],
+        ...heights.map((row) => row.map((value) => (kind === "lines" && value === 0 ? null : (value ?? null))))
+      ],
+      element
+    )
+    const resized = new ResizeObserver(() => plot.setSize({ width: element.clientWidth, height: 190 }))
+    resized.observe(element)
+    return () => {
+      resized.disconnect()
+      plot.destroy()
+    }
+  }, [times, series, kind, format, theme])
+  const told = times.flatMap((time, at) => (series.some(({ values }) => (values[at] ?? 0) !== 0) ? [{ time, at }] : []))
+  return (
+    <figure>
+      <figcaption>
+        <b>{title}</b>
+        <span className="legend">
+          {series.map(({ color, name }) => (
+            <span key={name} className={`key ${color.slice(2)}`}>
+              {name}
+            </span>
+          ))}
+        </span>
+      </figcaption>
+      <div ref={frame} aria-hidden="true" />
+      <details>
+        <summary>View as a table</summary>
+        <Table label={title} heads={["Time", ...series.map(({ name }) => name)]}>
+          {told.map(({ at, time }) => (
+            <tr key={time}>
+              <th scope="row">{new Date(time * 1000).toLocaleString()}</th>
+              {series.map(({ name, values }) => (
+                <td key={name}>{values[at] == null ? "–" : format(values[at])}</td>
+              ))}
+            </tr>
+          ))}
+        </Table>
+      </details>
+    </figure>
+  )
+}
+
+export default Chart
