@@ -41,6 +41,7 @@ export const WorkersLive = Layer.mergeAll(
   Charge.toLayer(({ order }) =>
     order % 7 === 0 ? Effect.fail(`The card of order ${order} was refused`) : Effect.sleep("10 millis")
   ),
+  Checkout.layer,
   Pack.toLayer(() => Effect.never, { globalConcurrency: 2 }),
   CronJob.make({ name: "nightly", cron: "0 3 * * *", timezone: "Europe/Oslo", job: Archive, args: {} })
 )
@@ -65,9 +66,8 @@ export const work = Effect.gen(function* () {
   yield* Pack.enqueueAll(Array.from({ length: 6 }, (_, i) => ({ order: i + 1 })))
   yield* Charge.enqueue({ order: 100 }, { delay: "1 hour" })
   const batch = yield* Batch.make("newsletter").enqueue(
-    yield* Effect.forEach(
-      Array.from({ length: 12 }, (_, i) => i),
-      (i) => Send.prepare({ to: i === 0 ? "nobody@example.com" : `reader${i}@example.com`, subject: "Weekly" })
+    Array.from({ length: 12 }, (_, i) =>
+      Send.prepare({ to: i === 0 ? "nobody@example.com" : `reader${i}@example.com`, subject: "Weekly" })
     )
   )
   const flow = yield* Checkout.enqueue({ order: 1 })

@@ -38,17 +38,19 @@ export const FailureTable = ({ rows }: { readonly rows: Answers["failures"] }) =
               <td>
                 <a href={`#/jobs/${row.sample}`}>#{row.sample}</a>
               </td>
-              <td className="row">
-                {acts.map((action) => (
-                  <button
-                    key={action}
-                    type="button"
-                    onClick={() => setOperation({ action, q })}
-                    aria-label={`${action === "retry" ? "Retry" : "Cancel"} all of ${row.fingerprint}`}
-                  >
-                    {action === "retry" ? "Retry all" : "Cancel all"}
-                  </button>
-                ))}
+              <td>
+                <span className="row">
+                  {acts.map((action) => (
+                    <button
+                      key={action}
+                      type="button"
+                      onClick={() => setOperation({ action, q })}
+                      aria-label={`${action === "retry" ? "Retry" : "Cancel"} all of ${row.fingerprint}`}
+                    >
+                      {action === "retry" ? "Retry all" : "Cancel all"}
+                    </button>
+                  ))}
+                </span>
               </td>
             </tr>
           )

@@ -66,7 +66,8 @@ const Chart = (props: {
             width: kind === "bars" ? 0 : 2,
             ...(one.dashed === true && { dash: [6, 4] }),
             ...(kind === "bars" && bars !== undefined && { fill: color(one.color), paths: bars }),
-            points: { show: kind === "lines" && times.length < 3 },
+            // A line of one point is none.
+            points: { show: kind === "lines" && one.values.filter((value) => value !== null).length < 8, size: 6 },
             spanGaps: true
           }))
         ]

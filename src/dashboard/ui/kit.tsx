@@ -7,7 +7,7 @@ import { type Answer, type Answers, Exact, get, post, query, Refused, term } fro
 /** Colour never tells a state alone: each has its glyph and its word. */
 const glyphs: Readonly<Record<string, string>> = {
   scheduled: "◷",
-  blocked: "⧖",
+  blocked: "◔",
   available: "○",
   executing: "▶",
   retryable: "↻",
