@@ -47,7 +47,11 @@ export interface Sealer {
   readonly allowPlaintext: boolean
 }
 
-/** Stands for a value that cannot be read here, and says why. */
+/**
+ * Stands for a value that cannot be read here, and says why.
+ *
+ * @category models
+ */
 export class Encrypted extends Data.TaggedClass("Encrypted")<{
   /** The key that it needs; undefined where it is not encrypted and should be. */
   readonly keyId: string | undefined

@@ -6,7 +6,11 @@ import { dependenciesOf } from "./depend.ts"
 import { jobId } from "./row.ts"
 import { open, openFailures, openReason } from "./seal.ts"
 
-/** A node of a flow as stored. */
+/**
+ * A node of a flow as stored.
+ *
+ * @category models
+ */
 export interface FlowNode {
   readonly id: JobId
   /** The names from the outermost flow to the node, with slashes between them. */
