@@ -55,7 +55,9 @@ const main = Effect.gen(function* () {
   )
   const [request, sent, attempt] = ["POST /images", "enqueue images", "process images"].map(named)
   for (const span of [request, sent, attempt, named("sharp")]) {
-    yield* Console.log(`${span?.name} (${SpanKind[span?.kind ?? 0]}) of ${span?.resource.attributes["service.name"]}`)
+    yield* Console.log(
+      `${span?.name} (${SpanKind[span?.kind ?? 0]}) of ${JSON.stringify(span?.resource.attributes["service.name"])}`
+    )
   }
   const linked = attempt?.links.some(({ context }) => context.spanId === sent?.spanContext().spanId)
   yield* Console.log(
@@ -76,10 +78,8 @@ const main = Effect.gen(function* () {
       yield* Console.log(`${descriptor.name} in "${descriptor.unit}": ${JSON.stringify(attributes)}`)
     }
   }
-  const line = logs.getFinishedLogRecords().find(({ body }) => String(body).includes("resizes"))
-  yield* Console.log(
-    `"${String(line?.body)}" in job ${String(line?.attributes["jobId"])} of ${String(line?.attributes["worker"])}`
-  )
+  const line = logs.getFinishedLogRecords().find(({ body }) => JSON.stringify(body).includes("resizes"))
+  yield* Console.log(`Logged: ${JSON.stringify(line?.body)} with ${JSON.stringify(line?.attributes)}`)
 })
 
 NodeRuntime.runMain(Effect.provide(main, AppLive))

@@ -67,14 +67,14 @@ const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
     /process emails \(consumer\): under a trace of its own, linked to 1 span/
   ],
   "opentelemetry.ts": [
-    /POST \/images \(INTERNAL\) of gallery/,
-    /enqueue images \(PRODUCER\) of gallery/,
-    /process images \(CONSUMER\) of gallery/,
-    /sharp \(INTERNAL\) of gallery/,
+    /POST \/images \(INTERNAL\) of "gallery"/,
+    /enqueue images \(PRODUCER\) of "gallery"/,
+    /process images \(CONSUMER\) of "gallery"/,
+    /sharp \(INTERNAL\) of "gallery"/,
     /The attempt is linked to the enqueue: true; of its trace: false/,
     /shigoto_attempts_total in "1": .*"outcome":"completed"/,
     /shigoto_attempt_run_seconds in "seconds": \{"worker":"resize","queue":"images"/,
-    /"resizes a\.png" in job \d+ of resize/
+    /Logged: .*resizes a\.png.* with .*"worker":"resize"/
   ],
   "otlp.ts": [
     /Traces: enqueue thumbnails, process thumbnails/,
