@@ -55,7 +55,7 @@ export interface UniqueOptions<Encoded = unknown, Args = unknown> {
     | ReadonlyArray<ReplaceField>
     | { readonly [State in WaitingState]?: ReadonlyArray<ReplaceField> }
     | undefined
-  /** Delays a job until its enqueues have paused. Not together with `replace`, `period` or a delay. */
+  /** Delays a job until its enqueues have paused. Defaults to no delay. Not together with `replace`, `period` or a delay. */
   readonly debounce?: DebounceOptions<Args> | undefined
 }
 
