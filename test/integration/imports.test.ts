@@ -23,6 +23,10 @@ const Sync = Job.make("sync", {
   unique: { keys: ["args.account"], replace: ["runAt"] }
 })
 
+const refusing = (): unknown => {
+  throw new Error("no such thing")
+}
+
 const far = new Date("2100-01-01T00:00:00.000Z")
 
 /** Enqueues and looks, on a pool of its own. */
@@ -320,10 +324,11 @@ describe("the import from graphile-worker", () => {
         await add("empty", "ping", {})
         await add("one", "sync", { account: "one" }, { jobKey: "sync:one" })
         await add("twin", "sync", { account: "one" })
+        await add("odd", "odd", {})
         await add("stranger", "stranger", {})
       })
 
-      const intakes = [into("email", Mail), into("ping", Ping), into("sync", Sync)]
+      const intakes = [into("email", Mail), into("ping", Ping), into("sync", Sync), into("odd", Mail, refusing)]
       const read = yield* Effect.gen(function* () {
         const report = yield* importGraphileWorker(intakes, { pageSize: 2 })
         const again = yield* importGraphileWorker(intakes, { pageSize: 2 })
@@ -335,14 +340,16 @@ describe("the import from graphile-worker", () => {
       const left = new Map(read.report.left.map(({ id: of, why }) => [of, why]))
       assert.sameMembers(
         [...left.keys()],
-        ["misfit", "badTag", "twin"].map((key) => id.get(key))
+        ["misfit", "badTag", "twin", "odd"].map((key) => id.get(key))
       )
       assert.match(left.get(id.get("misfit") ?? "") ?? "", /Missing key\s+at \["to"\]/)
+      assert.strictEqual(left.get(id.get("odd") ?? ""), "no such thing")
       const { id: holder } = read.jobs.get(id.get("one") ?? "") ?? {}
       assert.strictEqual(left.get(id.get("twin") ?? ""), `job ${holder} holds its unique key`)
       assert.deepStrictEqual(read.report.remaining, [
         { name: "email", state: "failed", count: 1 },
         { name: "email", state: "waiting", count: 2 },
+        { name: "odd", state: "waiting", count: 1 },
         { name: "stranger", state: "waiting", count: 1 },
         { name: "sync", state: "waiting", count: 1 }
       ])
