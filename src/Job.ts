@@ -67,7 +67,7 @@ export interface EnqueueOptions<Encoded = unknown, Args = unknown> extends Deadl
   readonly tags?: ReadonlyArray<string> | undefined
   /** A JSON object of at most 64 KiB that travels with it, unencrypted. Defaults to none. */
   readonly meta?: Readonly<Record<string, unknown>> | undefined
-  /** The tenant, customer or resource that it belongs to. Defaults to none. */
+  /** The tenant, customer or resource that it belongs to. Defaults to what the definition makes of its args, else none. */
   readonly partitionKey?: string | undefined
   /**
    * Jobs that must have ended before it runs; at most 10,000, each once. When one of them is discarded or cancelled it

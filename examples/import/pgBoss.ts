@@ -103,6 +103,7 @@ interface Row extends Cursor {
     readonly start_after: string
     readonly started_on: string | null
     readonly singleton_key: string | null
+    readonly dead_letter: string | null
     readonly group_id?: string | null
     readonly blocked?: boolean
     readonly blocking?: boolean
@@ -137,6 +138,12 @@ const toForeign = ({ id, job }: Row) => ({
     maxAttempts: job.retry_limit + 1 - (job.started_on === null ? 0 : job.retry_count + 1),
     runAt: new Date(job.start_after),
     partitionKey: job.group_id ?? undefined,
-    meta: { pgBoss: { id, ...(job.singleton_key === null ? {} : { singletonKey: job.singleton_key }) } }
+    meta: {
+      pgBoss: {
+        id,
+        ...(job.singleton_key === null ? {} : { singletonKey: job.singleton_key }),
+        ...(job.dead_letter === null ? {} : { deadLetter: job.dead_letter })
+      }
+    }
   }
 })

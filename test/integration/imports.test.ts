@@ -107,7 +107,7 @@ describe("the import from pg-boss", () => {
           "rich",
           "email",
           { to: "rich" },
-          { priority: 7, startAfter: far, group: { id: "acme" }, singletonKey: "k" }
+          { priority: 7, startAfter: far, group: { id: "acme" }, singletonKey: "k", deadLetter: "stranger" }
         )
         await send("misfit", "email", { too: "no such field" })
         await send("tooUrgent", "email", { to: "too urgent" }, { priority: 40_000 })
@@ -182,7 +182,7 @@ describe("the import from pg-boss", () => {
         state: "scheduled",
         priority: 7,
         partitionKey: "acme",
-        meta: { pgBoss: { id: id["rich"], singletonKey: "k" } }
+        meta: { pgBoss: { id: id["rich"], singletonKey: "k", deadLetter: "stranger" } }
       })
       assert.strictEqual(job("rich")?.runAt.epochMilliseconds, far.getTime())
       // Five attempts, of which one has been made.
