@@ -21,7 +21,7 @@ export interface Report {
 /** Moves what belongs to the given definitions. */
 export const importPgBoss = Effect.fn("importPgBoss")(function* <R>(
   intakes: ReadonlyArray<Intake<R>>,
-  { schema = "pgboss", pageSize = 500 }: { readonly schema?: string; readonly pageSize?: number } = {}
+  { schema = "pgboss", pageSize = 2000 }: { readonly schema?: string; readonly pageSize?: number } = {}
 ) {
   const sql = yield* SqlClient.SqlClient
   const job = sql(`${schema}.job`)
