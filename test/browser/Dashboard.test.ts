@@ -110,7 +110,7 @@ const scan = async (page: Page) => {
 
 const countOf = (state: string) => `SELECT count(*)::integer AS count FROM shigoto.all_jobs WHERE state = '${state}'`
 
-layer(TestLive, { timeout: "2 minutes" })("the page", (it) => {
+layer(TestLive, { timeout: "2 minutes", excludeTestServices: true })("the page", (it) => {
   it("loads at most 150 KiB of gzipped code at first, and 1 MiB in all", () => {
     const folder = new URL("../../dist/ui/", import.meta.url)
     const html = readFileSync(new URL("index.html", folder), "utf8")
