@@ -1,6 +1,7 @@
 /** A shop at work: queues, failures, a flow, a batch, cron and a limit, for the browser to look at. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Batch from "../../src/Batch.ts"
 import * as CronJob from "../../src/CronJob.ts"
@@ -38,8 +39,11 @@ export const WorkersLive = Layer.mergeAll(
         : Effect.logInfo(`Sent to ${to}`).pipe(Effect.delay("5 millis")),
     { captureLogs: true }
   ),
-  Charge.toLayer(({ order }) =>
-    order % 7 === 0 ? Effect.fail(`The card of order ${order} was refused`) : Effect.sleep("10 millis")
+  Charge.toLayer(
+    ({ order }) =>
+      order % 7 === 0 ? Effect.fail(`The card of order ${order} was refused`) : Effect.sleep("10 millis"),
+    // Whatever has failed stays so for as long as it is looked at.
+    { retry: Schedule.spaced("1 day") }
   ),
   Checkout.layer,
   Pack.toLayer(() => Effect.never, { globalConcurrency: 2 }),

@@ -176,14 +176,16 @@ const App = () => {
           <span aria-hidden="true">⌕</span> Go to… <kbd>/</kbd>
         </button>
         <span className="grow" />
+        <span role="status" className={`live ${status}`}>
+          {statuses[status]}
+        </span>
         <button
           type="button"
-          className={`live ${status}`}
           onClick={() => setPaused(!paused)}
           title={paused ? "Follow what happens" : "Keep what is shown"}
           aria-label={paused ? "Follow what happens" : "Keep what is shown"}
         >
-          <span role="status">{statuses[status]}</span>
+          {paused ? "▶" : "‖"}
         </button>
         <span className="dim user">{me.data?.user}</span>
         <button
