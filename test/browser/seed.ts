@@ -53,7 +53,11 @@ export const WorkersLive = Layer.mergeAll(
 export const ShopLive = WorkersLive.pipe(
   Layer.provideMerge(ShigotoLive),
   Layer.provide(
-    ShigotoConfig.layer({ queues: { mails: 5, payments: 5, warehouse: 4 }, history: true, nodeName: "shop" })
+    ShigotoConfig.layer({
+      queues: { mails: 5, payments: 5, warehouse: { concurrency: 4, fair: true } },
+      history: true,
+      nodeName: "shop"
+    })
   )
 )
 

@@ -44,7 +44,7 @@ const Graph = ({ nodes }: { readonly nodes: BatchDetail["nodes"] }) => {
           const place = places.get(node.id)
           if (place === undefined) return null
           return (
-            <a key={node.id} href={`#/jobs/${node.id}`} aria-label={`${node.step}: ${node.state}`}>
+            <a key={node.id} href={`#/jobs/${node.id}`}>
               <rect
                 className={`node ${node.state}`}
                 x={place.x - width / 2}
