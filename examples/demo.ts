@@ -2,15 +2,19 @@
  * Six thousand jobs on a PostgreSQL that starts and ends with this program: `npm run demo`.
  *
  * Orders are charged, packed and shipped over three queues. Cards fail and are retried, goods are out of stock and
- * snoozed, a stock count is cancelled while it runs, and a second process is killed with 25 shipments in its hands.
+ * snoozed, a stock count is cancelled while it runs, and a second process is killed with 25 shipments in its hands. The
+ * dashboard shows all of it; on a terminal it stays until Ctrl-C.
  * Exits 0 only if every count in the summary is what it must be.
  */
-import { NodeRuntime } from "@effect/platform-node"
+import { NodeHttpServer, NodeRuntime } from "@effect/platform-node"
 import { PgClient } from "@effect/sql-pg"
 import { Deferred, Effect, Layer, References, Redacted, Runtime, Stream } from "effect"
 import { type JobEvent, Jobs, Queues, ShigotoConfig, ShigotoLive } from "effect-shigoto"
+import { Dashboard } from "effect-shigoto/dashboard"
 import { EmbeddedPostgres } from "effect-shigoto/embedded"
+import { HttpRouter, HttpServer } from "effect/http"
 import { spawn } from "node:child_process"
+import { createServer } from "node:http"
 import { fileURLToPath } from "node:url"
 import { courierHolds } from "./demo/courier.ts"
 import * as Screen from "./demo/screen.ts"
@@ -161,12 +165,27 @@ const main = Effect.gen(function* () {
         // The queue of shipments comes later, so that the courier gets the first ones.
         queues: { payments: 15, warehouse: 15 },
         // Ctrl-C waits no longer than this for handlers.
-        shutdownGrace: "1 second"
+        shutdownGrace: "1 second",
+        // For the dashboard's charts.
+        history: true
       })
     ),
     Layer.provideMerge(DatabaseLive)
   )
-  yield* Effect.provide(demo(server.url), ShopLive)
+  const DashboardLive = HttpRouter.serve(
+    // Nobody but this machine can ask.
+    Dashboard.layer({ path: "/", access: () => Effect.succeed({ user: "you", can: "all" }) }),
+    { disableLogger: true, disableListenLog: true }
+  ).pipe(Layer.provideMerge(NodeHttpServer.layer(createServer, { port: 0, host: "127.0.0.1" })))
+  yield* Effect.gen(function* () {
+    const { address } = yield* HttpServer.HttpServer
+    const url = `http://127.0.0.1:${"port" in address ? address.port : 80}`
+    yield* screen.say(`The dashboard is at ${url}`)
+    yield* demo(server.url)
+    if (!process.stdout.isTTY) return
+    yield* screen.say(`The dashboard stays at ${url} until Ctrl-C.`)
+    yield* Effect.never
+  }).pipe(Effect.provide(DashboardLive.pipe(Layer.provideMerge(ShopLive))))
 }).pipe(Effect.scoped, Effect.provideService(References.MinimumLogLevel, "Warn"))
 
 NodeRuntime.runMain(main)
