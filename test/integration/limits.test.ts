@@ -553,6 +553,29 @@ describe("over processes", () => {
 })
 
 describe("a node", () => {
+  for (const [what, concurrency, config] of [
+    ["a concurrency over all nodes", { globalConcurrency: 2 }, {}],
+    ["a key's concurrency", {}, { queues: { default: { concurrency: 10, partitionConcurrency: 2 } } }]
+  ] as const) {
+    onDatabase(`claims again as soon as a place of ${what} is free, whatever was under way as it became so`, () =>
+      Effect.gen(function* () {
+        // Nothing else would wake it before the test is over.
+        const slow = { pollInterval: "10 minutes", idlePollInterval: "10 minutes", leaseTtl: "1 hour" } as const
+        const node = yield* startNode({
+          workers: Other.toLayer(() => Effect.void, concurrency),
+          config: { ...slow, ...config }
+        })
+        yield* node.run(
+          Other.enqueueAll(
+            Array.from({ length: 300 }, () => ({})),
+            { partitionKey: "one" }
+          )
+        )
+        yield* eventually(tally, (counts) => counts.completed === 300)
+      })
+    )
+  }
+
   onDatabase("tells once that a limit holds, starts again when it frees, and stops when a handler says so", () =>
     Effect.gen(function* () {
       const limit = Limit.make("api", { limit: 1000, window: "1 second" })
