@@ -13,7 +13,7 @@ export const statements = (schema: string): ReadonlyArray<string> => {
   state text NOT NULL,
   result jsonb,
   failure jsonb,
-  reason text,
+  reason jsonb,
   finished_at timestamptz(3) NOT NULL,
   CONSTRAINT results_state CHECK (state IN ('completed', 'discarded', 'cancelled'))
 )`,

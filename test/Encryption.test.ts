@@ -101,6 +101,8 @@ describe("encryption", () => {
       yield* before.stop
       const keeps = yield* start(workers(), { keys: [one] })
       const done = yield* keeps.run(Echo.enqueue({ text: "done" }))
+      const off = yield* keeps.run(Echo.enqueue({ text: "off" }, { delay: "1 hour" }))
+      yield* keeps.jobs.cancel(off.id, "called off")
       yield* reaches(keeps, done.id, "completed")
       yield* keeps.stop
       const rotated = yield* start(Layer.empty, { keys: [two, one], uniqueKey: one.key })
@@ -148,6 +150,7 @@ describe("encryption", () => {
       assert.includeMembers(seen, ["child+re parent", "waits", "member", "cron", "input"])
       assert.include((yield* dropped.jobs.get(failed.id)).errors[0]?.message, "no fail")
       assert.strictEqual((yield* dropped.jobs.get(done.id)).result, "re done")
+      assert.strictEqual((yield* dropped.jobs.get(off.id)).cancelReason, "called off")
       const logs = yield* dropped.jobs.logs(done.id)
       assert.deepStrictEqual(
         logs.map(({ message }) => message),

@@ -8,6 +8,7 @@ import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Tracer from "effect/Tracer"
 import { execFile } from "node:child_process"
@@ -43,6 +44,8 @@ const Gather = Job.make("gather", {
   unique: { keys: ["worker"], debounce: { wait: "1 hour", args: (a, b) => ({ all: [...a.all, ...b.all] }) } }
 })
 const Spread = Job.make("spread", { args: secret, success: Schema.String })
+const Heir = Job.make("heir")
+const inherited: Array<string | undefined> = []
 const Graph = Flow.make("graph", { input: secret }, (graph) => {
   graph.node("only", Work, { args: ({ text }) => ({ how: "succeed", text }) })
 })
@@ -58,6 +61,10 @@ const workers = Layer.mergeAll(
             return yield* new Declined({ why: text })
           case "die":
             return yield* Effect.die(new Error(`broke over ${text}`, { cause: new Error(`inside ${text}`) }))
+          case "cancel":
+            return yield* Job.cancel(`called off: ${text}`)
+          case "wait":
+            return yield* Effect.never
           case "discard":
             return yield* Job.discard(`hopeless: ${text}`)
           case "encode":
@@ -69,6 +76,11 @@ const workers = Layer.mergeAll(
     { captureLogs: true, retry: Schedule.recurs(1) }
   ),
   Gather.toLayer(() => Effect.void),
+  Heir.toLayer((_, job) =>
+    Effect.sync(() => {
+      for (const { reason } of job.dependencies.values()) inherited.push(reason)
+    })
+  ),
   Spread.toLayer(({ text }) =>
     Effect.map(Job.fanOut("children", Work, [{ how: "succeed", text }]), (all) => all.map(({ said }) => said).join())
   ),
@@ -136,7 +148,7 @@ describe("canaries", () => {
           [logger, tracer]
         )
         const traced = <A, E>(effect: Effect.Effect<A, E>) => Effect.provide(effect, [logger, tracer])
-        const ids: Array<readonly [JobId, "completed" | "discarded"]> = []
+        const ids: Array<readonly [JobId, "completed" | "discarded" | "cancelled"]> = []
         for (const how of ["succeed", "fail", "die", "discard", "encode"]) {
           const { id } = yield* traced(node.run(Work.enqueue({ how, text: `canary ${how}` })))
           ids.push([id, how === "succeed" ? "completed" : "discarded"])
@@ -168,6 +180,49 @@ describe("canaries", () => {
           )
         )
         ids.push([ticked, "completed"])
+        // The reasons of cancels: of a handler, of waiting and of running jobs, one by one, by a filter, and by a batch.
+        const cancelled: Array<JobId> = []
+        const held = { delay: "1 hour" } as const
+        cancelled.push((yield* traced(node.run(Work.enqueue({ how: "cancel", text: "canary own" })))).id)
+        const calledOff = yield* traced(node.run(Effect.flip(Work.execute({ how: "cancel", text: "canary told" }))))
+        assert.include(calledOff.message, "canary told")
+        const waiting = yield* traced(
+          node.run(
+            Work.enqueueAll(
+              [1, 2, 3].map((n) => ({ how: "wait", text: `canary ${n}` })),
+              () => held
+            )
+          )
+        )
+        const [first, ...others] = waiting.map(({ id }) => id)
+        yield* traced(node.jobs.cancel(first as JobId, "canary waited"))
+        yield* traced(Stream.runDrain(node.jobs.cancelBy({ id: others }, { reason: "canary many" })))
+        const runs = yield* traced(node.run(Work.enqueueAll([1, 2].map(() => ({ how: "wait", text: "canary runs" })))))
+        const [asked, matched] = runs.map(({ id }) => id) as [JobId, JobId]
+        for (const id of [asked, matched]) yield* reaches(node, id, "executing")
+        yield* traced(node.jobs.cancel(asked, "canary asked"))
+        yield* traced(Stream.runDrain(node.jobs.cancelBy({ id: matched }, { reason: "canary matched" })))
+        cancelled.push(...waiting.map(({ id }) => id), asked, matched)
+        for (const id of cancelled) {
+          const job = yield* reaches(node, id, "cancelled")
+          assert.include(job.cancelReason, "canary")
+          ids.push([id, "cancelled"])
+        }
+        const heir = yield* traced(
+          node.run(
+            Heir.enqueue(
+              {},
+              {
+                dependsOn: [
+                  { id: asked, onFailure: "run" },
+                  { id: matched, onFailure: "run" }
+                ]
+              }
+            )
+          )
+        )
+        yield* reaches(node, heir.id, "completed")
+        assert.sameMembers(inherited, ["canary asked", "canary matched"])
         for (const [id, state] of ids) {
           const job = yield* reaches(node, id, state)
           assert.include(inspect([job.args, job.result, job.errors], { depth: 20 }), "canary")

@@ -7,6 +7,7 @@ const root = Path.join(import.meta.dirname, "..")
 const pages = ["README.md", ...Fs.readdirSync(Path.join(root, "docs")).map((name) => `docs/${name}`)].filter((page) =>
   page.endsWith(".md")
 )
+const reference = Fs.readdirSync(Path.join(root, "docs/reference")).map((name) => `docs/reference/${name}`)
 const read = (page: string) => Fs.readFileSync(Path.join(root, page), "utf8")
 
 /** The code of a page that claims to be TypeScript. */
@@ -45,7 +46,7 @@ describe("documentation", () => {
   })
 
   it("links to files that are there", () => {
-    const dead = pages.flatMap((page) =>
+    const dead = [...pages, ...reference].flatMap((page) =>
       [...read(page).matchAll(/\]\((?!https?:|#)([^)#]+)/g)]
         .map(([, target]) => Path.join(Path.dirname(page), target ?? ""))
         .filter((target) => !Fs.existsSync(Path.join(root, target)))

@@ -19,13 +19,21 @@ import type { Events } from "./events.ts"
 import { sanitize } from "./json.ts"
 import type { Done } from "./sql/bulk.ts"
 
-/** What keeps a bulk operation from being everybody's accident. */
+/**
+ * What keeps a bulk operation from being everybody's accident.
+ *
+ * @category models
+ */
 export interface BulkOptions {
   /** Whether a filter that asks for nothing, and so means every job, is meant. Defaults to false. */
   readonly all?: boolean | undefined
 }
 
-/** How far a bulk operation has come; the last one tells the whole. */
+/**
+ * How far a bulk operation has come; the last one tells the whole.
+ *
+ * @category models
+ */
 export interface BulkProgress {
   /** Jobs that matched as they were looked for. */
   readonly matched: number

@@ -24,7 +24,7 @@ export class DecryptionError extends Schema.TaggedError<DecryptionError>("effect
 
 /** Where a value belongs; it cannot be read anywhere else. */
 export interface Place {
-  readonly field: "args" | "result" | "error" | "cron" | "callback" | "fallback" | "input" | "log"
+  readonly field: "args" | "result" | "error" | "cron" | "callback" | "fallback" | "input" | "log" | "reason"
   /** The id of the job or batch, or the name of the cron entry; with the attempt for an error. */
   readonly of: number | string
   /** The job's name, where the value stands beside it. */
@@ -47,7 +47,11 @@ export interface Sealer {
   readonly allowPlaintext: boolean
 }
 
-/** Stands for a value that cannot be read here, and says why. */
+/**
+ * Stands for a value that cannot be read here, and says why.
+ *
+ * @category models
+ */
 export class Encrypted extends Data.TaggedClass("Encrypted")<{
   /** The key that it needs; undefined where it is not encrypted and should be. */
   readonly keyId: string | undefined

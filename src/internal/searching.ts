@@ -10,6 +10,8 @@ import { maxCount } from "./sql/search.ts"
 
 /**
  * Which jobs to list, in which order, and from where on.
+ *
+ * @category models
  */
 export interface ListOptions extends Filter {
   /**
@@ -25,6 +27,8 @@ export interface ListOptions extends Filter {
 
 /**
  * How many jobs match: exactly, or at least so many where counting on would take too long.
+ *
+ * @category models
  */
 export interface JobCount {
   readonly count: number
@@ -33,6 +37,8 @@ export interface JobCount {
 
 /**
  * Jobs that failed in the same way and have not succeeded since.
+ *
+ * @category models
  */
 export interface FailureGroup extends JobCount {
   /** Finds them all: `{ fingerprint }` is a filter. */

@@ -81,6 +81,8 @@ export const conclusionOf = <Success extends Schema.Top, Error extends Schema.To
 
 /**
  * How a job stands; `error` is there where its last attempt failed with an error of its definition's schema.
+ *
+ * @category models
  */
 export type JobResult<Success, Error> =
   | { readonly _tag: "Pending"; readonly state: JobState }

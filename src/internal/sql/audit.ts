@@ -11,7 +11,11 @@ export interface NewEntry {
   readonly detail: string | undefined
 }
 
-/** How far a bulk operation has come. */
+/**
+ * How far a bulk operation has come.
+ *
+ * @category models
+ */
 export interface Progress {
   /** How many jobs were seen to match before it began. */
   readonly expected: number

@@ -19,6 +19,7 @@ import { dependenciesOf } from "./depend.ts"
 import { matches, selective } from "./filter.ts"
 import { restoredColumns, retry } from "./retry.ts"
 import { jobId } from "./row.ts"
+import { sealReason } from "./seal.ts"
 import { autonomous } from "./statement.ts"
 
 /** The jobs of a chunk, and what they have to match still. */
@@ -100,9 +101,17 @@ export const cancel = (db: Db, chunk: Chunk, reason: string | undefined): Effect
       const { sql } = db
       const now = yield* db.now
       const archived = sql.literal(archivedColumns)
-      const why = reason ?? null
+      // One text for all, unless each is bound to its job.
+      const own = reason !== undefined && db.cipher !== undefined
+      const texts = own ? yield* Effect.forEach(chunk.ids, (id) => sealReason(db, id, reason)) : []
+      const common = own ? undefined : yield* sealReason(db, jobId(0), reason)
+      const said = new Map(chunk.ids.map((id, i) => [id, texts[i] ?? common]))
       const rows = yield* sql<Row & { readonly claimed_by: number | null }>`
-        WITH target AS MATERIALIZED (${locked(db, chunk, now, "live")}),
+        WITH said AS MATERIALIZED (
+          SELECT id, reason::jsonb AS reason
+          FROM unnest(${ids(own ? chunk.ids : [])}::bigint[], ${array(texts, oid.text)}::text[]) AS s (id, reason)
+        ),
+        target AS MATERIALIZED (${locked(db, chunk, now, "live")}),
         gone AS (
           DELETE FROM ${db.jobs} AS j
           USING target
@@ -113,14 +122,19 @@ export const cancel = (db: Db, chunk: Chunk, reason: string | undefined): Effect
         archived AS (
           INSERT INTO ${db.archive}
             (${archived}, links, epoch, finished_at, state, errors, fingerprint, cancel_reason)
-          SELECT ${archived}, gone.links, gone.epoch, ${now}, 'cancelled', gone.errors, gone.fingerprint, ${why}::text
+          SELECT ${archived}, gone.links, gone.epoch, ${now}, 'cancelled', gone.errors, gone.fingerprint,
+            coalesce((SELECT said.reason FROM said WHERE said.id = gone.id), ${common ?? null}::text::jsonb)
           FROM gone
           WHERE 'cancelled' = ANY(${array(keptStates(db), oid.text)}::text[])
         ),
         asked AS (
           UPDATE ${db.jobs} AS j
           SET cancel_requested_at = coalesce(j.cancel_requested_at, ${now}),
-            cancel_reason = coalesce(j.cancel_reason, ${why}::text)
+            cancel_reason = coalesce(
+              j.cancel_reason,
+              (SELECT said.reason FROM said WHERE said.id = j.id),
+              ${common ?? null}::text::jsonb
+            )
           FROM target
           WHERE j.id = target.id
             AND j.state = 'executing'
@@ -135,7 +149,7 @@ export const cancel = (db: Db, chunk: Chunk, reason: string | undefined): Effect
       return {
         changed: gone.map(touched),
         asked: rows.flatMap((row) => (row.claimed_by === null ? [] : [{ id: jobId(row.id), node: row.claimed_by }])),
-        aftermath: yield* concludeCancelled(db, gone, reason)
+        aftermath: yield* concludeCancelled(db, gone, (id) => said.get(id))
       }
     })
   )
@@ -215,7 +229,7 @@ export const remove = (db: Db, chunk: Chunk): Effect.Effect<Done, SqlError> =>
       return {
         changed: [...live, ...finished].map(touched),
         asked: [],
-        aftermath: yield* concludeCancelled(db, live, "It was deleted.")
+        aftermath: yield* concludeCancelled(db, live, () => JSON.stringify("It was deleted."))
       }
     })
   )
@@ -285,7 +299,7 @@ const locked = (db: Db, chunk: Chunk, now: Fragment, of: "live" | "archive", als
       FOR UPDATE ${chunk.ids.length === 1 ? sql`` : sql`SKIP LOCKED`}`
 }
 
-const concludeCancelled = (db: Db, rows: ReadonlyArray<Row>, reason: string | undefined) =>
+const concludeCancelled = (db: Db, rows: ReadonlyArray<Row>, reasonOf: (id: JobId) => string | undefined) =>
   conclude(
     db,
     rows
@@ -294,7 +308,7 @@ const concludeCancelled = (db: Db, rows: ReadonlyArray<Row>, reason: string | un
         state: "cancelled" as const,
         links: row.links,
         batch: row.batch_id === null ? undefined : batchId(row.batch_id),
-        reason
+        reason: reasonOf(jobId(row.id))
       }))
       .toSorted((a, b) => a.id - b.id)
   )

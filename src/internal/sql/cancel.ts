@@ -8,6 +8,7 @@ import { batchId } from "./batch.ts"
 import { conclude } from "./conclude.ts"
 import { array, type Db, oid } from "./db.ts"
 import { jobId } from "./row.ts"
+import { openReason, sealReason } from "./seal.ts"
 import { autonomous } from "./statement.ts"
 
 /** What became of the wish to cancel one job. */
@@ -31,13 +32,19 @@ export const cancel = (db: Db, id: JobId, reason: string | undefined): Effect.Ef
 
 /** The jobs that a node holds and is to cancel. */
 export const requested = Effect.fnUntraced(function* (db: Db, node: number) {
-  const rows = yield* db.sql<{ readonly id: bigint; readonly epoch: number; readonly cancel_reason: string | null }>`
+  const rows = yield* db.sql<{ readonly id: bigint; readonly epoch: number; readonly cancel_reason: unknown }>`
     SELECT id, epoch, cancel_reason
     FROM ${db.jobs}
     WHERE claimed_by = ${node}::integer
       AND state = 'executing'
       AND cancel_requested_at IS NOT NULL`
-  return rows.map((row) => ({ id: jobId(row.id), epoch: row.epoch, reason: row.cancel_reason ?? undefined }))
+  return yield* Effect.forEach(rows, (row) =>
+    Effect.map(openReason(db, jobId(row.id), row.cancel_reason), (reason) => ({
+      id: jobId(row.id),
+      epoch: row.epoch,
+      reason
+    }))
+  )
 })
 
 /** What becomes of a job that no write met: finished, unknown, or changed between the two statements. */
@@ -63,7 +70,8 @@ const cancelling = Effect.fnUntraced(function* (
   const { sql } = db
   const now = yield* db.now
   const archived = sql.literal(archivedColumns)
-  const why = reason ?? null
+  const stored = yield* sealReason(db, id, reason)
+  const why = sql`${stored ?? null}::text::jsonb`
   const [met] = yield* sql<{
     readonly worker: string
     readonly queue: string
@@ -80,14 +88,14 @@ const cancelling = Effect.fnUntraced(function* (
     ),
     archived AS (
       INSERT INTO ${db.archive} (${archived}, links, epoch, finished_at, state, errors, fingerprint, cancel_reason)
-      SELECT ${archived}, gone.links, gone.epoch, ${now}, 'cancelled', gone.errors, gone.fingerprint, ${why}::text
+      SELECT ${archived}, gone.links, gone.epoch, ${now}, 'cancelled', gone.errors, gone.fingerprint, ${why}
       FROM gone
       WHERE 'cancelled' = ANY(${array(keptStates(db), oid.text)}::text[])
     ),
     asked AS (
       UPDATE ${db.jobs} AS j
       SET cancel_requested_at = coalesce(j.cancel_requested_at, ${now}),
-        cancel_reason = coalesce(j.cancel_reason, ${why}::text)
+        cancel_reason = coalesce(j.cancel_reason, ${why})
       WHERE j.id = ${id}::bigint
         AND j.state = 'executing'
       RETURNING j.worker, j.queue, j.attempt, j.claimed_by, j.links, j.batch_id
@@ -100,6 +108,6 @@ const cancelling = Effect.fnUntraced(function* (
   if (met === undefined) return yield* whereabouts(db, id)
   if (met.claimed_by !== null) return { _tag: "Requested", node: met.claimed_by }
   const batch = met.batch_id === null ? undefined : batchId(met.batch_id)
-  const aftermath = yield* conclude(db, [{ id, state: "cancelled", links: met.links, batch, reason }])
+  const aftermath = yield* conclude(db, [{ id, state: "cancelled", links: met.links, batch, reason: stored }])
   return { _tag: "Cancelled", worker: met.worker, queue: met.queue, attempt: met.attempt, aftermath }
 })

@@ -6,7 +6,7 @@ import { type Aftermath, link, merge, type NewJob, nothing, type OnFailure } fro
 import { type Deltas, deltaOf, tally } from "./batch.ts"
 import { cancelCopies } from "./copies.ts"
 import type { Db } from "./db.ts"
-import { type EndedJob, findStuck, heal, insertEdges, markEnded, resolve } from "./depend.ts"
+import { type EndedJob, findStuck, heal, insertEdges, markEnded, type Resolved, resolve } from "./depend.ts"
 import { insert, told } from "./enqueue.ts"
 import { keep } from "./result.ts"
 import { autonomous } from "./statement.ts"
@@ -58,7 +58,7 @@ export const conclude = Effect.fnUntraced(function* (
       if (job._tag === "Freed") freed.push(job)
       else {
         cancelled.push(job)
-        next.push({ ...job, state: "cancelled" })
+        next.push(cancelledOf(job))
       }
     }
     wave = next
@@ -131,10 +131,14 @@ export const release = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Aftermath, SqlError> {
   const resolved = yield* resolve(db, children)
   const cancelled = resolved.filter((job) => job._tag === "Cancelled")
-  const rest = yield* conclude(
-    db,
-    cancelled.map((job) => ({ ...job, state: "cancelled" as const })),
-    deltas
-  )
+  const rest = yield* conclude(db, cancelled.map(cancelledOf), deltas)
   return merge({ ...nothing, freed: resolved.filter((job) => job._tag === "Freed"), cancelled }, rest)
+})
+
+// internal
+
+const cancelledOf = (job: Extract<Resolved, { readonly _tag: "Cancelled" }>): EndedJob => ({
+  ...job,
+  state: "cancelled",
+  reason: JSON.stringify(job.reason)
 })

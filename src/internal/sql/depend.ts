@@ -24,7 +24,7 @@ export interface EndedJob {
   readonly result?: string | undefined
   /** JSON text of its last failure, where it failed. */
   readonly failure?: string | undefined
-  /** Why it was cancelled. */
+  /** JSON text of why it was cancelled. */
   readonly reason?: string | undefined
 }
 
@@ -257,7 +257,7 @@ export const resolve = Effect.fnUntraced(function* (
     archived AS (
       INSERT INTO ${db.archive} (${archived}, links, epoch, finished_at, state, errors, fingerprint, cancel_reason)
       SELECT ${archived}, gone.links | ${bit(db, "cascaded")}, gone.epoch, ${now}, 'cancelled', gone.errors,
-        gone.fingerprint, gone.reason
+        gone.fingerprint, to_jsonb(gone.reason)
       FROM gone
       WHERE 'cancelled' = ANY(${array(keptStates(db), oid.text)}::text[])
     )
@@ -373,6 +373,7 @@ export const read = Effect.fnUntraced(function* (db: Db, children: ReadonlyArray
     readonly kept: boolean
     readonly worker: string | null
     readonly failure: AttemptFailure | null
+    /** A text, or an envelope until it is opened. */
     readonly reason: string | null
   }>`
     SELECT d.child_id, d.parent_id, d.name, d.outcome, coalesce(d.result, a.result) AS result,

@@ -59,7 +59,7 @@ export const expire = (db: Db, by: string) =>
         state: row.state,
         links: row.links,
         batch: row.batch_id === null ? undefined : batchId(row.batch_id),
-        ...(row.state === "discarded" ? { failure: row.failure } : { reason: row.reason })
+        ...(row.state === "discarded" ? { failure: row.failure } : { reason: JSON.stringify(row.reason) })
       }))
       return {
         expired: rows.map((row): Expired => {
@@ -153,7 +153,7 @@ const take = Effect.fnUntraced(function* (db: Db, by: string) {
       SELECT ${archived}, gone.links, gone.epoch, ${now}, gone.final,
         CASE WHEN gone.final = 'discarded' THEN ${appendFailure(db, "gone.errors", "gone.failure")} ELSE gone.errors END,
         CASE WHEN gone.final = 'discarded' THEN gone.failure ->> 'fingerprint' ELSE gone.fingerprint END,
-        CASE WHEN gone.final = 'cancelled' THEN gone.reason END
+        CASE WHEN gone.final = 'cancelled' THEN to_jsonb(gone.reason) END
       FROM gone
       WHERE gone.final = ANY(${array(keptStates(db), oid.text)}::text[])
     )

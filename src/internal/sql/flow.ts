@@ -4,9 +4,13 @@ import type { AttemptFailure, BatchId, JobId, JobState } from "../../JobRow.ts"
 import type { Db } from "./db.ts"
 import { dependenciesOf } from "./depend.ts"
 import { jobId } from "./row.ts"
-import { open, openFailures } from "./seal.ts"
+import { open, openFailures, openReason } from "./seal.ts"
 
-/** A node of a flow as stored. */
+/**
+ * A node of a flow as stored.
+ *
+ * @category models
+ */
 export interface FlowNode {
   readonly id: JobId
   /** The names from the outermost flow to the node, with slashes between them. */
@@ -58,7 +62,7 @@ export const nodes = Effect.fnUntraced(function* (db: Db, id: BatchId) {
     readonly progress: number | null
     readonly result: unknown
     readonly failure: AttemptFailure | null
-    readonly cancel_reason: string | null
+    readonly cancel_reason: unknown
     readonly after: ReadonlyArray<string>
     readonly children: number
   }>`
@@ -96,7 +100,7 @@ export const nodes = Effect.fnUntraced(function* (db: Db, id: BatchId) {
         progress: row.progress ?? undefined,
         result: row.result === null ? null : yield* open(db, row.result, { field: "result", of: node }, false),
         failure,
-        cancelReason: row.cancel_reason ?? undefined,
+        cancelReason: yield* openReason(db, node, row.cancel_reason),
         after: row.after.map((parent) => jobId(Number(parent))),
         children: row.children
       }

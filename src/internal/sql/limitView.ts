@@ -6,7 +6,11 @@ import { rateRow, readAccounts, workerRow } from "./account.ts"
 import type { Db } from "./db.ts"
 import type { Governed } from "./limit.ts"
 
-/** What the limits of one worker, or of one queue, say and how they stand; undefined where it has no such limit. */
+/**
+ * What the limits of one worker, or of one queue, say and how they stand; undefined where it has no such limit.
+ *
+ * @category models
+ */
 export interface LimitStanding {
   /** Empty for a queue. */
   readonly worker: string

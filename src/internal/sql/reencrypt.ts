@@ -14,7 +14,7 @@ import { callbackOf } from "./batch.ts"
 import { array, type Db, oid } from "./db.ts"
 import { placeOf as logOf } from "./logs.ts"
 import { jobId } from "./row.ts"
-import { argsOf, errorOf, fallbackOf, openedText, sealFailure } from "./seal.ts"
+import { argsOf, errorOf, fallbackOf, openedText, reasonOf, sealFailure } from "./seal.ts"
 
 /** The tables with encrypted values, in the order in which jobs go through them. */
 export const tables = ["cron", "batches", "jobs", "dependencies", "results", "jobs_archive", "logs"] as const
@@ -288,6 +288,16 @@ const fallback: Column = {
   })
 }
 
+/** Why a job was cancelled; what the library says itself quotes nobody's data. */
+const reason = (name: string): Column => ({
+  name,
+  values: `SELECT t.${name} WHERE t.${name} IS NOT NULL AND t.${name} #>> '{}' !~ '${ownReason.source}'`,
+  rewrite: (_, row, held, reseal) =>
+    typeof held === "string" && ownReason.test(held) ? Effect.undefined : reseal(held, reasonOf(idOf(row)))
+})
+
+const ownReason = /^(It waited for job|It had not started before|It would not start before|It was deleted) ?/
+
 const idOf = (row: Row, name = "id") => jobId(Number(row[name]))
 
 const args = value("args", (row) => argsOf(idOf(row), String(row["worker"])))
@@ -308,7 +318,7 @@ const layout: {
     keys: [["id", "bigint"]],
     columns: [value("input", (row) => ({ field: "input", of: idOf(row) })), callbacks]
   },
-  jobs: { keys: [["id", "bigint"]], columns: [args, failures, fallback] },
+  jobs: { keys: [["id", "bigint"]], columns: [args, failures, fallback, reason("cancel_reason")] },
   dependencies: {
     keys: [
       ["child_id", "bigint"],
@@ -316,8 +326,8 @@ const layout: {
     ],
     columns: [value("result", (row) => ({ field: "result", of: idOf(row, "parent_id") }))]
   },
-  results: { keys: [["id", "bigint"]], columns: [result, failure] },
-  jobs_archive: { keys: [["id", "bigint"]], columns: [args, result, failures] },
+  results: { keys: [["id", "bigint"]], columns: [result, failure, reason("reason")] },
+  jobs_archive: { keys: [["id", "bigint"]], columns: [args, result, failures, reason("cancel_reason")] },
   logs: {
     keys: [
       ["job_id", "bigint"],

@@ -6,7 +6,11 @@ import type { Db } from "./db.ts"
 import { dependenciesOf } from "./depend.ts"
 import { jobId } from "./row.ts"
 
-/** A job that another one waits or waited for, or that does itself. */
+/**
+ * A job that another one waits or waited for, or that does itself.
+ *
+ * @category models
+ */
 export interface Related {
   readonly id: JobId
   /** Undefined where no row of it is kept, like its queue. */

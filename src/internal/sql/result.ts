@@ -7,7 +7,7 @@ import type { End } from "./batch.ts"
 import { array, type Db, ids, oid } from "./db.ts"
 import type { EndedJob } from "./depend.ts"
 import { jobId } from "./row.ts"
-import { inTheClear, open, openFailures, refusesClear } from "./seal.ts"
+import { inTheClear, open, openFailures, openReason, refusesClear } from "./seal.ts"
 
 /** How a job ended; `gone` for one of which nothing is left. */
 export interface Settled {
@@ -39,7 +39,7 @@ export const keep = Effect.fnUntraced(function* (db: Db, ended: ReadonlyArray<En
       ${texts((job) => job.state)}::text[],
       ${texts((job) => job.result)}::text[]::jsonb[],
       ${texts((job) => job.failure)}::text[]::jsonb[],
-      ${texts((job) => job.reason)}::text[]
+      ${texts((job) => job.reason)}::text[]::jsonb[]
     ) AS e (id, state, result, failure, reason)
     ON CONFLICT (id) DO UPDATE
     SET state = excluded.state,
@@ -112,7 +112,7 @@ interface Columns {
   readonly state: End
   readonly result: unknown
   readonly failure: AttemptFailure | null
-  readonly reason: string | null
+  readonly reason: unknown
 }
 
 const resultsOf = (db: Db) => db.sql(`${db.schema}.results`)
@@ -131,6 +131,6 @@ const settledOf = Effect.fnUntraced(function* (db: Db, row: Columns): Effect.fn.
         : undefined,
     result: row.result === null ? null : yield* open(db, row.result, place, false),
     failure,
-    reason: row.reason ?? undefined
+    reason: yield* openReason(db, id, row.reason)
   }
 })

@@ -27,6 +27,7 @@ export interface JobColumns {
   readonly meta: Readonly<Record<string, unknown>> | null
   readonly tags: ReadonlyArray<string> | null
   readonly partition_key: string | null
+  /** A text, or an envelope until it is opened. */
   readonly cancel_reason: string | null
   readonly scheduled_for: Date | null
   readonly batch_id: bigint | null

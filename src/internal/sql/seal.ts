@@ -77,9 +77,9 @@ export const blindKeys = ({ cipher }: Db, jobs: ReadonlyArray<NewJob>): Effect.E
               })) // text alone changes
       )
 
-/** Outcomes as they are stored. */
+/** Outcomes as they are stored; the reason of a cancel as JSON text. */
 export const sealOutcomes = <S extends Ended>(db: Db, settlements: ReadonlyArray<S>): Effect.Effect<ReadonlyArray<S>> =>
-  db.cipher === undefined && !settlements.some(({ outcome }) => isMarkedResult(outcome))
+  db.cipher === undefined && !settlements.some(({ outcome }) => isMarkedResult(outcome) || hasReason(outcome))
     ? Effect.succeed(settlements)
     : Effect.forEach(settlements, (settlement) =>
         Effect.map(
@@ -177,12 +177,28 @@ export const argsOf = (id: JobId, worker: string): Place => ({ field: "args", of
 /** The place of a failure. */
 export const errorOf = (id: JobId, attempt: number): Place => ({ field: "error", of: `${id}/${attempt}` })
 
+/** The place of the reason of a cancel. */
+export const reasonOf = (id: JobId): Place => ({ field: "reason", of: id })
+
+/** The JSON text of why a job is cancelled, as it is stored: it may quote anything. */
+export const sealReason = (db: Sealing, id: JobId, reason: string | undefined): Effect.Effect<string | undefined> =>
+  reason === undefined ? Effect.undefined : sealText(db, JSON.stringify(reason), reasonOf(id))
+
+/** Why a job was cancelled, as people read it. */
+export const openReason = (db: Sealing, id: JobId, stored: unknown): Effect.Effect<string | undefined> =>
+  stored === null || stored === undefined
+    ? Effect.undefined
+    : Effect.map(open(db, stored, reasonOf(id), false), (reason) =>
+        reason instanceof Encrypted ? "(encrypted)" : typeof reason === "string" ? reason : JSON.stringify(reason)
+      )
+
 /** A job as people read it. */
 export const openRow = (db: Db, row: JobRow): Effect.Effect<JobRow> =>
   Effect.gen(function* () {
     const args = yield* open(db, row.args, argsOf(row.id, row.worker), false)
     const result = yield* open(db, row.result, { field: "result", of: row.id }, false)
-    return { ...row, args, result, errors: yield* openFailures(db, row.id, row.errors) }
+    const cancelReason = yield* openReason(db, row.id, row.cancelReason)
+    return { ...row, args, result, errors: yield* openFailures(db, row.id, row.errors), cancelReason }
   })
 
 /**
@@ -205,7 +221,7 @@ export const openClaimed = <Job extends Readable>(
         const result =
           dependency.result === null ? null : yield* open(db, dependency.result, { field: "result", of: id }, strict)
         const [last] = failure === undefined ? [] : yield* openFailures(db, id, [failure])
-        return { ...dependency, result, failure: last }
+        return { ...dependency, result, failure: last, reason: yield* openReason(db, id, dependency.reason) }
       })
     )
     const flow =
@@ -232,7 +248,7 @@ export const openClaimed = <Job extends Readable>(
 export const isPlain = ({ cipher }: Db, job: Readable, wanted: boolean | undefined): boolean =>
   cipher === undefined &&
   wanted !== true &&
-  [job.args, job.flow?.input, ...job.dependencies.map(({ result }) => result)].every(
+  [job.args, job.flow?.input, ...job.dependencies.flatMap(({ reason, result }) => [reason, result])].every(
     (value) => envelopeOf(value) === undefined && unescaped(value) === value
   )
 
@@ -321,6 +337,8 @@ interface Sealed {
 const isMarkedResult = (outcome: Outcome): boolean =>
   outcome._tag === "Completed" && outcome.result !== undefined && looksMarked(outcome.result)
 
+const hasReason = (outcome: Outcome): boolean => outcome._tag === "Cancelled" && outcome.reason !== undefined
+
 const sealOutcome = (db: Sealing, id: JobId, outcome: Outcome): Effect.Effect<Outcome> => {
   switch (outcome._tag) {
     case "Completed":
@@ -329,10 +347,13 @@ const sealOutcome = (db: Sealing, id: JobId, outcome: Outcome): Effect.Effect<Ou
         : Effect.map(sealText(db, outcome.result, { field: "result", of: id }), (result) => ({ ...outcome, result }))
     case "Retryable":
     case "Discarded":
+      return Effect.map(sealFailure(db, id, outcome.failure), (failure) => ({ ...outcome, failure }))
     case "Cancelled":
-      return outcome.failure === undefined
-        ? Effect.succeed(outcome)
-        : Effect.map(sealFailure(db, id, outcome.failure), (failure) => ({ ...outcome, failure }))
+      return Effect.gen(function* () {
+        const failure = outcome.failure === undefined ? undefined : yield* sealFailure(db, id, outcome.failure)
+        const reason = yield* sealReason(db, id, outcome.reason)
+        return { ...outcome, ...(failure !== undefined && { failure }), ...(reason !== undefined && { reason }) }
+      })
     default:
       return Effect.succeed(outcome)
   }

@@ -143,7 +143,7 @@ const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Se
   // Looked at again by the server after a wait for the row: a mark that came meanwhile counts.
   const alone = linked ? sql`` : sql`AND j.links & ${sql.literal(String(concerned))} = 0`
   // Why it was cancelled concerns only who waits for it.
-  const why = linked ? sql`, coalesce(gone.cancel_reason, gone.reason) AS reason` : sql``
+  const why = linked ? sql`, coalesce(gone.cancel_reason, gone.reason)::text AS reason` : sql``
   return yield* sql<{
     readonly id: bigint
     readonly epoch: number
@@ -183,7 +183,7 @@ const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Se
         ${array(
           columns.map((column) => column.reason),
           oid.text
-        )}::text[]
+        )}::text[]::jsonb[]
       ) AS o (id, epoch, state, result, failure, delay_millis, refund, reason)
     ),
     gone AS (

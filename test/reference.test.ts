@@ -1,0 +1,105 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import * as ShigotoConfig from "../src/ShigotoConfig.ts"
+import { type Declaration, type Module, readFields, root } from "./setup/reference/declarations.ts"
+import { makeReference, missingIn } from "./setup/reference/pages.ts"
+import * as Tables from "./setup/reference/tables.ts"
+
+const { missing, pages } = makeReference()
+const guides = Tables.makeGuides()
+
+describe("docs/reference", () => {
+  it("documents every public export with a sentence and a category", () => {
+    assert.deepStrictEqual(missing, [])
+  })
+
+  it("is what the sources say now: `npm run reference` writes it", () => {
+    const committed = Fs.readdirSync(Path.join(root, "docs/reference")).map((name) => `docs/reference/${name}`)
+    assert.sameMembers(committed, [...pages.keys()])
+    const stale = [...pages].filter(([page, text]) => Fs.readFileSync(Path.join(root, page), "utf8") !== text)
+    assert.deepStrictEqual(
+      stale.map(([page]) => page),
+      []
+    )
+  })
+
+  it("links to headings that are there", () => {
+    const dead = [...pages].flatMap(([page, text]) =>
+      [...text.matchAll(/\]\(([\w-]+\.md)?#([\w-]+)\)/g)].flatMap(([, target, anchor]) => {
+        const at = target === undefined ? text : pages.get(`docs/reference/${target}`)
+        const headings = [...(at ?? "").matchAll(/^## (.+)$/gm)].map(([, heading = ""]) => heading.toLowerCase())
+        return headings.includes(anchor ?? "") ? [] : [`${page} links to ${target ?? ""}#${anchor}`]
+      })
+    )
+    assert.deepStrictEqual(dead, [])
+  })
+
+  it("asks for a docstring, a sentence and a category", () => {
+    const module = (declarations: ReadonlyArray<Declaration>, doc = "A module."): Module => ({
+      path: "src/A.ts",
+      doc,
+      declarations,
+      passedOn: []
+    })
+    const declaration = (name: string, text?: string, category?: string): Declaration => ({
+      name,
+      signature: "",
+      doc: text === undefined ? undefined : { text, category }
+    })
+    assert.deepStrictEqual(missingIn(module([declaration("a", "Says it.", "models"), declaration("a")])), [])
+    assert.deepStrictEqual(missingIn(module([], "")), ["src/A.ts has no file doc"])
+    assert.deepStrictEqual(missingIn(module([declaration("a")])), ["src/A.ts: a has no docstring"])
+    assert.deepStrictEqual(missingIn(module([declaration("a", "Says it.")])), ["src/A.ts: a has no @category"])
+    assert.deepStrictEqual(missingIn(module([declaration("a", "says it", "models")])), [
+      "src/A.ts: the docstring of a is no sentence"
+    ])
+  })
+})
+
+describe("the tables of options", () => {
+  it("say of every option what it is and what it defaults to", () => {
+    assert.deepStrictEqual(guides.missing, [])
+  })
+
+  it("are what the sources say now: `npm run reference` writes them", () => {
+    const stale = [...guides.pages].filter(([page, text]) => Fs.readFileSync(Path.join(root, page), "utf8") !== text)
+    assert.deepStrictEqual(
+      stale.map(([page]) => page),
+      []
+    )
+    // A marker that is misspelt would leave its table as it is.
+    const all = [...guides.pages.values()].join("\n")
+    assert.lengthOf(
+      all.match(/<!-- end -->/g) ?? [],
+      (all.match(/<!-- (?:options \S+ \w+|environment) -->/g) ?? []).length
+    )
+  })
+
+  it("tell the defaults that the code has", () => {
+    const { queues, retention, ...plain } = ShigotoConfig.defaults
+    const values = [
+      ...Object.entries(plain).map(([name, value]) => [name, value === 1024 * 1024 ? "1 MiB" : String(value)] as const),
+      ["queues", `{ default: ${queues.default} }`] as const,
+      ...Object.values(retention).map((value) => ["retention", value] as const)
+    ]
+    const fields = readFields("src/ShigotoConfig.ts", "Options")
+    const wrong = values.filter(([name, value]) => {
+      const { doc = "" } = fields.find((field) => field.name === name) ?? {}
+      return !doc.slice(doc.indexOf("Defaults to")).includes(value)
+    })
+    assert.deepStrictEqual(wrong, [])
+  })
+
+  it("ask for what an option is, and for its default", () => {
+    const field = (doc: string | undefined, optional = true) => ({ name: "a", type: "number | string", optional, doc })
+    assert.deepStrictEqual(Tables.missingIn("O", [field("How many. Defaults to 0.5; more is slower. Not with b.")]), [])
+    assert.deepStrictEqual(Tables.missingIn("O", [field("How many.", false)]), [])
+    assert.deepStrictEqual(Tables.missingIn("O", [field("Defaults to 1.")]), ["O.a does not say what it is"])
+    assert.deepStrictEqual(Tables.missingIn("O", [field("How many.")]), ["O.a does not say what it defaults to"])
+    assert.include(
+      Tables.tableOf([field("How many | what. Defaults to 0.5; more is slower. Not with b.")]),
+      "| `a` | `number \\| string` | 0.5; more is slower | How many \\| what. Not with b. |"
+    )
+  })
+})
