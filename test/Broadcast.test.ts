@@ -152,8 +152,12 @@ describe("a broadcast queue", () => {
         const [copy] = yield* copies(id)
         assert.strictEqual(copy?.state, "available")
         yield* cancel(id)
-        for (const of of [id, copy?.id as JobId]) {
-          assert.deepInclude(yield* get(of), { state: "cancelled", cancelReason: "not needed" })
+        const copyOf = `It is a copy of job ${id}, which was cancelled.`
+        for (const [of, cancelReason] of [
+          [id, "not needed"],
+          [copy?.id as JobId, copyOf]
+        ] as const) {
+          assert.deepInclude(yield* get(of), { state: "cancelled", cancelReason })
           assert.strictEqual((yield* told(of)).at(-1), "Cancelled")
         }
         // As one that runs on another node: its holder is asked.

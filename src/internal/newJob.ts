@@ -142,7 +142,7 @@ export interface Aftermath {
     readonly worker: string
     readonly queue: string
     readonly attempt: number
-    readonly reason: string | undefined
+    readonly reason: string
   }>
   /** Callbacks of batches, and children of fan-outs. */
   readonly inserted: ReadonlyArray<{

@@ -130,7 +130,10 @@ describe("a claim under limits", () => {
         jobs.map((job) => job.worker),
         ["other", "other"]
       )
-      assert.deepStrictEqual(held, [{ worker: "work", why: "concurrency", limit: "work", freesInMillis: undefined }])
+      const places = { running: 1, limit: 1 }
+      assert.deepStrictEqual(held, [
+        { worker: "work", why: "concurrency", limit: "work", freesInMillis: undefined, places }
+      ])
       const rows = yield* sql`SELECT FROM shigoto.jobs WHERE state = 'available' AND attempt = 0 AND epoch = 0`
       assert.strictEqual(rows.length, 299)
     })

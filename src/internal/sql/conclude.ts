@@ -49,7 +49,7 @@ export const conclude = Effect.fnUntraced(function* (
     const copied = wave.filter((job) => job.state === "cancelled" && (job.links & link.copied) !== 0)
     for (const copy of copied.length === 0 ? [] : yield* cancelCopies(db, copied)) {
       cancelled.push(copy)
-      next.push({ ...copy, state: "cancelled" })
+      next.push({ ...copy, state: "cancelled", reason: JSON.stringify(copy.reason) })
     }
     const awaited = wave.filter((job) => (job.links & link.awaited) !== 0)
     if (waves === maxWaves) break

@@ -7,8 +7,7 @@ import type { EndedJob } from "./depend.ts"
 import { jobId } from "./row.ts"
 
 /**
- * Cancels the copies that wait, and asks the holders of those that run, for the reason of the job that they are copies
- * of; returns those that waited.
+ * Cancels the copies that wait, and asks the holders of those that run; returns those that waited.
  *
  * To be called in a statement after the one that took the job's row away: who makes copies holds that row.
  */
@@ -23,21 +22,14 @@ export const cancelCopies = Effect.fnUntraced(function* (db: Db, jobs: ReadonlyA
     readonly attempt: number
     readonly links: number
     readonly batch_id: bigint | null
-    readonly reason: string | null
+    readonly reason: string
   }>`
     WITH copy AS MATERIALIZED (
-      SELECT j.id, job.reason
-      FROM unnest(
-        ${ids(jobs.map(({ id }) => id))}::bigint[],
-        ${array(
-          jobs.map(({ reason }) => reason ?? null),
-          oid.text
-        )}::text[]
-      ) AS job (id, reason)
-      JOIN ${sql(`${db.schema}.broadcasts`)} AS b
-        ON b.job_id = job.id
+      SELECT j.id, 'It is a copy of job ' || b.job_id || ', which was cancelled.' AS reason
+      FROM ${sql(`${db.schema}.broadcasts`)} AS b
       JOIN ${db.jobs} AS j
         ON j.id = b.copy_id
+      WHERE b.job_id = ANY(${ids(jobs.map(({ id }) => id))}::bigint[])
       ORDER BY j.id
       FOR UPDATE OF j
     ),
@@ -50,14 +42,15 @@ export const cancelCopies = Effect.fnUntraced(function* (db: Db, jobs: ReadonlyA
     ),
     archived AS (
       INSERT INTO ${db.archive} (${archived}, links, epoch, finished_at, state, errors, fingerprint, cancel_reason)
-      SELECT ${archived}, gone.links, gone.epoch, ${now}, 'cancelled', gone.errors, gone.fingerprint, gone.reason
+      SELECT ${archived}, gone.links, gone.epoch, ${now}, 'cancelled', gone.errors, gone.fingerprint,
+        to_jsonb(gone.reason)
       FROM gone
       WHERE 'cancelled' = ANY(${array(keptStates(db), oid.text)}::text[])
     ),
     asked AS (
       UPDATE ${db.jobs} AS j
       SET cancel_requested_at = coalesce(j.cancel_requested_at, ${now}),
-        cancel_reason = coalesce(j.cancel_reason, copy.reason)
+        cancel_reason = coalesce(j.cancel_reason, to_jsonb(copy.reason))
       FROM copy
       WHERE j.id = copy.id
         AND j.state = 'executing'
@@ -72,6 +65,6 @@ export const cancelCopies = Effect.fnUntraced(function* (db: Db, jobs: ReadonlyA
     attempt: row.attempt,
     links: row.links,
     batch: row.batch_id === null ? undefined : batchId(row.batch_id),
-    reason: row.reason ?? undefined
+    reason: row.reason
   }))
 })
