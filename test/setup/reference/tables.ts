@@ -118,6 +118,7 @@ const environment = (missing: Array<string>): string => {
     "| variable | read by | |",
     "|---|---|---|",
     "| `HOSTNAME` | `ShigotoConfig` | `nodeName`, where nothing else says it |",
+    "| `NO_COLOR`, `FORCE_COLOR` | `shigoto` | whether it colours |",
     ...rows,
     ...[...commandLine].map(([variable, says]) => `| \`${variable}\` | \`shigoto\` | ${says} |`)
   ].join("\n")
