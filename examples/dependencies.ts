@@ -50,11 +50,10 @@ const main = Effect.gen(function* () {
   const ended = (id: JobId) =>
     jobs.get(id).pipe(Effect.delay("20 millis"), Effect.repeat({ until: ({ finishedAt }) => finishedAt !== undefined }))
 
-  const pages = yield* Page.enqueueAll([{ n: 1 }, { n: 2 }, { n: 13 }])
-  const ids = pages.map(({ id }) => id)
-  const last = ids.slice(2)
-  const book = yield* Book.enqueue({}, { dependsOn: { pages: ids } })
-  const log = yield* Log.enqueue({}, { dependsOn: { page: last[0] as JobId } }) // there are three
+  const pages = yield* Page.enqueueAll([{ n: 1 }, { n: 2 }])
+  const { id: last } = yield* Page.enqueue({ n: 13 })
+  const book = yield* Book.enqueue({}, { dependsOn: { pages: [...pages.map(({ id }) => id), last] } })
+  const log = yield* Log.enqueue({}, { dependsOn: { page: last } })
   yield* Effect.log(`the book is ${book.job.state}`)
   yield* Effect.log((yield* jobs.explain(book.id)).message)
 
@@ -65,7 +64,7 @@ const main = Effect.gen(function* () {
 
   // With the page that failed comes back what was cancelled because of it.
   paper = true
-  yield* jobs.retry(last[0] as JobId)
+  yield* jobs.retry(last)
   const printed = yield* jobs
     .get(book.id)
     .pipe(Effect.delay("20 millis"), Effect.repeat({ until: ({ state }) => state === "completed" }))

@@ -21,7 +21,7 @@ import { type AttemptError, InvalidConfig } from "./ShigotoError.ts"
  * @category models
  */
 export interface Options<Error = unknown> {
-  /** Defaults to `aimd`: additive increase, multiplicative decrease. */
+  /** How it moves. Defaults to `aimd`: additive increase, multiplicative decrease. */
   readonly algorithm?: "aimd" | "gradient" | undefined
   /** It never falls below this. Defaults to 1. */
   readonly min?: number | undefined

@@ -26,11 +26,11 @@ export type Prepared<R = never> = Effect.Effect<NewJob, Refusal, R>
  * @category models
  */
 export interface BatchOptions<R> {
-  /** Once every member has ended, however. */
+  /** What is inserted once every member has ended, however. Defaults to nothing. */
   readonly onFinished?: Prepared<R> | undefined
-  /** Once every member has been completed. */
+  /** What is inserted once every member has been completed. Defaults to nothing. */
   readonly onSucceeded?: Prepared<R> | undefined
-  /** As the first member is discarded or cancelled, while others may still run. */
+  /** What is inserted as the first member is discarded or cancelled, while others may still run. Defaults to nothing. */
   readonly onFirstFailure?: Prepared<R> | undefined
 }
 

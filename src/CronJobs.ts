@@ -63,17 +63,19 @@ export interface CronOptions<Args, R> {
   readonly cron: string
   /** An IANA time zone. Defaults to UTC, whatever the process's own zone is. */
   readonly timezone?: string | undefined
+  /** What each tick inserts. */
   readonly job: Preparable<Args, R>
+  /** With which args; checked as the entry is registered. */
   readonly args: NoInfer<Args>
-  /** Defaults to the job's own. */
+  /** Which queue its jobs wait in. Defaults to the job's own. */
   readonly queue?: string | undefined
-  /** Defaults to the job's own. */
+  /** Higher runs first. Defaults to the job's own. */
   readonly priority?: number | undefined
-  /** Defaults to the job's own. */
+  /** How many attempts of a job may start. Defaults to the job's own. */
   readonly maxAttempts?: number | undefined
-  /** Defaults to the job's own. */
+  /** Names to find its jobs by. Defaults to the job's own. */
   readonly tags?: ReadonlyArray<string> | undefined
-  /** Defaults to `latest`. */
+  /** What becomes of the ticks that nobody was there for. Defaults to `latest`. */
   readonly catchUp?: CatchUp | undefined
   /**
    * What a tick does while the job of an earlier one lives: `allow` inserts all the same, `skip` inserts nothing,

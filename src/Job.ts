@@ -59,7 +59,7 @@ export interface EnqueueOptions<Encoded = unknown, Args = unknown> extends Deadl
   readonly priority?: number | undefined
   /** How long it waits before it may run, by the database's clock. Defaults to zero. Not together with `runAt`. */
   readonly delay?: Duration.Input | undefined
-  /** When it may run; an instant in the past is now. Not together with `delay`. */
+  /** When it may run; an instant in the past is now. Defaults to now. Not together with `delay`. */
   readonly runAt?: DateTime.DateTime | Date | undefined
   /** How many attempts may start, from 1 to 32,767. Defaults to the definition's, else 20. */
   readonly maxAttempts?: number | undefined
@@ -67,7 +67,7 @@ export interface EnqueueOptions<Encoded = unknown, Args = unknown> extends Deadl
   readonly tags?: ReadonlyArray<string> | undefined
   /** A JSON object of at most 64 KiB that travels with it, unencrypted. Defaults to none. */
   readonly meta?: Readonly<Record<string, unknown>> | undefined
-  /** The tenant, customer or resource that it belongs to. Defaults to none. */
+  /** The tenant, customer or resource that it belongs to. Defaults to what the definition makes of its args, else none. */
   readonly partitionKey?: string | undefined
   /**
    * Jobs that must have ended before it runs; at most 10,000, each once. When one of them is discarded or cancelled it
@@ -103,19 +103,19 @@ export interface ExecuteOptions<Encoded = unknown, Args = unknown> extends Enque
  * @category models
  */
 export interface DefinitionOptions<Encoded = unknown, Args = unknown> {
-  /** Defaults to `default`. */
+  /** Which queue its jobs wait in. Defaults to `default`. */
   readonly queue?: string | undefined
-  /** Defaults to 0; higher runs first. */
+  /** Higher runs first; an integer from -32,768 to 32,767. Defaults to 0. */
   readonly priority?: number | undefined
   /** How long a job may wait to start once it is due. Defaults to for ever. */
   readonly expiresIn?: Duration.Input | undefined
   /** What becomes of a job that has waited longer. Defaults to `discard`. */
   readonly onExpire?: "discard" | "cancel" | undefined
-  /** Defaults to 20. */
+  /** How many attempts of a job may start, from 1 to 32,767. Defaults to 20. */
   readonly maxAttempts?: number | undefined
   /** How long one attempt may take before it is interrupted; `Duration.infinity` for no limit. Defaults to 5 minutes. */
   readonly timeout?: Duration.Input | undefined
-  /** Defaults to none. */
+  /** At most 100 distinct names to find its jobs by. Defaults to none. */
   readonly tags?: ReadonlyArray<string> | undefined
   /** The tenant, customer or resource that a job belongs to, by its args; undefined for none. Defaults to none. */
   readonly partitionKey?: ((args: Args) => string | undefined) | undefined
@@ -163,7 +163,7 @@ export interface WorkerOptions<Args, Error, R, Wrap extends Any = never> {
   /**
    * Called once on the node that discards a job, after the database has accepted it; not after a crash just then. A
    * job whose last attempt died with its node is discarded by whichever node rescues it, and the hook runs there if
-   * that node has the worker and the job is kept.
+   * that node has the worker and the job is kept. Defaults to nothing.
    */
   readonly onDiscard?: ((discarded: Discarded<Args>) => Effect.Effect<void, never, R>) | undefined
 }

@@ -27,11 +27,11 @@ export interface Options<Args = unknown> {
   readonly limit: number
   /** How long a window is, from 10 milliseconds to 31 days. */
   readonly window: Duration.Input
-  /** Defaults to `sliding-window`: never more than the limit in any window. */
+  /** How units come back as time goes by. Defaults to `sliding-window`: never more than the limit in any window. */
   readonly algorithm?: Algorithm | undefined
   /**
-   * How many units may be spent at one instant, for `token-bucket` (by default the limit) and `gcra` (by default a
-   * tenth of it).
+   * How many units may be spent at one instant, for `token-bucket` and `gcra`. Defaults to the limit, for `gcra` to a
+   * tenth of it.
    */
   readonly burst?: number | undefined
   /**

@@ -53,22 +53,19 @@ export interface Retention {
 }
 
 /**
- * The settings, with every default filled in.
+ * The settings, with every default filled in; `Options` says what each is.
  *
  * @category services
  */
 export class ShigotoConfig extends Context.Service<
   ShigotoConfig,
   {
-    /** The PostgreSQL schema that holds the tables. Defaults to `shigoto`. */
     readonly schema: string
-    /** Whether start-up brings the schema up to date; false only checks it. Defaults to true. */
     readonly migrate: boolean
-    /** The queues of this node and how many jobs of each run at once. Defaults to `{ default: 10 }`. */
+    /** The queues of this node and how many jobs of each run at once. */
     readonly queues: ReadonlyMap<string, number>
     /** Which of them find their concurrency themselves, up to that number. Defaults to none. */
     readonly adaptive: ReadonlyMap<string, AdaptiveConcurrency.Rule>
-    /** What this node does without while it has too much to do. Defaults to nothing. */
     readonly shedding: LoadShedding.Rule | undefined
     /** How large the parts of those are that do not weigh 1. Defaults to none. */
     readonly weights: ReadonlyMap<string, number>
@@ -80,53 +77,26 @@ export class ShigotoConfig extends Context.Service<
     readonly rates: ReadonlyMap<string, Limit.Limit>
     /** Which of them every node runs all jobs of, and for how long after a job was due. Defaults to none. */
     readonly broadcast: ReadonlyMap<string, Duration.Duration>
-    /** The name by which people know this node; several may share one. Defaults to the HOSTNAME variable, else `node`. */
     readonly nodeName: string
-    /** The longest time between two looks for work while notifications do not arrive. Defaults to 1 second. */
     readonly pollInterval: Duration.Duration
-    /** The longest time between two looks while notifications arrive and nothing runs. Defaults to 5 seconds. */
     readonly idlePollInterval: Duration.Duration
-    /** How long a stopping node lets running handlers finish before it interrupts them. Defaults to 20 seconds. */
     readonly shutdownGrace: Duration.Duration
-    /** How long an interrupted handler may run its finalizers before it is given up. Defaults to 5 seconds. */
     readonly interruptGrace: Duration.Duration
-    /** How long a node's lease lasts after its last renewal. Defaults to 30 seconds. */
     readonly leaseTtl: Duration.Duration
-    /** How often the lease is renewed; at most a third of `leaseTtl`. Defaults to 8 seconds. */
     readonly leaseBeat: Duration.Duration
-    /** How long one statement of the library's loops may take. Defaults to 10 seconds. */
     readonly queryTimeout: Duration.Duration
-    /** How long finished jobs are kept. */
     readonly retention: Retention
-    /** How often old history is dropped and new partitions are made. Defaults to 10 minutes. */
     readonly pruneInterval: Duration.Duration
-    /** The largest encoded args, in bytes. Defaults to 1 MiB, at most 64 MiB. */
     readonly maxArgsBytes: number
-    /** The largest encoded result, in bytes. Defaults to 1 MiB, at most 64 MiB. */
     readonly maxResultBytes: number
-    /**
-     * How an attempt's span hangs on the span that enqueued its job: linked to it, in a trace of its own, or as its
-     * child. Defaults to `link`.
-     */
     readonly tracing: "link" | "child"
-    /** Whether what handlers log is kept with their jobs. Defaults to false; a worker may say otherwise. */
     readonly captureLogs: boolean
-    /** How long captured logs are kept. Defaults to 7 days. */
     readonly logRetention: Duration.Duration
-    /** Whether this node keeps metrics. Defaults to false. */
     readonly metrics: boolean
-    /** How often the gauges that ask the database are read, where metrics are kept. Defaults to 15 seconds. */
     readonly metricsInterval: Duration.Duration
-    /** Whether this node records what happens, for charts: see `History`. Defaults to false. */
     readonly history: boolean
-    /** Whether this node listens for notifications. Defaults to true; polling alone is enough for correctness. */
     readonly listen: boolean
-    /** Where to listen when the client's own URL leads to a pooler in transaction mode. Defaults to the client's. */
     readonly listenUrl: Redacted.Redacted | undefined
-    /**
-     * Whose clock decides due times, leases and retention: the database's, or the `Clock` of the fibers (for tests with
-     * virtual time, on one process). Defaults to `database`.
-     */
     readonly timeSource: "database" | "clock"
   }
 >()("effect-shigoto/ShigotoConfig") {}
@@ -137,18 +107,34 @@ export class ShigotoConfig extends Context.Service<
  * @category models
  */
 export interface Options {
+  /** The PostgreSQL schema that holds the tables. Defaults to `shigoto`. */
   readonly schema?: string | undefined
+  /** Whether start-up brings the schema up to date; false only checks it. Defaults to true. */
   readonly migrate?: boolean | undefined
+  /** Which queues this node runs, and how many jobs of each at once. Defaults to `{ default: 10 }`. */
   readonly queues?: Readonly<Record<string, number | QueueOptions>> | undefined
+  /** What this node does without while it has too much to do. Defaults to nothing. */
   readonly shedding?: LoadShedding.Options | undefined
+  /** The name by which people know this node; several may share one. Defaults to the HOSTNAME variable, else `node`. */
   readonly nodeName?: string | undefined
+  /** The longest time between two looks for work while notifications do not arrive. Defaults to 1 second. */
   readonly pollInterval?: Duration.Input | undefined
+  /** The longest time between two looks while notifications arrive and nothing runs. Defaults to 5 seconds. */
   readonly idlePollInterval?: Duration.Input | undefined
+  /** How long a stopping node lets running handlers finish before it interrupts them. Defaults to 20 seconds. */
   readonly shutdownGrace?: Duration.Input | undefined
+  /** How long an interrupted handler may run its finalizers before it is given up. Defaults to 5 seconds. */
   readonly interruptGrace?: Duration.Input | undefined
+  /** How long a node's lease lasts after its last renewal. Defaults to 30 seconds. */
   readonly leaseTtl?: Duration.Input | undefined
+  /** How often the lease is renewed; at most a third of `leaseTtl`. Defaults to 8 seconds. */
   readonly leaseBeat?: Duration.Input | undefined
+  /** How long one statement of the library's loops may take. Defaults to 10 seconds. */
   readonly queryTimeout?: Duration.Input | undefined
+  /**
+   * How long finished jobs are kept, by the state they ended in; zero keeps nothing. Defaults to 14 days for completed and
+   * cancelled ones, 90 days for discarded ones.
+   */
   readonly retention?:
     | {
         readonly completed?: Duration.Input | undefined
@@ -156,17 +142,35 @@ export interface Options {
         readonly cancelled?: Duration.Input | undefined
       }
     | undefined
+  /** How often old history is dropped and new partitions are made. Defaults to 10 minutes. */
   readonly pruneInterval?: Duration.Input | undefined
+  /** The largest encoded args, in bytes. Defaults to 1 MiB, at most 64 MiB. */
   readonly maxArgsBytes?: number | undefined
+  /** The largest encoded result, in bytes. Defaults to 1 MiB, at most 64 MiB. */
   readonly maxResultBytes?: number | undefined
+  /**
+   * How an attempt's span hangs on the span that enqueued its job: linked to it, in a trace of its own, or as its
+   * child. Defaults to `link`.
+   */
   readonly tracing?: "link" | "child" | undefined
+  /** Whether what handlers log is kept with their jobs. Defaults to false; a worker may say otherwise. */
   readonly captureLogs?: boolean | undefined
+  /** How long captured logs are kept. Defaults to 7 days. */
   readonly logRetention?: Duration.Input | undefined
+  /** Whether this node keeps metrics. Defaults to false. */
   readonly metrics?: boolean | undefined
+  /** How often the gauges that ask the database are read, where metrics are kept. Defaults to 15 seconds. */
   readonly metricsInterval?: Duration.Input | undefined
+  /** Whether this node records what happens, for charts: see `History`. Defaults to false. */
   readonly history?: boolean | undefined
+  /** Whether this node listens for notifications. Defaults to true; polling alone is enough for correctness. */
   readonly listen?: boolean | undefined
+  /** Where to listen when the client's own URL leads to a pooler in transaction mode. Defaults to the client's. */
   readonly listenUrl?: Redacted.Redacted | undefined
+  /**
+   * Whose clock decides due times, leases and retention: the database's, or the `Clock` of the fibers (for tests with
+   * virtual time, on one process). Defaults to `database`.
+   */
   readonly timeSource?: "database" | "clock" | undefined
 }
 

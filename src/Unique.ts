@@ -44,18 +44,21 @@ export type WaitingState = "scheduled" | "blocked" | "available" | "retryable"
  * @category models
  */
 export interface UniqueOptions<Encoded = unknown, Args = unknown> {
-  /** What the key is made of. Defaults to the worker and all args. */
+  /**
+   * What the key is made of: `worker`, `queue`, `args`, or paths into the encoded args such as `args.project`. Defaults to the
+   * worker and all args.
+   */
   readonly keys?: ReadonlyArray<UniqueKey<Encoded>> | undefined
   /** In which states a job holds its key. Defaults to those before its end. */
   readonly states?: ReadonlyArray<JobState> | undefined
-  /** How long after its insertion a job holds its key at most. Defaults to as long as it is in one of the states. */
+  /** How long after its insertion a job holds its key at most; sliding, not in buckets. Defaults to as long as it is in one of the states. */
   readonly period?: Duration.Input | undefined
   /** What a later enqueue replaces in a job that waits, in all waiting states or by state. Defaults to nothing. */
   readonly replace?:
     | ReadonlyArray<ReplaceField>
     | { readonly [State in WaitingState]?: ReadonlyArray<ReplaceField> }
     | undefined
-  /** Delays a job until its enqueues have paused. Not together with `replace`, `period` or a delay. */
+  /** Delays a job until its enqueues have paused. Defaults to no delay. Not together with `replace`, `period` or a delay. */
   readonly debounce?: DebounceOptions<Args> | undefined
 }
 

@@ -55,6 +55,30 @@ describe("documentation", () => {
     assert.deepStrictEqual(dead, [])
   })
 
+  it("links to headings that are there", () => {
+    const headings = (page: string) =>
+      [
+        ...read(page)
+          .replaceAll(/^```.*?^```$/gms, "")
+          .matchAll(/^#+ (.+)$/gm)
+      ].map(([, heading = ""]) =>
+        heading
+          .toLowerCase()
+          .replaceAll(/[^\w\- ]/g, "")
+          .replaceAll(" ", "-")
+      )
+    const dead = pages.flatMap((page) =>
+      [...read(page).matchAll(/\]\((?!https?:)([^)#\s]*)#([^)\s]+)\)/g)]
+        .map(([, target = "", anchor = ""]) => ({
+          anchor,
+          target: target === "" ? page : Path.posix.join(Path.posix.dirname(page), target)
+        }))
+        .filter(({ anchor, target }) => !headings(target).includes(anchor))
+        .map(({ anchor, target }) => `${page} links to ${target}#${anchor}`)
+    )
+    assert.deepStrictEqual(dead, [])
+  })
+
   it("keeps README to a length that gets read", () => {
     assert.isAtMost(read("README.md").split("\n").length, 250)
   })

@@ -66,6 +66,21 @@ const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
     /smtp \(internal\): under process emails/,
     /process emails \(consumer\): under a trace of its own, linked to 1 span/
   ],
+  "opentelemetry.ts": [
+    /POST \/images \(INTERNAL\) of "gallery"/,
+    /enqueue images \(PRODUCER\) of "gallery"/,
+    /process images \(CONSUMER\) of "gallery"/,
+    /sharp \(INTERNAL\) of "gallery"/,
+    /The attempt is linked to the enqueue: true; of its trace: false/,
+    /shigoto_attempts_total in "1": .*"outcome":"completed"/,
+    /shigoto_attempt_run_seconds in "seconds": \{"worker":"resize","queue":"images"/,
+    /Logged: .*resizes a\.png.* with .*"worker":"resize"/
+  ],
+  "otlp.ts": [
+    /Traces: enqueue thumbnails, process thumbnails/,
+    /Metrics: .*shigoto_attempts_total.*shigoto_jobs_inserted_total/,
+    /Logs: drew a\.png/
+  ],
   "cron.ts": [
     /Report of Tokyo for .*:\d\d\.000Z/,
     /Berlin's next tick: .*T0[01]:30:00\.000Z/,

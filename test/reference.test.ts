@@ -1,10 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import { type Declaration, type Module, root } from "./setup/reference/declarations.ts"
+import * as ShigotoConfig from "../src/ShigotoConfig.ts"
+import { type Declaration, type Module, readFields, root } from "./setup/reference/declarations.ts"
 import { makeReference, missingIn } from "./setup/reference/pages.ts"
+import * as Tables from "./setup/reference/tables.ts"
 
 const { missing, pages } = makeReference()
+const guides = Tables.makeGuides()
 
 describe("docs/reference", () => {
   it("documents every public export with a sentence and a category", () => {
@@ -51,5 +54,52 @@ describe("docs/reference", () => {
     assert.deepStrictEqual(missingIn(module([declaration("a", "says it", "models")])), [
       "src/A.ts: the docstring of a is no sentence"
     ])
+  })
+})
+
+describe("the tables of options", () => {
+  it("say of every option what it is and what it defaults to", () => {
+    assert.deepStrictEqual(guides.missing, [])
+  })
+
+  it("are what the sources say now: `npm run reference` writes them", () => {
+    const stale = [...guides.pages].filter(([page, text]) => Fs.readFileSync(Path.join(root, page), "utf8") !== text)
+    assert.deepStrictEqual(
+      stale.map(([page]) => page),
+      []
+    )
+    // A marker that is misspelt would leave its table as it is.
+    const all = [...guides.pages.values()].join("\n")
+    assert.lengthOf(
+      all.match(/<!-- end -->/g) ?? [],
+      (all.match(/<!-- (?:options \S+ \w+|environment) -->/g) ?? []).length
+    )
+  })
+
+  it("tell the defaults that the code has", () => {
+    const { queues, retention, ...plain } = ShigotoConfig.defaults
+    const values = [
+      ...Object.entries(plain).map(([name, value]) => [name, value === 1024 * 1024 ? "1 MiB" : String(value)] as const),
+      ["queues", `{ default: ${queues.default} }`] as const,
+      ...Object.values(retention).map((value) => ["retention", value] as const)
+    ]
+    const fields = readFields("src/ShigotoConfig.ts", "Options")
+    const wrong = values.filter(([name, value]) => {
+      const { doc = "" } = fields.find((field) => field.name === name) ?? {}
+      return !doc.slice(doc.indexOf("Defaults to")).includes(value)
+    })
+    assert.deepStrictEqual(wrong, [])
+  })
+
+  it("ask for what an option is, and for its default", () => {
+    const field = (doc: string | undefined, optional = true) => ({ name: "a", type: "number | string", optional, doc })
+    assert.deepStrictEqual(Tables.missingIn("O", [field("How many. Defaults to 0.5; more is slower. Not with b.")]), [])
+    assert.deepStrictEqual(Tables.missingIn("O", [field("How many.", false)]), [])
+    assert.deepStrictEqual(Tables.missingIn("O", [field("Defaults to 1.")]), ["O.a does not say what it is"])
+    assert.deepStrictEqual(Tables.missingIn("O", [field("How many.")]), ["O.a does not say what it defaults to"])
+    assert.include(
+      Tables.tableOf([field("How many | what. Defaults to 0.5; more is slower. Not with b.")]),
+      "| `a` | `number \\| string` | 0.5; more is slower | How many \\| what. Not with b. |"
+    )
   })
 })

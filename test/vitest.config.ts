@@ -2,8 +2,11 @@ import { fileURLToPath } from "node:url"
 import { defineConfig } from "vitest/config"
 import { TallyReporter } from "./setup/tallyReporter.ts"
 
-/** `effect-shigoto` in tests and examples is the source tree, not a build that may be stale. */
-const conditions = ["source", "module", "node", "development|production"]
+/**
+ * `effect-shigoto` in tests and examples is the source tree, not a build that may be stale. Without `module`, which is
+ * for bundlers: vitest hands these conditions to Node, which cannot load what some packages have under it.
+ */
+const conditions = ["source", "node", "development|production"]
 
 export default defineConfig({
   root: fileURLToPath(new URL("..", import.meta.url)),

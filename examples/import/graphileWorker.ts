@@ -22,7 +22,7 @@ export interface Report {
 /** Moves what belongs to the given definitions. */
 export const importGraphileWorker = Effect.fn("importGraphileWorker")(function* <R>(
   intakes: ReadonlyArray<Intake<R>>,
-  { schema = "graphile_worker", pageSize = 500 }: { readonly schema?: string; readonly pageSize?: number } = {}
+  { schema = "graphile_worker", pageSize = 2000 }: { readonly schema?: string; readonly pageSize?: number } = {}
 ) {
   const sql = yield* SqlClient.SqlClient
   const table = (name: string) => sql(`${schema}._private_${name}`)

@@ -5,7 +5,7 @@
  * transaction. So a job is in one system or in the other, at every moment, and an import that runs again finds nothing
  * twice.
  */
-import { Effect, Result, Schema } from "effect"
+import { Cause, Effect, Exit, Result, Schema } from "effect"
 import { CronJobs, type Job, type ShigotoError } from "effect-shigoto"
 
 /** A job of the other system, in the terms of this one. */
@@ -61,24 +61,29 @@ export const into = <
   args: (stored: unknown) => unknown = (stored) => stored
 ) => {
   type Input = Args["~type.make.in"]
+  const codec = Schema.decodeUnknownEffect(Schema.toCodecJson(definition.args))
   // What a schema decodes to, its constructor takes too.
   const decode = (stored: unknown) =>
-    Schema.decodeUnknownEffect(Schema.toCodecJson(definition.args))(args(stored)) as Effect.Effect<
-      Input,
-      Schema.SchemaError,
-      Args["DecodingServices"]
-    >
+    Effect.suspend(() => codec(args(stored))) as Effect.Effect<Input, Schema.SchemaError, Args["DecodingServices"]>
   // An import never changes a job that is there already: of a unique definition it keeps the key and no more.
   const { unique } = definition.options
-  const kept = unique === undefined ? {} : { unique: { keys: unique.keys, states: unique.states } }
+  const kept =
+    unique === undefined ? {} : { unique: { keys: unique.keys, states: unique.states, period: unique.period } }
 
   const take = Effect.fnUntraced(function* (jobs: ReadonlyArray<Foreign>) {
     const left: Array<Left> = []
     const fitting: Array<Foreign & { readonly input: Input }> = []
     for (const job of jobs) {
-      const input = yield* Effect.result(decode(job.args))
-      if (Result.isSuccess(input)) fitting.push({ ...job, input: input.success })
-      else left.push({ id: job.id, why: input.failure.message })
+      // Its exit: what throws does not fit either.
+      const input = yield* Effect.exit(decode(job.args))
+      if (Exit.isSuccess(input)) fitting.push({ ...job, input: input.value })
+      else
+        left.push({
+          id: job.id,
+          why: Cause.prettyErrors(input.cause)
+            .map(({ message }) => message)
+            .join("; ")
+        })
     }
     while (fitting.length > 0) {
       const results = yield* Effect.result(
@@ -111,11 +116,14 @@ export const into = <
     const upsert = Effect.flatMap(decode(stored), (input) =>
       cron.upsert({ ...entry, ...options, job: definition, args: input })
     )
-    const stopped = yield* Effect.result(upsert)
-    if (Result.isSuccess(stopped)) return undefined
-    const error = stopped.failure
-    if (error._tag === "StorageError" || error._tag === "StorageUnavailable") return yield* error
-    return error.message
+    return yield* Effect.as(upsert, undefined).pipe(
+      Effect.catch((error) =>
+        error._tag === "StorageError" || error._tag === "StorageUnavailable"
+          ? Effect.fail(error)
+          : Effect.succeed(error.message)
+      ),
+      Effect.catchDefect((defect) => Effect.succeed(String(defect)))
+    )
   })
 
   return { name, take, schedule }

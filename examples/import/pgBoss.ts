@@ -21,7 +21,7 @@ export interface Report {
 /** Moves what belongs to the given definitions. */
 export const importPgBoss = Effect.fn("importPgBoss")(function* <R>(
   intakes: ReadonlyArray<Intake<R>>,
-  { schema = "pgboss", pageSize = 500 }: { readonly schema?: string; readonly pageSize?: number } = {}
+  { schema = "pgboss", pageSize = 2000 }: { readonly schema?: string; readonly pageSize?: number } = {}
 ) {
   const sql = yield* SqlClient.SqlClient
   const job = sql(`${schema}.job`)
@@ -31,8 +31,8 @@ export const importPgBoss = Effect.fn("importPgBoss")(function* <R>(
   let schedules = 0
 
   const page = Effect.fnUntraced(function* (intake: Intake<R>, after: Cursor) {
-    const rows = yield* sql<Row>`
-      SELECT id::text, created_on::text AS "createdOn", to_jsonb(job) AS job
+    const locked = yield* sql<Cursor>`
+      SELECT job.id::text AS id, created_on::text AS "createdOn"
       FROM ${job} AS job
       WHERE name = ${intake.name}
         AND state IN ('created', 'retry')
@@ -40,18 +40,28 @@ export const importPgBoss = Effect.fn("importPgBoss")(function* <R>(
       ORDER BY created_on, job.id
       LIMIT ${pageSize}
       FOR UPDATE SKIP LOCKED`
-    const inFlow = rows.filter((row) => row.job.blocked === true || row.job.blocking === true)
+    // Read once they are locked, and only these: as JSON, since the versions differ in their columns.
+    const rows = yield* sql<{ readonly job: Row }>`
+      SELECT to_jsonb(job) AS job
+      FROM ${job} AS job
+      WHERE name = ${intake.name}
+        AND id = ANY(string_to_array(${locked.map(({ id }) => id).join(",")}, ',')::uuid[])
+      ORDER BY created_on, id`
+    const [inFlow, alone] = [rows.filter(isInFlow), rows.filter((row) => !isInFlow(row))]
     left.push(
-      ...inFlow.map(({ id }) => ({ id, why: "it is part of a flow: it moves once what it waits for has ended" }))
+      ...inFlow.map((row) => ({
+        id: row.job.id,
+        why: "it is part of a flow: it moves once what it waits for has ended"
+      }))
     )
-    const found = yield* intake.take(rows.filter((row) => !inFlow.includes(row)).map(toForeign))
+    const found = yield* intake.take(alone.map((row) => toForeign(row.job)))
     left.push(...found.left)
     jobs += found.taken.length
     yield* sql`
       DELETE FROM ${job}
       WHERE name = ${intake.name}
         AND id = ANY(string_to_array(${found.taken.join(",")}, ',')::uuid[])`
-    return rows.length < pageSize ? undefined : rows.at(-1)
+    return locked.length < pageSize ? undefined : locked.at(-1)
   }, sql.withTransaction)
 
   const move = Effect.fnUntraced(function* (intake: Intake<R>, row: ScheduleRow) {
@@ -93,20 +103,19 @@ export const importPgBoss = Effect.fn("importPgBoss")(function* <R>(
 // internal
 
 /** The columns that matter, of all versions. */
-interface Row extends Cursor {
-  readonly job: {
-    readonly name: string
-    readonly data: unknown
-    readonly priority: number
-    readonly retry_limit: number
-    readonly retry_count: number
-    readonly start_after: string
-    readonly started_on: string | null
-    readonly singleton_key: string | null
-    readonly group_id?: string | null
-    readonly blocked?: boolean
-    readonly blocking?: boolean
-  }
+interface Row {
+  readonly id: string
+  readonly data: unknown
+  readonly priority: number
+  readonly retry_limit: number
+  readonly retry_count: number
+  readonly start_after: string
+  readonly started_on: string | null
+  readonly singleton_key: string | null
+  readonly dead_letter: string | null
+  readonly group_id?: string | null
+  readonly blocked?: boolean
+  readonly blocking?: boolean
 }
 
 interface ScheduleRow {
@@ -127,8 +136,10 @@ interface Cursor {
 
 const first: Cursor = { id: "00000000-0000-0000-0000-000000000000", createdOn: "-infinity" }
 
-const toForeign = ({ id, job }: Row) => ({
-  id,
+const isInFlow = ({ job }: { readonly job: Row }): boolean => job.blocked === true || job.blocking === true
+
+const toForeign = (job: Row) => ({
+  id: job.id,
   // A job sent without data.
   args: job.data ?? {},
   options: {
@@ -137,6 +148,12 @@ const toForeign = ({ id, job }: Row) => ({
     maxAttempts: job.retry_limit + 1 - (job.started_on === null ? 0 : job.retry_count + 1),
     runAt: new Date(job.start_after),
     partitionKey: job.group_id ?? undefined,
-    meta: { pgBoss: { id, ...(job.singleton_key === null ? {} : { singletonKey: job.singleton_key }) } }
+    meta: {
+      pgBoss: {
+        id: job.id,
+        ...(job.singleton_key === null ? {} : { singletonKey: job.singleton_key }),
+        ...(job.dead_letter === null ? {} : { deadLetter: job.dead_letter })
+      }
+    }
   }
 })

@@ -56,19 +56,19 @@ export type WorkerServices =
  * @category models
  */
 export interface Config {
-  /** The database, unless a flag or the environment names one. */
+  /** The database, where neither a flag nor the environment names one. Defaults to none. */
   readonly url?: string | undefined
-  /** The pool of `shigoto work`, such as `maxConnections` or, behind PgBouncer, `prepare: false`. */
+  /** The pool of `shigoto work`, such as `maxConnections` or, behind PgBouncer, `prepare: false`. Defaults to the client's own. */
   readonly pool?: Omit<PgClient.PgPoolConfig, "url" | "host" | "port" | "path" | "database"> | undefined
   /** The settings of the application: queues, retention, schema and all else. Defaults to the library's. */
   readonly settings?: ShigotoConfig.Options | undefined
   /** The definitions that `shigoto enqueue` checks args by. Defaults to none. */
   readonly jobs?: ReadonlyArray<Definition> | undefined
-  /** What `shigoto work` runs: worker layers, cron entries, and what they need. */
+  /** What `shigoto work` runs: worker layers, cron entries, and what they need. Defaults to nothing. */
   readonly workers?: Layer.Layer<never, unknown, WorkerServices> | undefined
   /** What args and results are encrypted with. Defaults to none. */
   readonly cipher?: Layer.Layer<Cipher, unknown> | undefined
-  /** Names whose values are hidden, besides the usual ones. */
+  /** Names whose values are hidden, besides the usual ones. Defaults to none. */
   readonly redactKeys?: ReadonlyArray<string> | undefined
 }
 

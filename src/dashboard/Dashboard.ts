@@ -38,15 +38,15 @@ import { type Carried, defaultRedactKeys } from "../Redaction.ts"
 export interface Options {
   /** Where it lives, such as `/admin/jobs`. Defaults to the root. */
   readonly path?: `/${string}` | undefined
-  /** Says who asks and what they may do. Without it everybody is turned away. */
+  /** Says who asks and what they may do. Defaults to nobody: everybody is turned away. */
   readonly access?: Authorize | undefined
-  /** Names whose values are hidden, besides the usual ones. */
+  /** Names whose values are hidden, besides the usual ones. Defaults to none. */
   readonly redactKeys?: ReadonlyArray<string> | undefined
-  /** Hides more of what a job carries; searches in args and meta then need `args:reveal`. */
+  /** Hides more of what a job carries; searches in args and meta then need `args:reveal`. Defaults to nothing more. */
   readonly redact?: ((job: JobRow) => Carried) | undefined
   /** The most jobs that one bulk operation may change, up to 10,000. Defaults to no limit. */
   readonly bulkLimit?: number | undefined
-  /** Origins besides its own from which writes are taken, where a proxy changes the host. */
+  /** Origins besides its own from which writes are taken, where a proxy changes the host. Defaults to none. */
   readonly allowedOrigins?: ReadonlyArray<string> | undefined
 }
 

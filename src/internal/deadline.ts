@@ -16,7 +16,7 @@ export interface DeadlineOptions {
    * started by then never does. Defaults to the definition's, else for ever. Not together with `startBefore`.
    */
   readonly expiresIn?: Duration.Input | undefined
-  /** Before when each of its attempts has to start. Not together with `expiresIn`. */
+  /** Before when each of its attempts has to start. Defaults to no deadline. Not together with `expiresIn`. */
   readonly startBefore?: DateTime.DateTime | Date | undefined
   /**
    * What becomes of it if none has: it is discarded, cancelled, or cancelled for another job that runs in its place, as

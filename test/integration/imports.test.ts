@@ -23,6 +23,10 @@ const Sync = Job.make("sync", {
   unique: { keys: ["args.account"], replace: ["runAt"] }
 })
 
+const refusing = (): unknown => {
+  throw new Error("no such thing")
+}
+
 const far = new Date("2100-01-01T00:00:00.000Z")
 
 /** Enqueues and looks, on a pool of its own. */
@@ -107,7 +111,7 @@ describe("the import from pg-boss", () => {
           "rich",
           "email",
           { to: "rich" },
-          { priority: 7, startAfter: far, group: { id: "acme" }, singletonKey: "k" }
+          { priority: 7, startAfter: far, group: { id: "acme" }, singletonKey: "k", deadLetter: "stranger" }
         )
         await send("misfit", "email", { too: "no such field" })
         await send("tooUrgent", "email", { to: "too urgent" }, { priority: 40_000 })
@@ -182,7 +186,7 @@ describe("the import from pg-boss", () => {
         state: "scheduled",
         priority: 7,
         partitionKey: "acme",
-        meta: { pgBoss: { id: id["rich"], singletonKey: "k" } }
+        meta: { pgBoss: { id: id["rich"], singletonKey: "k", deadLetter: "stranger" } }
       })
       assert.strictEqual(job("rich")?.runAt.epochMilliseconds, far.getTime())
       // Five attempts, of which one has been made.
@@ -239,8 +243,8 @@ describe("the import from pg-boss", () => {
         )
       })
       const intake = into("email", Mail)
-      const waiting = Effect.promise(
-        async () => (await boss.findJobs("email")).filter(({ state }) => state === "created").length
+      const unfinished = Effect.promise(
+        async () => (await boss.findJobs("email")).filter(({ state }) => state !== "completed").length
       )
       yield* Effect.gen(function* () {
         const jobs = yield* Jobs
@@ -251,7 +255,7 @@ describe("the import from pg-boss", () => {
         }
         yield* Effect.exit(importPgBoss([dying], { pageSize: 100 }))
         assert.strictEqual((yield* jobs.count()).count, 0)
-        assert.strictEqual(yield* waiting, 300)
+        assert.strictEqual(yield* unfinished, 300)
 
         const byBoss: Array<string> = []
         yield* Effect.promise(() =>
@@ -262,7 +266,7 @@ describe("the import from pg-boss", () => {
         yield* Effect.all([importPgBoss([intake], { pageSize: 7 }), importPgBoss([intake], { pageSize: 11 })], {
           concurrency: "unbounded"
         })
-        yield* eventually(waiting, (count) => count === 0)
+        yield* eventually(unfinished, (count) => count === 0)
         yield* Effect.promise(() => boss.stop())
         const byShigoto = (yield* jobs.list({ limit: 1000 })).map(({ args }) => (args as { readonly to: string }).to)
         assert.sameMembers(
@@ -320,10 +324,11 @@ describe("the import from graphile-worker", () => {
         await add("empty", "ping", {})
         await add("one", "sync", { account: "one" }, { jobKey: "sync:one" })
         await add("twin", "sync", { account: "one" })
+        await add("odd", "odd", {})
         await add("stranger", "stranger", {})
       })
 
-      const intakes = [into("email", Mail), into("ping", Ping), into("sync", Sync)]
+      const intakes = [into("email", Mail), into("ping", Ping), into("sync", Sync), into("odd", Mail, refusing)]
       const read = yield* Effect.gen(function* () {
         const report = yield* importGraphileWorker(intakes, { pageSize: 2 })
         const again = yield* importGraphileWorker(intakes, { pageSize: 2 })
@@ -335,14 +340,16 @@ describe("the import from graphile-worker", () => {
       const left = new Map(read.report.left.map(({ id: of, why }) => [of, why]))
       assert.sameMembers(
         [...left.keys()],
-        ["misfit", "badTag", "twin"].map((key) => id.get(key))
+        ["misfit", "badTag", "twin", "odd"].map((key) => id.get(key))
       )
       assert.match(left.get(id.get("misfit") ?? "") ?? "", /Missing key\s+at \["to"\]/)
+      assert.strictEqual(left.get(id.get("odd") ?? ""), "no such thing")
       const { id: holder } = read.jobs.get(id.get("one") ?? "") ?? {}
       assert.strictEqual(left.get(id.get("twin") ?? ""), `job ${holder} holds its unique key`)
       assert.deepStrictEqual(read.report.remaining, [
         { name: "email", state: "failed", count: 1 },
         { name: "email", state: "waiting", count: 2 },
+        { name: "odd", state: "waiting", count: 1 },
         { name: "stranger", state: "waiting", count: 1 },
         { name: "sync", state: "waiting", count: 1 }
       ])

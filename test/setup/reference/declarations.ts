@@ -75,7 +75,8 @@ export const readFields = (path: string, name: string): ReadonlyArray<Field> => 
     const declaration = node.type === "ExportNamedDeclaration" ? node["declaration"] : node
     if (!isNode(declaration) || !isNode(declaration["id"]) || nameOf(declaration["id"]) !== name) continue
     const inherited = ((declaration["extends"] ?? []) as ReadonlyArray<Node>).flatMap((parent) =>
-      isNode(parent["expression"]) && parent["expression"].type === "Identifier"
+      // `Omit` and its kin leave fields out, and a table that repeats the others would say too much.
+      isNode(parent["expression"]) && parent["expression"].type === "Identifier" && !isNode(parent["typeArguments"])
         ? fieldsOfName(file, nameOf(parent["expression"]))
         : []
     )
