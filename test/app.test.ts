@@ -238,12 +238,12 @@ describe("the example application", () => {
       const server = yield* start("server.ts", environment)
       const first = yield* start("worker.ts", environment)
       const api = yield* server.base
+      const door = yield* first.base
       yield* post(`${api}/campaigns`, { subject: "Slow", to: ["slow@example.com"] })
       yield* Deferred.await(outside.held.arrived)
 
       first.child.kill("SIGTERM")
       // Refused: the worker has closed its door, so it has heard the signal, and still it runs.
-      const door = yield* first.base
       yield* eventually(
         Effect.promise(() =>
           fetch(door).then(
