@@ -119,4 +119,9 @@ const WorkerLive = Layer.mergeAll(WorkersLive, ProbesLive).pipe(
   Layer.provide(DatabaseLive)
 )
 
-NodeRuntime.runMain(Layer.launch(WorkerLive))
+/** On top of everything: the last to start, and so the first to hear of the end. */
+const SayLive = Layer.effectDiscard(
+  Effect.acquireRelease(Effect.log("Working"), () => Effect.log("Stopping: what runs may finish"))
+).pipe(Layer.provide(WorkerLive))
+
+NodeRuntime.runMain(Layer.launch(SayLive))
