@@ -159,6 +159,8 @@ export const layer: Layer.Layer<
       })
       if (slots <= 0 || able.length === 0) return false
       const isWhole = able.length === candidates.length
+      appetite.held = false
+      appetite.freed = false
       const { shedder } = admission
       if (shedder === undefined)
         return yield* claimWithin(queue, appetite, { node, able, isWhole, limit: slots, claimed: 0 })
@@ -238,13 +240,14 @@ export const layer: Layer.Layer<
         )
         // Whoever holds a place wakes itself as it settles; should it die, a look comes upon it.
         if (saturated || held.some(({ freesInMillis }) => freesInMillis === undefined)) {
-          appetite.full = true
+          appetite.held = true
           lookIn(Duration.toMillis(config.pollInterval))
         }
         for (const { freesInMillis = Infinity } of held) lookIn(freesInMillis)
         appetite.from = undefined
         return (
-          claimed.length > 0 && held.filter(({ only }) => only === undefined || only === "queue").length < able.length
+          (appetite.held && appetite.freed) ||
+          (claimed.length > 0 && held.filter(({ only }) => only === undefined || only === "queue").length < able.length)
         )
       }
       // Where waits count as priority, the order is not that of the index, and a bound in it would hide some.
@@ -290,6 +293,8 @@ export const layer: Layer.Layer<
         const appetite: Appetite = {
           latch: Latch.makeUnsafe(true),
           full: false,
+          held: false,
+          freed: false,
           from: undefined,
           below: false,
           rewoundAt: -Infinity,
@@ -341,12 +346,13 @@ export const layer: Layer.Layer<
         dueHorizonMillis(config)
       )
 
-    executor.onFree((queue) => {
+    executor.onFree((queue, what) => {
       if (queue === undefined) wakeAll()
       else {
         const appetite = appetites.get(queue)
-        if (appetite?.full === true) appetite.latch.openUnsafe()
-        if (admission.shedder !== undefined) wakeEach(admission.shedder.waiting())
+        if (appetite !== undefined && what === "place") appetite.freed = true
+        if (appetite?.full === true || (what === "place" && appetite?.held === true)) appetite.latch.openUnsafe()
+        if (what === "slot" && admission.shedder !== undefined) wakeEach(admission.shedder.waiting())
       }
     })
     workers.onRegister(() => {
@@ -441,6 +447,10 @@ interface Appetite {
   readonly latch: Latch.Latch
   /** Whether the last claim was bounded by slots or room, so that a free slot is worth a claim. */
   full: boolean
+  /** Whether the last claim was bounded by a limit over all nodes, so that a job that is settled is worth a claim. */
+  held: boolean
+  /** Whether a job that such a limit counted was settled since the last claim began, which may have counted it still. */
+  freed: boolean
   /** Where in the claim order the last claim ended, while claims come back full; nothing available is known below. */
   from: ClaimRequest["from"]
   /** Whether something may have become available below. */

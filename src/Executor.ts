@@ -66,8 +66,11 @@ export class Executor extends Context.Service<
     ) => void
     /** Tells the worker of a job, if this node has it, that a rescue gave the job up. */
     readonly discarded: (job: JobRow) => void
-    /** Calls back when a slot of a queue has become free, and when attempts may start again. */
-    readonly onFree: (callback: (queue: string | undefined) => void) => void
+    /**
+     * Calls back when a slot of a queue has become free, when a job that a limit over all nodes counted is settled, and,
+     * without a queue, when attempts may start again.
+     */
+    readonly onFree: (callback: (queue: string | undefined, what: "slot" | "place") => void) => void
   }
 >()("effect-shigoto/Executor") {}
 
@@ -100,7 +103,7 @@ export const layer: Layer.Layer<
     const settling = new Set<Running>()
     const byQueue = new Map<string, number>()
     const byWorker = new Map<string, number>()
-    const free: Array<(queue: string | undefined) => void> = []
+    const free: Array<(queue: string | undefined, what: "slot" | "place") => void> = []
     const waiters = new Set<{ readonly name: string | undefined; readonly resume: () => void }>()
     const deadlines = Latch.makeUnsafe(false)
     let nextDeadline = Infinity
@@ -116,6 +119,8 @@ export const layer: Layer.Layer<
       worker.governed?.concurrency !== undefined ||
       claimed.passage?.probe === true ||
       config.partitions.get(claimed.queue)?.isLimited === true
+    const tellFree = (queue: string | undefined, what: "slot" | "place"): void =>
+      free.forEach((callback) => callback(queue, what))
     const finish = (entry: Running, ending: Ending): void => {
       if (entry.concluded) return
       entry.concluded = true
@@ -140,8 +145,9 @@ export const layer: Layer.Layer<
         node: config.nodeName,
         settled: (state, taken) => {
           settling.delete(entry)
+          if (settling.size === settlingSlack) tellFree(claimed.queue, "slot")
           // A limit over all nodes counts the job until it is settled.
-          if (settling.size === settlingSlack || isCounted(entry)) for (const callback of free) callback(claimed.queue)
+          if (isCounted(entry)) tellFree(claimed.queue, "place")
           // An attempt that would start after the deadline ends the job now, not then.
           if ((state === "retryable" || state === "scheduled") && claimed.startBefore !== undefined) {
             notifier.wake({ _tag: "Due", inMillis: 0 })
@@ -157,12 +163,9 @@ export const layer: Layer.Layer<
       count(byQueue, entry.claimed.queue, -1)
       count(byWorker, entry.worker.name, -1)
       for (const waiter of waiters) if (matching(waiter.name).length === 0) waiter.resume()
-      for (const callback of free) callback(entry.claimed.queue)
+      tellFree(entry.claimed.queue, "slot")
     }
-    const wakeAll = (): void => {
-      for (const callback of free) callback(undefined)
-    }
-    admission.onWake(wakeAll)
+    admission.onWake(() => tellFree(undefined, "slot"))
     admission.attach((queue) => (queue === undefined ? running.size : (byQueue.get(queue) ?? 0)))
     const leave = (entry: Running, ending: Ending): Effect.Effect<void> | undefined => {
       if (entry.left) return undefined
@@ -338,7 +341,7 @@ export const layer: Layer.Layer<
               Effect.sleep("1 second"),
               Effect.sync(() => {
                 draining--
-                if (isAccepting()) for (const callback of free) callback(undefined)
+                if (isAccepting()) tellFree(undefined, "slot")
               })
             ),
             scope
@@ -380,9 +383,7 @@ export const layer: Layer.Layer<
       fence: (node) => {
         for (const entry of running) if (entry.node === node) interrupt(entry, "lease")
       },
-      revived: () => {
-        for (const callback of free) callback(undefined)
-      }
+      revived: () => tellFree(undefined, "slot")
     })
     return Executor.of({
       start: (jobs, node) => {

@@ -77,7 +77,15 @@ export type Reason =
       readonly freesInMillis: number
     }
   /** As many of its worker's jobs run, on all nodes, as may; at most 10 of them are named. */
-  | { readonly _tag: "ConcurrencyLimited"; readonly worker: string; readonly by: ReadonlyArray<JobId> }
+  | {
+      readonly _tag: "ConcurrencyLimited"
+      readonly worker: string
+      readonly running: number
+      readonly limit: number
+      readonly by: ReadonlyArray<JobId>
+      /** When one of them ends, if it takes as long as half of the worker's do; undefined where all take longer. */
+      readonly freesInMillis: number | undefined
+    }
   /** As many of its partition's jobs run, on all nodes, as may. */
   | {
       readonly _tag: "PartitionLimited"
@@ -211,9 +219,15 @@ export const tell = (reason: Reason): string => {
     case "RateLimited":
       return `the rate "${reason.limit}"${
         reason.partitionKey === undefined ? "" : ` of partition "${reason.partitionKey}"`
-      } is spent for ${Duration.format(Duration.millis(reason.freesInMillis))}`
+      } is spent, frees in ${Duration.format(Duration.millis(reason.freesInMillis))}`
     case "ConcurrencyLimited":
-      return `as many jobs of "${reason.worker}" run as may: ${reason.by.join(", ")}`
+      return `limit of "${reason.worker}": ${reason.running}/${reason.limit} held by ${
+        reason.by.length === 1 ? "job" : "jobs"
+      } ${reason.by.join(", ")}${reason.running > reason.by.length ? ", …" : ""}${
+        reason.freesInMillis === undefined
+          ? ""
+          : `, frees in ~${Duration.format(Duration.millis(reason.freesInMillis))}`
+      }`
     case "PartitionLimited":
       return `${reason.running} jobs of ${
         reason.partitionKey === undefined ? "no partition" : `partition "${reason.partitionKey}"`
@@ -351,7 +365,7 @@ const standing = ({ job, keyPausedAt, nodes, wishes }: Findings): ReadonlyArray<
 }
 
 /** What limits over all nodes keep from every node that would take it. */
-const limited = ({ holders, job, nodes, partition }: Findings): ReadonlyArray<Reason> => {
+const limited = ({ freesInMillis: placeInMillis, holders, job, nodes, partition }: Findings): ReadonlyArray<Reason> => {
   if (partition !== undefined) return [{ _tag: "PartitionLimited", partitionKey: job.partitionKey, ...partition }]
   if (nodes.some((node) => node.takes)) return []
   const held = nodes.flatMap((node) => node.held ?? [])
@@ -364,9 +378,16 @@ const limited = ({ holders, job, nodes, partition }: Findings): ReadonlyArray<Re
     shared: true,
     probesInMillis: held?.freesInMillis
   }))
-  const limits = [...spent].map(([limit, { freesInMillis, only }]): Reason =>
+  const limits = [...spent].map(([limit, { freesInMillis, only, places }]): Reason =>
     freesInMillis === undefined
-      ? { _tag: "ConcurrencyLimited", worker: limit, by: holders }
+      ? {
+          _tag: "ConcurrencyLimited",
+          worker: limit,
+          running: places?.running ?? holders.length,
+          limit: places?.limit ?? holders.length,
+          by: holders,
+          freesInMillis: placeInMillis
+        }
       : {
           _tag: "RateLimited",
           limit,

@@ -76,6 +76,10 @@ export type JobEvent =
       /** The job that runs in its place. */
       readonly fallback: JobId | undefined
     })
+  /** Every node that runs within the window makes a copy of it from now on. */
+  | (JobRef & { readonly _tag: "BroadcastOpened"; readonly windowMillis: number })
+  /** That is over, and the job completed without an attempt of its own; so many nodes have made a copy. */
+  | (JobRef & { readonly _tag: "BroadcastClosed"; readonly copies: number })
   /** It waits for the jobs that its handler has just added. */
   | (JobRef & { readonly _tag: "Blocked"; readonly attempt: number; readonly runMillis: Run })
   /** It waits for no other job any more. */

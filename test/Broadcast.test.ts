@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
+import * as Stream from "effect/Stream"
 import * as Job from "../src/Job.ts"
 import type { JobId } from "../src/JobRow.ts"
 import { Jobs } from "../src/Jobs.ts"
@@ -72,8 +73,12 @@ describe("a broadcast queue", () => {
       assert.deepInclude(yield* get(id), { state: "completed", attempt: 0 })
       assert.deepStrictEqual(ran, ["a 1", "after"])
       assert.strictEqual((yield* copies(id)).length, 1)
-      const completed = (yield* ShigotoTest.events).filter(({ event }) => event._tag === "Completed" && event.id === id)
-      assert.strictEqual(completed.length, 1)
+      // It has had no attempt, so none is told of; that is for its copies.
+      const told = (yield* ShigotoTest.events).flatMap(({ event }) => ("id" in event && event.id === id ? [event] : []))
+      assert.deepStrictEqual(told.slice(1), [
+        { _tag: "BroadcastOpened", id, worker: "forget", queue: "caches", windowMillis: 3_600_000 },
+        { _tag: "BroadcastClosed", id, worker: "forget", queue: "caches", copies: 1 }
+      ])
     }).pipe(Effect.provide(world()))
   )
 
@@ -125,6 +130,53 @@ describe("a broadcast queue", () => {
       assert.strictEqual((yield* get(unknown.id)).state, "available")
       assert.strictEqual((yield* Effect.flip(copies(999_999 as JobId)))._tag, "JobNotFound")
       assert.deepStrictEqual(yield* copies(gone.id), [])
+    }).pipe(Effect.provide(world()))
+  )
+
+  it.effect("has its copies cancelled with it, those that wait and those that run, and none after its window", () =>
+    Effect.gen(function* () {
+      const jobs = yield* Jobs
+      const queues = yield* Queues
+      const sql = yield* SqlClient.SqlClient
+      const told = (id: JobId) =>
+        Effect.map(ShigotoTest.events, (all) =>
+          all.flatMap(({ event }) => ("id" in event && event.id === id ? [event._tag] : []))
+        )
+      yield* queues.pause("caches")
+      for (const cancel of [
+        (id: JobId) => Effect.asVoid(jobs.cancel(id, "not needed")),
+        (id: JobId) => Stream.runDrain(jobs.cancelBy({ id }, { reason: "not needed" }))
+      ]) {
+        const { id } = yield* Forget.enqueue({ key: "waits" })
+        yield* ShigotoTest.drain
+        const [copy] = yield* copies(id)
+        assert.strictEqual(copy?.state, "available")
+        yield* cancel(id)
+        const copyOf = `It is a copy of job ${id}, which was cancelled.`
+        for (const [of, cancelReason] of [
+          [id, "not needed"],
+          [copy?.id as JobId, copyOf]
+        ] as const) {
+          assert.deepInclude(yield* get(of), { state: "cancelled", cancelReason })
+          assert.strictEqual((yield* told(of)).at(-1), "Cancelled")
+        }
+        // As one that runs on another node: its holder is asked.
+        const running = yield* Forget.enqueue({ key: "runs" })
+        yield* ShigotoTest.drain
+        const [held] = yield* copies(running.id)
+        yield* sql`UPDATE shigoto.jobs SET state = 'executing', claimed_by = 99, claimed_at = run_at WHERE id = ${held?.id ?? 0}`
+        yield* cancel(running.id)
+        assert.isDefined((yield* get(held?.id as JobId)).cancelRequestedAt)
+        yield* sql`DELETE FROM shigoto.jobs WHERE id = ${held?.id ?? 0}`
+      }
+      // After it, they are jobs of their own.
+      const over = yield* Forget.enqueue({ key: "over" })
+      yield* ShigotoTest.advance("2 hours")
+      assert.deepStrictEqual(yield* jobs.cancel(over.id), { _tag: "Finished", state: "completed" })
+      assert.strictEqual((yield* copies(over.id))[0]?.state, "available")
+      yield* queues.resume("caches")
+      yield* ShigotoTest.drain
+      assert.deepStrictEqual(ran, ["over 1"])
     }).pipe(Effect.provide(world()))
   )
 

@@ -236,7 +236,11 @@ describe("explain", () => {
         assert.strictEqual(reasons.length, jobs.length === 1 ? 0 : 1, why)
         for (const reason of reasons) {
           seen.add(reason._tag)
-          if (reason._tag === "ConcurrencyLimited") assert.strictEqual(reason.by.length, running, why)
+          if (reason._tag === "ConcurrencyLimited") {
+            assert.deepStrictEqual([reason.running, reason.limit], [running, governed.concurrency], why)
+            assert.isUndefined(reason.freesInMillis, why)
+            assert.strictEqual(reason.by.length, running, why)
+          }
           if (reason._tag === "RateLimited") assert.isAbove(reason.freesInMillis, 0, why)
         }
       }
@@ -258,7 +262,21 @@ describe("explain", () => {
       yield* reaches(node, first, "executing")
       const second = (yield* node.run(Note.enqueue({}))).id
       const limited = yield* eventually(node.jobs.explain(second), (found) => found.status === "waiting")
-      assert.deepStrictEqual(limited.reasons, [{ _tag: "ConcurrencyLimited", worker: "note", by: [first] }])
+      const held = { _tag: "ConcurrencyLimited" as const, worker: "note", running: 1, limit: 1, by: [first] }
+      assert.deepStrictEqual(limited.reasons, [{ ...held, freesInMillis: undefined }])
+      assert.include(limited.message, `limit of "note": 1/1 held by job ${first}.`)
+      // Half of its attempts took no more than an hour, and this one began a minute ago.
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`
+        INSERT INTO shigoto.metrics (tier, at, queue, worker, completed, failed, discarded, cancelled, snoozed, run, wait)
+        SELECT 'hour', date_trunc('hour', now(), 'UTC'), 'default', 'note', 2, 0, 0, 0, 0,
+          ARRAY(SELECT CASE WHEN n = 17 THEN 2 ELSE 0 END FROM generate_series(1, 19) AS n), array_fill(0, ARRAY[19])`
+      yield* sql`UPDATE shigoto.jobs SET claimed_at = now() - interval '1 minute' WHERE id = ${first}`
+      const soon = (yield* node.jobs.explain(second)).reasons[0]
+      const frees = soon?._tag === "ConcurrencyLimited" ? (soon.freesInMillis ?? 0) : 0
+      // 1,050,000 milliseconds is the middle of its bucket, from five minutes to thirty.
+      assert.isTrue(frees > 0 && frees <= 1_050_000 - 60_000, `${frees}`)
+      assert.match((yield* node.jobs.explain(second)).message, /1\/1 held by job \d+, frees in ~\d/)
       const [a, b, c] = yield* node.run(
         Other.enqueueAll([{}, {}, {}], (_, i) => ({ partitionKey: i === 2 ? "globex" : "acme" }))
       )

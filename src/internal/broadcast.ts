@@ -44,9 +44,13 @@ export const makeBroadcast = (
       if (!due) return none
       const { aftermath, closed, copies, opened } = yield* store.broadcast.spread(by)
       for (const job of copies) events.publish({ _tag: "Inserted", ...job, state: "available" })
-      for (const job of closed) events.publish({ _tag: "Completed", ...job, attempt: 0, runMillis: undefined })
+      for (const job of opened) {
+        events.publish({ _tag: "BroadcastOpened", ...job, windowMillis: queues.get(job.queue) ?? 0 })
+      }
+      for (const job of closed) events.publish({ _tag: "BroadcastClosed", ...job })
       yield* spread(events, notifier, aftermath)
-      yield* Effect.forEach(opened, (queue) => notifier.send({ _tag: "Available", queue }), { discard: true })
+      const widened = new Set(opened.map(({ queue }) => queue))
+      yield* Effect.forEach(widened, (queue) => notifier.send({ _tag: "Available", queue }), { discard: true })
       return {
         ready: new Set(copies.map(({ queue }) => queue)),
         more: copies.length + closed.length >= roundLimit

@@ -71,7 +71,7 @@ export interface UniqueRequest {
 export type MergeRefusal = InvalidArgs | ArgsTooLarge | DecryptionError
 
 /** The bits of a job's `links`. */
-export const link = { awaited: 1, member: 2, waits: 4, cascaded: 8, computed: 16, watched: 32 } as const
+export const link = { awaited: 1, member: 2, waits: 4, cascaded: 8, computed: 16, watched: 32, copied: 64 } as const
 
 /** The bits of a job whose end concerns anybody else. */
 export const concerned = link.awaited | link.member | link.watched
@@ -136,7 +136,7 @@ export interface Aftermath {
     readonly state: "available" | "scheduled"
     readonly dueMillis: number
   }>
-  /** Jobs that were cancelled since one that they waited for had failed. */
+  /** Jobs that were cancelled since one that they waited for had failed, or one that they were copies of was cancelled. */
   readonly cancelled: ReadonlyArray<{
     readonly id: JobId
     readonly worker: string

@@ -130,7 +130,10 @@ describe("a claim under limits", () => {
         jobs.map((job) => job.worker),
         ["other", "other"]
       )
-      assert.deepStrictEqual(held, [{ worker: "work", why: "concurrency", limit: "work", freesInMillis: undefined }])
+      const places = { running: 1, limit: 1 }
+      assert.deepStrictEqual(held, [
+        { worker: "work", why: "concurrency", limit: "work", freesInMillis: undefined, places }
+      ])
       const rows = yield* sql`SELECT FROM shigoto.jobs WHERE state = 'available' AND attempt = 0 AND epoch = 0`
       assert.strictEqual(rows.length, 299)
     })
@@ -553,6 +556,29 @@ describe("over processes", () => {
 })
 
 describe("a node", () => {
+  for (const [what, concurrency, config] of [
+    ["a concurrency over all nodes", { globalConcurrency: 2 }, {}],
+    ["a key's concurrency", {}, { queues: { default: { concurrency: 10, partitionConcurrency: 2 } } }]
+  ] as const) {
+    onDatabase(`claims again as soon as a place of ${what} is free, whatever was under way as it became so`, () =>
+      Effect.gen(function* () {
+        // Nothing else would wake it before the test is over.
+        const slow = { pollInterval: "10 minutes", idlePollInterval: "10 minutes", leaseTtl: "1 hour" } as const
+        const node = yield* startNode({
+          workers: Other.toLayer(() => Effect.void, concurrency),
+          config: { ...slow, ...config }
+        })
+        yield* node.run(
+          Other.enqueueAll(
+            Array.from({ length: 300 }, () => ({})),
+            { partitionKey: "one" }
+          )
+        )
+        yield* eventually(tally, (counts) => counts.completed === 300)
+      })
+    )
+  }
+
   onDatabase("tells once that a limit holds, starts again when it frees, and stops when a handler says so", () =>
     Effect.gen(function* () {
       const limit = Limit.make("api", { limit: 1000, window: "1 second" })

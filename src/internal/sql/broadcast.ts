@@ -7,7 +7,7 @@
  */
 import * as Effect from "effect/Effect"
 import type { JobId, JobState } from "../../JobRow.ts"
-import { type Aftermath, concerned, type NewJob, nothing } from "../newJob.ts"
+import { type Aftermath, concerned, link, type NewJob, nothing } from "../newJob.ts"
 import { array, type Db, ids, oid } from "./db.ts"
 import { insert } from "./enqueue.ts"
 import { jobId } from "./row.ts"
@@ -35,12 +35,17 @@ export interface Pending {
 
 /** What a round did. */
 export interface Spread {
-  /** The queues in which it opened windows. */
-  readonly opened: ReadonlySet<string>
+  /** The jobs whose window it opened. */
+  readonly opened: ReadonlyArray<{ readonly id: JobId; readonly worker: string; readonly queue: string }>
   /** The copies that it made for its node. */
   readonly copies: ReadonlyArray<{ readonly id: JobId; readonly worker: string; readonly queue: string }>
-  /** The jobs whose window it closed. */
-  readonly closed: ReadonlyArray<{ readonly id: JobId; readonly worker: string; readonly queue: string }>
+  /** The jobs whose window it closed, and how many nodes have made a copy of each. */
+  readonly closed: ReadonlyArray<{
+    readonly id: JobId
+    readonly worker: string
+    readonly queue: string
+    readonly copies: number
+  }>
   readonly aftermath: Aftermath
 }
 
@@ -96,8 +101,7 @@ export const spread = (db: Db, by: Broadcaster) =>
         FROM ${db.nodes}
         WHERE id = ${by.node}::integer
           AND expires_at > ${now}`
-      if (lease === undefined)
-        return { opened: new Set<string>(), copies: [], closed: [], aftermath: nothing } satisfies Spread
+      if (lease === undefined) return { opened: [], copies: [], closed: [], aftermath: nothing } satisfies Spread
       const calling = yield* sql<{
         readonly id: bigint
         readonly epoch: number
@@ -111,16 +115,17 @@ export const spread = (db: Db, by: Broadcaster) =>
         ORDER BY j.rank, j.run_at, j.id
         LIMIT ${roundLimit}::integer
         FOR UPDATE SKIP LOCKED`
-      const before = yield* sql<{ readonly job_id: bigint; readonly epoch: number }>`
-        SELECT job_id, epoch
+      const before = yield* sql<{ readonly job_id: bigint; readonly epoch: number; readonly copies: number }>`
+        SELECT job_id, epoch, count(*)::integer AS copies
         FROM ${broadcastsOf(db)}
         WHERE job_id = ANY(${array(
           calling.map((job) => job.id),
           oid.int8
         )}::bigint[])
-          AND opens`
-      const seen = new Set(before.map((one) => `${one.job_id}/${one.epoch}`))
-      const isOver = (job: { readonly id: bigint; readonly epoch: number }) => seen.has(`${job.id}/${job.epoch}`)
+        GROUP BY job_id, epoch`
+      const seen = new Map(before.map((one) => [`${one.job_id}/${one.epoch}`, one.copies]))
+      const copiesBefore = (job: Master): number => seen.get(`${job.id}/${job.epoch}`) ?? 0
+      const isOver = (job: Master): boolean => copiesBefore(job) > 0
       const over = calling.filter(isOver)
       const fresh = calling.filter((job) => !isOver(job))
       if (fresh.length > 0) yield* open(db, by, fresh)
@@ -130,9 +135,14 @@ export const spread = (db: Db, by: Broadcaster) =>
       ]
       const aftermath = over.length === 0 ? nothing : yield* close(db, by.node, over)
       return {
-        opened: new Set(fresh.map((job) => job.queue)),
+        opened: fresh.map((job) => ({ id: jobId(job.id), worker: job.worker, queue: job.queue })),
         copies,
-        closed: over.map((job) => ({ id: jobId(job.id), worker: job.worker, queue: job.queue })),
+        closed: over.map((job) => ({
+          id: jobId(job.id),
+          worker: job.worker,
+          queue: job.queue,
+          copies: copiesBefore(job)
+        })),
         aftermath
       } satisfies Spread
     })
@@ -252,7 +262,9 @@ const open = Effect.fnUntraced(function* (
       scheduled_for = coalesce(j.scheduled_for, j.run_at),
       run_at = ${now} + w.millis * interval '1 millisecond',
       -- It starts now, everywhere: its deadline has been kept.
-      start_before = NULL
+      start_before = NULL,
+      -- Who cancels it has its copies to cancel.
+      links = j.links | ${db.sql.literal(String(link.copied))}
     FROM unnest(
       ${array(
         jobs.map((job) => job.id),

@@ -4,6 +4,7 @@ import type { SqlError } from "effect/sql/SqlError"
 import type { BatchId, JobId } from "../../JobRow.ts"
 import { type Aftermath, link, merge, type NewJob, nothing, type OnFailure } from "../newJob.ts"
 import { type Deltas, deltaOf, tally } from "./batch.ts"
+import { cancelCopies } from "./copies.ts"
 import type { Db } from "./db.ts"
 import { type EndedJob, findStuck, heal, insertEdges, markEnded, type Resolved, resolve } from "./depend.ts"
 import { insert, told } from "./enqueue.ts"
@@ -27,7 +28,8 @@ const maxWaves = 500
 
 /**
  * Lets go of the jobs that waited for those that ended, and of those that waited for the ones that this cancels, and
- * counts them all in their batches; keeps the results that somebody waits for. To be called in a statement after the one that took their rows away.
+ * counts them all in their batches; keeps the results that somebody waits for, and cancels the copies of broadcast jobs
+ * that were cancelled. To be called in a statement after the one that took their rows away.
  */
 export const conclude = Effect.fnUntraced(function* (
   db: Db,
@@ -43,12 +45,16 @@ export const conclude = Effect.fnUntraced(function* (
     const seen = wave.filter((job) => (job.links & link.watched) !== 0)
     if (seen.length > 0) yield* keep(db, seen)
     for (const job of seen) watched.push(job.id)
-    const awaited = wave.filter((job) => (job.links & link.awaited) !== 0)
-    if (awaited.length === 0 || waves === maxWaves) break
-    const children = yield* markEnded(db, awaited)
-    if (children.length === 0) break
     const next: Array<EndedJob> = []
-    for (const job of yield* resolve(db, children)) {
+    const copied = wave.filter((job) => job.state === "cancelled" && (job.links & link.copied) !== 0)
+    for (const copy of copied.length === 0 ? [] : yield* cancelCopies(db, copied)) {
+      cancelled.push(copy)
+      next.push({ ...copy, state: "cancelled", reason: JSON.stringify(copy.reason) })
+    }
+    const awaited = wave.filter((job) => (job.links & link.awaited) !== 0)
+    if (waves === maxWaves) break
+    const children = awaited.length === 0 ? [] : yield* markEnded(db, awaited)
+    for (const job of children.length === 0 ? [] : yield* resolve(db, children)) {
       if (job._tag === "Freed") freed.push(job)
       else {
         cancelled.push(job)

@@ -6,6 +6,7 @@ import { countCopies, isCopyKey, nodeOf } from "./broadcast.ts"
 import { type Db, oid, array } from "./db.ts"
 import { dependenciesOf } from "./depend.ts"
 import { type Asker, isLive, isPaused, isRemoved, isWaiting } from "./eligible.ts"
+import { usualRun } from "./history.ts"
 import { type Governed, type Held, look } from "./limit.ts"
 import { type JobColumns, jobId, jobRow } from "./row.ts"
 import { openRow } from "./seal.ts"
@@ -66,7 +67,7 @@ export const explain = (db: Db, id: JobId, rules: QueueRules) =>
         keyPausedAt,
         ahead,
         partition: isCrowded ? { running: inPartition, limit: most } : undefined,
-        holders: concurrent ? yield* holdersOf(db, job.worker) : []
+        ...(concurrent ? yield* holdersOf(db, job.worker) : { holders: [], freesInMillis: undefined })
       } satisfies Findings
     })
   )
@@ -108,6 +109,8 @@ export interface Findings {
   readonly partition: { readonly running: number; readonly limit: number } | undefined
   /** Running jobs of its worker, where these are as many as may: the first of them. */
   readonly holders: ReadonlyArray<JobId>
+  /** When one of these ends, if it takes as long as half of the worker's do; undefined where all take longer. */
+  readonly freesInMillis: number | undefined
 }
 
 /** A node, and what limits over all nodes hold back of what it would take. */
@@ -230,14 +233,23 @@ const withLimits = Effect.fnUntraced(function* (db: Db, job: JobRow, nodes: Read
 })
 
 const holdersOf = Effect.fnUntraced(function* (db: Db, worker: string) {
-  const rows = yield* db.sql<{ readonly id: bigint }>`
-    SELECT id
+  const now = yield* db.now
+  const rows = yield* db.sql<{ readonly id: bigint; readonly ran_millis: number | null }>`
+    SELECT id, (extract(epoch FROM ${now} - claimed_at) * 1000)::float8 AS ran_millis
     FROM ${db.jobs}
     WHERE state = 'executing'
       AND worker = ${worker}
     ORDER BY claimed_at, id
     LIMIT ${holderLimit}::integer`
-  return rows.map((row) => jobId(row.id))
+  const usual = yield* usualRun(db, worker)
+  const left = rows.flatMap(({ ran_millis }) =>
+    usual === undefined || ran_millis === null ? [] : [usual - ran_millis]
+  )
+  const soon = left.filter((millis) => millis > 0)
+  return {
+    holders: rows.map((row) => jobId(row.id)),
+    freesInMillis: soon.length === 0 ? undefined : Math.ceil(Math.min(...soon))
+  }
 })
 
 const countPartition = Effect.fnUntraced(function* (db: Db, queue: string, key: string | undefined) {

@@ -1,6 +1,7 @@
 /** What happened when: added up by minute, hour and day, read in steps, forgotten by age. */
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
+import { empty, percentile } from "../buckets.ts"
 import { array, type Db, oid } from "./db.ts"
 import { limited } from "./search.ts"
 
@@ -196,6 +197,20 @@ export const read = (
       return { now: yield* db.instant, points, depths }
     })
   )
+
+/** How long half of a worker's attempts took at most, of late; undefined where nothing is known of any. */
+export const usualRun = Effect.fnUntraced(function* (db: Db, worker: string) {
+  const now = yield* db.now
+  const rows = yield* db.sql<{ readonly run: ReadonlyArray<number> }>`
+    SELECT run::float8[] AS run
+    FROM ${metricsOf(db)}
+    WHERE tier = 'hour'
+      AND at >= ${now} - interval '1 day'
+      AND worker = ${worker}`
+  const sums = empty()
+  for (const { run } of rows) for (const [i, inside] of run.entries()) sums[i] = (sums[i] ?? 0) + inside
+  return percentile(sums, 0.5)
+})
 
 /** Deletes what is past its time, by the primary keys; says how many rows. */
 export const prune = Effect.fnUntraced(function* (db: Db) {

@@ -36,6 +36,8 @@ export interface Held {
   readonly freesInMillis: number | undefined
   /** What of the worker is held, where that is not all of it: its jobs in this queue, or those of a partition key. */
   readonly only?: "queue" | { readonly key: string }
+  /** How many of its jobs run on all nodes, and may, where that holds it. */
+  readonly places?: { readonly running: number; readonly limit: number }
 }
 
 /** A claim under limits, and what they held back. */
@@ -73,7 +75,8 @@ export const claimLimited = (
         keyedRows(rates)
       )
       const running = yield* count(db, governed)
-      const now = (yield* db.instant).getTime()
+      // Places alone need no instant.
+      const now = rates.length === 0 ? 0 : (yield* db.instant).getTime()
       const circuits = yield* circuitsOf(governed, (guarded) => passages(db, guarded))
       const books = makeBooks(accounts, now)
       const byWorker = new Map(governed.map((one) => [one.worker, one]))
@@ -288,8 +291,9 @@ const heldBack = (
     })
     const whole = rates.find(({ only }) => only === undefined) ?? rates[0]
     if (whole !== undefined && whole.only === undefined) return [whole]
-    return placesOf(books, one) <= (running.get(worker) ?? 0)
-      ? [{ worker, why: "concurrency", limit: worker, freesInMillis: undefined }]
+    const places = { running: running.get(worker) ?? 0, limit: placesOf(books, one) }
+    return places.limit <= places.running
+      ? [{ worker, why: "concurrency", limit: worker, freesInMillis: undefined, places }]
       : whole === undefined
         ? []
         : [whole]
