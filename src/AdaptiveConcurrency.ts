@@ -68,8 +68,8 @@ export interface Rule {
  */
 export const check = (field: string, options: Options<never>, most: number): Result.Result<Rule, InvalidConfig> => {
   const { algorithm = "aimd", backoff = 0.9, min = 1, slowerThan, tolerance = 2, window = 50 } = options
-  const max = options.max ?? Math.max(100, isCount(min, 1, most) ? min : 0)
-  const initial = options.initial ?? Math.min(Math.max(20, min), max)
+  const { max = Math.max(100, isCount(min, 1, most) ? min : 0) } = options
+  const { initial = Math.min(Math.max(20, min), max) } = options
   const slowMillis = slowerThan === undefined ? Infinity : millisOf(slowerThan)
   const unknown = Object.keys(options).find((key) => !known.has(key))
   const others = algorithm === "aimd" ? (["tolerance", "window"] as const) : (["slowerThan"] as const)

@@ -81,6 +81,9 @@ export const maxSharedWindow = 1000
  * @category rules
  */
 export const check = (options: Options<never>): Result.Result<Rule, InvalidConfig> => {
+  if (typeof options !== "object" || options === null) {
+    return Result.fail(refused("circuitBreaker", options, "it must be an object"))
+  }
   const { failureRate = 0.5, openFor = "30 seconds", probes = 3, slowerThan, slowRate = 0.5, window = 20 } = options
   const { state = "local" } = options
   const most = state === "shared" ? maxSharedWindow : maxWindow
@@ -130,8 +133,7 @@ const millisOf = (input: Duration.Input): number => {
 }
 
 const refuse = (name: string, value: unknown, why: string): InvalidConfig =>
-  new InvalidConfig({
-    field: `circuitBreaker.${name}`,
-    value: shown(value),
-    message: `circuitBreaker.${name} cannot be ${shown(value)}: ${why}.`
-  })
+  refused(`circuitBreaker.${name}`, value, why)
+
+const refused = (field: string, value: unknown, why: string): InvalidConfig =>
+  new InvalidConfig({ field, value: shown(value), message: `${field} cannot be ${shown(value)}: ${why}.` })

@@ -69,6 +69,9 @@ export interface Limit<in Args = unknown> {
 export const make = <Args = unknown>(name: string, options: Options<Args>): Limit<Args> => {
   const problem = nameProblem(name)
   if (problem !== undefined) throw invalid("name", name, problem)
+  if (typeof options !== "object" || options === null) throw refused("rateLimit", options, "it must be an object")
+  const unknown = Object.keys(options).find((key) => !known.has(key))
+  if (unknown !== undefined) throw invalid(unknown, options[unknown as keyof Options<Args>], "there is no such option")
   const { algorithm = "sliding-window", cost = 1, limit, perKey = false } = options
   if (!algorithms.includes(algorithm))
     throw invalid("algorithm", algorithm, `it must be one of ${algorithms.join(", ")}`)
@@ -84,7 +87,7 @@ export const make = <Args = unknown>(name: string, options: Options<Args>): Limi
   if (options.burst !== undefined && !bursts) {
     throw invalid("burst", options.burst, `${algorithm} has none; leave it out, or use token-bucket or gcra`)
   }
-  const burst = options.burst ?? usualBurst(algorithm, limit)
+  const burst = options.burst === undefined ? usualBurst(algorithm, limit) : options.burst
   if (!Number.isInteger(burst) || burst < 1 || burst > limit) {
     throw invalid("burst", burst, "it must be an integer from 1 to the limit")
   }
@@ -101,9 +104,10 @@ export const make = <Args = unknown>(name: string, options: Options<Args>): Limi
 const usualBurst = (algorithm: Algorithm, limit: number): number =>
   algorithm === "leaky-bucket" ? 1 : algorithm === "gcra" ? Math.ceil(limit / 10) : limit
 
-const invalid = (field: string, value: unknown, why: string): InvalidConfig =>
-  new InvalidConfig({
-    field: `rateLimit.${field}`,
-    value: shown(value),
-    message: `rateLimit.${field} cannot be ${shown(value)}: ${why}.`
-  })
+/** A misspelt option would leave the limit without its rule. */
+const known: ReadonlySet<string> = new Set(["limit", "window", "algorithm", "burst", "cost", "perKey"])
+
+const invalid = (field: string, value: unknown, why: string): InvalidConfig => refused(`rateLimit.${field}`, value, why)
+
+const refused = (field: string, value: unknown, why: string): InvalidConfig =>
+  new InvalidConfig({ field, value: shown(value), message: `${field} cannot be ${shown(value)}: ${why}.` })

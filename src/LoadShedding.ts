@@ -71,7 +71,7 @@ export const check = (options: Options, most: number): Result.Result<Rule, Inval
       ? refuse(unknown, options[unknown as keyof Options], "there is no such option")
       : isWithout
         ? refuse("target", target, "give it, or maxInFlight, or leave shedding out")
-        : maxInFlight !== Infinity && !isInteger(maxInFlight, 1, most)
+        : options.maxInFlight !== undefined && !isInteger(maxInFlight, 1, most)
           ? refuse("maxInFlight", maxInFlight, `it must be an integer from 1 to ${most}`)
           : !(targetMillis > 0)
             ? refuse("target", target, "it must be a duration above zero")

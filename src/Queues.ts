@@ -175,6 +175,7 @@ export const layer: Layer.Layer<Queues, never, JobStore | Notifier | ShigotoConf
         !(Number.isInteger(concurrency) && concurrency >= 1 && concurrency <= maxConcurrency)
       ) {
         return yield* new InvalidConcurrency({
+          field: "concurrency",
           value: shown(concurrency),
           min: 1,
           max: maxConcurrency,

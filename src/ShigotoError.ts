@@ -187,13 +187,19 @@ export class InvalidFilter extends Schema.TaggedError<InvalidFilter>("effect-shi
 }) {}
 
 /**
- * A queue's concurrency is not an integer from 1 to 100,000.
+ * The concurrency of a queue or of a worker is not an integer from 1 to 100,000; `field` names which.
  *
  * @category errors
  */
 export class InvalidConcurrency extends Schema.TaggedError<InvalidConcurrency>("effect-shigoto/InvalidConcurrency")(
   "InvalidConcurrency",
-  { value: Schema.String, min: Schema.Int, max: Schema.Int, message: Schema.String }
+  {
+    field: Schema.Literals(["concurrency", "globalConcurrency"]),
+    value: Schema.String,
+    min: Schema.Int,
+    max: Schema.Int,
+    message: Schema.String
+  }
 ) {}
 
 /**

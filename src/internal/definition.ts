@@ -38,6 +38,7 @@ export const concurrencyProblem = (
   concurrency === undefined || (Number.isInteger(concurrency) && concurrency >= 1 && concurrency <= maxConcurrency)
     ? undefined
     : new InvalidConcurrency({
+        field,
         value: shown(concurrency),
         min: 1,
         max: maxConcurrency,

@@ -311,7 +311,7 @@ export const governedBy = (
 ): Governed | undefined => {
   if (concurrency === undefined && rateLimit === undefined && circuit?.state !== "shared") return undefined
   const rate: Limit.Limit<never> | undefined =
-    rateLimit === undefined || "rule" in rateLimit ? rateLimit : Limit.make(worker, rateLimit)
+    rateLimit === undefined || isMade(rateLimit) ? rateLimit : Limit.make(worker, rateLimit)
   return {
     worker,
     concurrency,
@@ -322,6 +322,9 @@ export const governedBy = (
 }
 
 // internal
+
+const isMade = (given: Limit.Limit<never> | Limit.Options<never>): given is Limit.Limit<never> =>
+  typeof given === "object" && given !== null && "rule" in given
 
 /**
  * What a job takes of its rate. One whose args cannot be read fails its attempt soon and takes 1; where the function

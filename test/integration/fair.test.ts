@@ -78,8 +78,12 @@ describe("a fair queue", () => {
       yield* enqueue("gold", 200)
       yield* enqueue("iron", 200)
       const { keys } = yield* fairStore({ fair: { weight: (key) => (key === "gold" ? 3 : 1) } })
-      const starts = yield* keys(100)
-      assert.approximately(starts.filter((key) => key === "gold").length, 75, 1)
+      const once = yield* keys(100)
+      assert.approximately(once.filter((key) => key === "gold").length, 75, 1)
+      // One at a time, turns are what the claims before have left.
+      const each: Array<string> = []
+      for (let i = 0; i < 40; i++) each.push(...(yield* keys(1)))
+      assert.approximately(each.filter((key) => key === "gold").length, 30, 1)
     })
   )
 

@@ -119,6 +119,16 @@ describe("against reference models", () => {
     })
   })
 
+  it("sliding-window keeps what was spent for its window and one slot more, and less than two, from every instant", () => {
+    const rule = ruleOf("sliding-window")
+    const slot = rule.windowMillis / 64
+    for (let now = 1_000_000; now < 1_000_100; now += 0.5) {
+      const frees = freesAt(rule, spend(rule, [], now, rule.limit), now, 1)
+      assert.isAtLeast(frees, now + rule.windowMillis + slot)
+      assert.isAtMost(frees, now + rule.windowMillis + 2 * slot)
+    }
+  })
+
   it.prop("what is taken back was never spent, and no more", [steps], ([asked]) => {
     for (const algorithm of algorithms) {
       const rule = ruleOf(algorithm)
