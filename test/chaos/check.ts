@@ -7,17 +7,19 @@ import { composition } from "./invariants/composition.ts"
 import { enqueue } from "./invariants/enqueue.ts"
 import type { Invariant } from "./invariants/invariant.ts"
 import { lifecycle } from "./invariants/lifecycle.ts"
+import { limited } from "./invariants/limits.ts"
 import { queues } from "./invariants/queues.ts"
 import { rescue } from "./invariants/rescue.ts"
 import { resources } from "./invariants/resources.ts"
 import { Truth } from "./truth.ts"
 
-const invariants: ReadonlyArray<Invariant> = [
+export const invariants: ReadonlyArray<Invariant> = [
   ...enqueue,
   ...lifecycle,
   ...claims,
   ...rescue,
   ...queues,
+  ...limited,
   ...composition,
   ...resources
 ].toSorted((a, b) => a.id.localeCompare(b.id, "en", { numeric: true }))
