@@ -54,16 +54,22 @@ export const draw = (random: Random, key: string): Draft => {
   }
 }
 
-/** Short jobs of two tenants that come all at once, for a queue where they take turns or one where each has two places. */
+/** Short jobs that come all at once: more than a limit admits, or those of two tenants. */
 export const crowd = (random: Random, nextKey: () => string): ReadonlyArray<Draft> => {
-  const queue = random.pick(["fair", "sites"])
+  const [definition, queue] = random.pick([
+    ["tenant", "fair"],
+    ["tenant", "sites"],
+    ["bounded", "fast"],
+    ["metered", "fast"]
+  ] as const)
   return Array.from({ length: random.int(40, 80) }, (_, i) => {
     const draft = draw(random, nextKey())
+    const options = { ...draft.options, queue, priority: 0, delay: 0, maxAttempts: 20 }
     return {
-      definition: "tenant",
+      definition,
       args: { ...draft.args, kind: "ok", millis: random.int(20, 120) },
       // All of one tenant's jobs first: without turns the other would wait for their end.
-      options: { ...draft.options, queue, priority: 0, delay: 0, maxAttempts: 20, partitionKey: i < 30 ? "ada" : "bob" }
+      options: definition === "tenant" ? { ...options, partitionKey: i < 30 ? "ada" : "bob" } : options
     }
   })
 }

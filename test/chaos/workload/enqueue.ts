@@ -74,7 +74,7 @@ export const makeEnqueue = Effect.fnUntraced(function* (process: string, known: 
       [12, "unique"],
       [4, "diamond"],
       [4, "batch"],
-      [1, "crowd"]
+      [2, "crowd"]
     ] as const)
     if (op === "one") {
       const draft = draw(random, nextKey())
@@ -120,10 +120,12 @@ export const makeEnqueue = Effect.fnUntraced(function* (process: string, known: 
       yield* record(
         op,
         drafts,
-        Tenant.enqueueAll(
-          drafts.map(({ args }) => args),
-          (_, i) => (drafts[i] as Draft).options
-        ).pipe(Effect.map((results) => results.map((result) => result.id)))
+        (drafts[0]?.definition === "bounded" ? Bounded : drafts[0]?.definition === "metered" ? Metered : Tenant)
+          .enqueueAll(
+            drafts.map(({ args }) => args),
+            (_, i) => (drafts[i] as Draft).options
+          )
+          .pipe(Effect.map((results) => results.map((result) => result.id)))
       )
       return drafts.length
     }
