@@ -36,12 +36,13 @@ export const check = Effect.gen(function* () {
     invariants,
     Effect.fnUntraced(function* (invariant) {
       const [counted] = yield* sql.unsafe<{ readonly count: bigint }>(invariant.cases)
+      if (counted?.count === undefined) return yield* Effect.die(new Error(`${invariant.id} counts no cases`))
       const offenders = yield* sql.unsafe<{ readonly row: unknown }>(
         `SELECT to_jsonb(o) AS row FROM (${invariant.offenders}) AS o`
       )
       const finding: Finding = {
         invariant,
-        cases: Number(counted?.count ?? 0),
+        cases: Number(counted.count),
         offenders: offenders.map(({ row }) => row)
       }
       return finding

@@ -44,7 +44,7 @@ export const limited: ReadonlyArray<Invariant> = [
     // Claims that took the last place.
     cases: `
       SELECT (SELECT count(*) FROM (${all}) AS a WHERE running = ${limits.running})
-        + (SELECT count(*) FROM (${ofKey}) AS k WHERE running = ${places})`,
+        + (SELECT count(*) FROM (${ofKey}) AS k WHERE running = ${places}) AS count`,
     offenders: `
       SELECT * FROM (${all}) AS a WHERE running > ${limits.running}
       UNION ALL
