@@ -77,12 +77,18 @@ export const createTables = Effect.gen(function* () {
 export const collect = Effect.fn(function* (sql: PgClient.PgClient) {
   const truth = (yield* Truth).sql
   yield* createTables
-  yield* copy(sql, truth, "(SELECT *, pg_xact_commit_timestamp(xmin) AS committed FROM chaos.transition)", "transition")
+  yield* copy(
+    sql,
+    truth,
+    "(SELECT *, CASE WHEN current_setting('track_commit_timestamp')::boolean THEN pg_xact_commit_timestamp(xmin) END AS committed FROM chaos.transition)",
+    "transition"
+  )
   yield* copy(sql, truth, "chaos.edge", "edge")
   yield* copy(sql, truth, "shigoto.batches", "batch")
   yield* copy(sql, truth, "chaos.node", "node")
   yield* copy(sql, truth, "shigoto.all_jobs", "final")
   yield* derive
+  yield* truth`ANALYZE`
 })
 
 /** Makes of the raw rows what the invariants ask. */
@@ -181,6 +187,5 @@ WINDOW turn AS (PARTITION BY id ORDER BY seq)`,
 SELECT b.id, b.kind, b.target, b.ts AS since, coalesce(e.ts, 'infinity') + interval '2 seconds' AS until
 FROM fault AS b
 LEFT JOIN fault AS e ON e.id = b.id AND e.phase = 'end'
-WHERE b.phase = 'begin'`,
-  "ANALYZE"
+WHERE b.phase = 'begin'`
 ]
