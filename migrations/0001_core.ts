@@ -3,10 +3,11 @@
  *
  * `jobs` holds live jobs only and stays small; a job that ends moves to `jobs_archive` in the transaction that ends it.
  */
+import { identifier, literal, nameIn } from "../src/internal/sql/quote.ts"
 
-/** The statements, in order, for the given schema; its name is a checked identifier. */
+/** The statements, in order, for the given schema; its name is checked. */
 export const statements = (schema: string): ReadonlyArray<string> => {
-  const s = `"${schema}"`
+  const s = identifier(schema)
   return [
     `CREATE TABLE ${s}.jobs (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -38,6 +39,8 @@ export const statements = (schema: string): ReadonlyArray<string> => {
   batch_id bigint,
   step text,
   trace text,
+  start_before timestamptz(3),
+  on_expire jsonb,
   CONSTRAINT jobs_state CHECK (state IN ('scheduled', 'blocked', 'available', 'executing', 'retryable')),
   CONSTRAINT jobs_claimed CHECK ((state = 'executing') = (claimed_by IS NOT NULL)),
   CONSTRAINT jobs_attempts CHECK (attempt >= 0 AND max_attempts >= 1),
@@ -52,6 +55,9 @@ export const statements = (schema: string): ReadonlyArray<string> => {
 )`,
     `CREATE INDEX jobs_claim ON ${s}.jobs (queue, rank, run_at, id) WHERE state = 'available'`,
     `CREATE INDEX jobs_due ON ${s}.jobs (run_at, id) WHERE state IN ('scheduled', 'retryable')`,
+    `CREATE INDEX jobs_expiring ON ${s}.jobs ((CASE WHEN run_at >= start_before THEN inserted_at ELSE start_before END))
+  WHERE start_before IS NOT NULL AND state <> 'executing'`,
+    `COMMENT ON COLUMN ${s}.jobs.on_expire IS 'What becomes of a job that has not started by then: null discards, "cancel" cancels, an object is a job to run instead.'`,
     `CREATE INDEX jobs_executing ON ${s}.jobs (claimed_by, id) WHERE state = 'executing'`,
     `CREATE TABLE ${s}.jobs_archive (
   id bigint NOT NULL,
@@ -82,7 +88,8 @@ export const statements = (schema: string): ReadonlyArray<string> => {
   links smallint NOT NULL DEFAULT 0,
   batch_id bigint,
   step text,
-  trace text
+  trace text,
+  start_before timestamptz(3)
 ) PARTITION BY LIST (state)`,
     `CREATE INDEX jobs_archive_id ON ${s}.jobs_archive (id)`,
     ...["completed", "discarded", "cancelled"].flatMap((state) => [
@@ -131,14 +138,15 @@ export const statements = (schema: string): ReadonlyArray<string> => {
     `CREATE VIEW ${s}.all_jobs AS
 SELECT id, worker, queue, state, priority, attempt, max_attempts, epoch, claimed_by, run_at, inserted_at, claimed_at,
   cancel_requested_at, NULL::timestamptz(3) AS finished_at, progress, snoozes, args, NULL::jsonb AS result, errors,
-  meta, tags, partition_key, cancel_reason, scheduled_for, links, batch_id, step, fingerprint, trace
+  meta, tags, partition_key, cancel_reason, scheduled_for, links, batch_id, step, fingerprint, trace, start_before
 FROM ${s}.jobs
 UNION ALL
 SELECT id, worker, queue, state, priority, attempt, max_attempts, epoch, claimed_by, run_at, inserted_at, claimed_at,
   cancel_requested_at, finished_at, progress, snoozes, args, result, errors,
-  meta, tags, partition_key, cancel_reason, scheduled_for, links, batch_id, step, fingerprint, trace
+  meta, tags, partition_key, cancel_reason, scheduled_for, links, batch_id, step, fingerprint, trace, start_before
 FROM ${s}.jobs_archive`,
     enqueueFunction(schema),
+    enqueueJobsFunction(schema),
     maintainFunction(schema),
     // The range of today and the next, by the default retention, while there is nobody to read or write them.
     ...(["completed", "cancelled"] as const).map(
@@ -152,9 +160,13 @@ FROM ${s}.jobs_archive`,
 
 // internal
 
-/** `SELECT shigoto.enqueue('send-email', '{"to": "ada@example.com"}', queue => 'emails')` from any language. */
+/**
+ * Runs with the owner's rights, so that a producer needs none on tables. An id is one that the caller has drawn before.
+ *
+ * `SELECT shigoto.enqueue('send-email', '{"to": "ada@example.com"}', queue => 'emails')` from any language.
+ */
 const enqueueFunction = (schema: string): string =>
-  `CREATE FUNCTION "${schema}".enqueue(
+  `CREATE FUNCTION ${identifier(schema)}.enqueue(
   worker text,
   args jsonb DEFAULT '{}',
   queue text DEFAULT 'default',
@@ -163,9 +175,12 @@ const enqueueFunction = (schema: string): string =>
   max_attempts integer DEFAULT 20,
   tags text[] DEFAULT NULL,
   meta jsonb DEFAULT NULL,
-  partition_key text DEFAULT NULL
+  partition_key text DEFAULT NULL,
+  trace text DEFAULT NULL,
+  id bigint DEFAULT NULL
 ) RETURNS bigint
 LANGUAGE plpgsql
+SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $enqueue$
 #variable_conflict use_column
@@ -217,23 +232,72 @@ BEGIN
     RAISE EXCEPTION 'shigoto.enqueue: meta has % bytes, the limit is 65536', octet_length(enqueue.meta::text)
       USING ERRCODE = '22023';
   END IF;
-  INSERT INTO "${schema}".jobs
-    (state, worker, queue, args, priority, max_attempts, run_at, inserted_at, tags, meta, partition_key,
-     scheduled_for)
+  IF enqueue.trace !~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$' THEN
+    RAISE EXCEPTION 'shigoto.enqueue: % is no traceparent', quote_literal(left(enqueue.trace, 80))
+      USING ERRCODE = '22023';
+  END IF;
+  IF enqueue.id IS NOT NULL AND (
+    enqueue.id NOT BETWEEN 1 AND (SELECT last_value FROM ${identifier(schema)}.jobs_id_seq)
+    OR EXISTS (SELECT FROM ${identifier(schema)}.jobs_archive AS a WHERE a.id = enqueue.id)
+  ) THEN
+    RAISE EXCEPTION 'shigoto.enqueue: the id % was not drawn from jobs_id_seq, or is taken', enqueue.id
+      USING ERRCODE = '22023';
+  END IF;
+  INSERT INTO ${identifier(schema)}.jobs
+    (id, state, worker, queue, args, priority, max_attempts, run_at, inserted_at, tags, meta, partition_key,
+     scheduled_for, trace)
+  OVERRIDING SYSTEM VALUE
   VALUES (
+    coalesce(enqueue.id, nextval(${literal(nameIn(schema, "jobs_id_seq"))})),
     CASE WHEN due > moment THEN 'scheduled' ELSE 'available' END,
     enqueue.worker, enqueue.queue, enqueue.args, enqueue.priority, enqueue.max_attempts, due, moment,
-    enqueue.tags, enqueue.meta, enqueue.partition_key, CASE WHEN due > moment THEN due END
+    enqueue.tags, enqueue.meta, enqueue.partition_key, CASE WHEN due > moment THEN due END,
+    enqueue.trace
   )
   RETURNING id INTO new_id;
   IF due <= moment THEN
-    PERFORM pg_notify('${schema}', 'available - ' || enqueue.queue);
+    PERFORM pg_notify(${literal(schema)}, 'available - ' || enqueue.queue);
   ELSIF due <= moment + interval '1 minute' THEN
-    PERFORM pg_notify('${schema}', 'due - ' || ceil(extract(epoch FROM due - moment) * 1000)::bigint);
+    PERFORM pg_notify(${literal(schema)}, 'due - ' || ceil(extract(epoch FROM due - moment) * 1000)::bigint);
   END IF;
   RETURN new_id;
 END
 $enqueue$`
+
+/** The same for many jobs at once, a JSON array of them, for `Shigoto.layerProducer` where it may only call functions. */
+const enqueueJobsFunction = (schema: string): string =>
+  `CREATE FUNCTION ${identifier(schema)}.enqueue_jobs(jobs jsonb)
+RETURNS TABLE (id bigint, state text, run_at timestamptz, inserted_at timestamptz)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $enqueue_jobs$
+#variable_conflict use_column
+DECLARE
+  job record;
+  new_id bigint;
+BEGIN
+  FOR job IN
+    SELECT given.*
+    FROM ROWS FROM (jsonb_to_recordset(enqueue_jobs.jobs) AS (
+      worker text, args jsonb, queue text, priority integer, run_at timestamptz, delay_millis float8,
+      max_attempts integer, tags text[], meta jsonb, partition_key text, trace text, id bigint
+    )) WITH ORDINALITY AS given
+      (worker, args, queue, priority, run_at, delay_millis, max_attempts, tags, meta, partition_key, trace, id, position)
+    ORDER BY position
+  LOOP
+    new_id := ${identifier(schema)}.enqueue(
+      job.worker, job.args, job.queue, job.priority,
+      coalesce(job.run_at, statement_timestamp() + job.delay_millis * interval '1 millisecond'),
+      job.max_attempts, job.tags, job.meta, job.partition_key, job.trace, job.id
+    );
+    RETURN QUERY
+      SELECT j.id, j.state, j.run_at::timestamptz, j.inserted_at::timestamptz
+      FROM ${identifier(schema)}.jobs AS j
+      WHERE j.id = new_id;
+  END LOOP;
+END
+$enqueue_jobs$`
 
 /**
  * Makes the partitions that the next days need and drops those past their retention.
@@ -244,7 +308,7 @@ $enqueue$`
  * old. A retention of zero drops and deletes all there is.
  */
 const maintainFunction = (schema: string): string =>
-  `CREATE FUNCTION "${schema}".maintain_archive(kind text, moment timestamptz, retention interval)
+  `CREATE FUNCTION ${identifier(schema)}.maintain_archive(kind text, moment timestamptz, retention interval)
 RETURNS TABLE (made integer, dropped integer, deleted bigint)
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -273,7 +337,7 @@ BEGIN
     RAISE EXCEPTION 'no archive for state %', quote_literal(kind) USING ERRCODE = '22023';
   END IF;
   -- One maintainer at a time; whoever comes second has nothing to do.
-  IF NOT pg_try_advisory_xact_lock(hashtextextended('${schema}.' || parent, 0)) THEN
+  IF NOT pg_try_advisory_xact_lock(hashtextextended(${literal(schema)} || '.' || parent, 0)) THEN
     RETURN NEXT;
     RETURN;
   END IF;
@@ -282,13 +346,13 @@ BEGIN
       (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \\(''([^'']+)''\\)'))[1]::timestamptz AS until
     FROM pg_inherits i
     JOIN pg_class c ON c.oid = i.inhrelid
-    WHERE i.inhparent = format('%I.%I', '${schema}', parent)::regclass
+    WHERE i.inhparent = format('%I.%I', ${literal(schema)}, parent)::regclass
   LOOP
     CONTINUE WHEN part.until IS NULL;
     IF part.until <= cutoff THEN
       -- From the root down, as inserts take their locks: the other way round, both would wait for each other.
-      LOCK TABLE "${schema}".jobs_archive IN ACCESS EXCLUSIVE MODE;
-      EXECUTE format('DROP TABLE %I.%I', '${schema}', part.name);
+      LOCK TABLE ${identifier(schema)}.jobs_archive IN ACCESS EXCLUSIVE MODE;
+      EXECUTE format('DROP TABLE %I.%I', ${literal(schema)}, part.name);
       dropped := dropped + 1;
     ELSIF lower IS NULL OR part.until > lower THEN
       lower := part.until;
@@ -299,18 +363,18 @@ BEGIN
   WHILE retention > interval '0' AND lower < moment + 2 * width LOOP
     -- Nobody may be between choosing partitions and using them: an insert would meet the default partition with a row
     -- that is the new one's, and a read that waits for the default partition would miss the rows moved out of it.
-    LOCK TABLE "${schema}".jobs_archive IN ACCESS EXCLUSIVE MODE;
+    LOCK TABLE ${identifier(schema)}.jobs_archive IN ACCESS EXCLUSIVE MODE;
     upper := date_bin(width, lower, timestamptz '2000-01-03') + width;
     child := format('%s_%s', parent, to_char(lower, 'YYYYMMDD"t"HH24MI'));
-    EXECUTE format('CREATE TABLE %I.%I (LIKE %I.%I INCLUDING ALL)', '${schema}', child, '${schema}', parent);
+    EXECUTE format('CREATE TABLE %I.%I (LIKE %I.%I INCLUDING ALL)', ${literal(schema)}, child, ${literal(schema)}, parent);
     EXECUTE format(
       'WITH moved AS (DELETE FROM %I.%I WHERE finished_at >= $1 AND finished_at < $2 RETURNING *)
        INSERT INTO %I.%I SELECT * FROM moved',
-      '${schema}', parent || '_default', '${schema}', child
+      ${literal(schema)}, parent || '_default', ${literal(schema)}, child
     ) USING lower, upper;
     EXECUTE format(
       'ALTER TABLE %I.%I ATTACH PARTITION %I.%I FOR VALUES FROM (%L) TO (%L)',
-      '${schema}', parent, '${schema}', child, lower, upper
+      ${literal(schema)}, parent, ${literal(schema)}, child, lower, upper
     );
     made := made + 1;
     lower := upper;
@@ -318,7 +382,7 @@ BEGIN
   EXECUTE format(
     'DELETE FROM %1$I.%2$I
      WHERE ctid = ANY (ARRAY(SELECT ctid FROM %1$I.%2$I WHERE finished_at < $1 LIMIT 20000))',
-    '${schema}', parent || '_default'
+    ${literal(schema)}, parent || '_default'
   ) USING cutoff;
   GET DIAGNOSTICS deleted = ROW_COUNT;
   RETURN NEXT;

@@ -1,10 +1,11 @@
 /**
  * Cron entries, their ledger of ticks, and the leases of leaders.
  */
+import { identifier } from "../src/internal/sql/quote.ts"
 
-/** The statements, in order, for the given schema; its name is a checked identifier. */
+/** The statements, in order, for the given schema; its name is checked. */
 export const statements = (schema: string): ReadonlyArray<string> => {
-  const s = `"${schema}"`
+  const s = identifier(schema)
   return [
     `CREATE TABLE ${s}.cron (
   name text PRIMARY KEY,
@@ -21,6 +22,8 @@ export const statements = (schema: string): ReadonlyArray<string> => {
   tags text[],
   meta jsonb,
   partition_key text,
+  expires_in_millis float8,
+  on_expire text,
   catch_up jsonb NOT NULL,
   overlap text NOT NULL,
   jitter_millis integer NOT NULL DEFAULT 0,

@@ -1,10 +1,11 @@
 /**
  * Edges between jobs, batches of jobs, and the mark on a job's row that says whether its end concerns anybody else.
  */
+import { identifier } from "../src/internal/sql/quote.ts"
 
-/** The statements, in order, for the given schema; its name is a checked identifier. */
+/** The statements, in order, for the given schema; its name is checked. */
 export const statements = (schema: string): ReadonlyArray<string> => {
-  const s = `"${schema}"`
+  const s = identifier(schema)
   return [
     `COMMENT ON COLUMN ${s}.jobs.links IS
   'Bits: 1 jobs wait for it, 2 it is in a batch, 4 it waits for jobs, 8 a dependency cancelled it, 16 its args come from its dependencies, 32 somebody waits for its result.'`,

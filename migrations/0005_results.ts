@@ -2,10 +2,11 @@
  * Results that somebody waits for, kept for some minutes whatever the retention is; and indexes to find failed jobs by
  * what they have in common, and finished ones by when they ended.
  */
+import { identifier } from "../src/internal/sql/quote.ts"
 
-/** The statements, in order, for the given schema; its name is a checked identifier. */
+/** The statements, in order, for the given schema; its name is checked. */
 export const statements = (schema: string): ReadonlyArray<string> => {
-  const s = `"${schema}"`
+  const s = identifier(schema)
   return [
     `CREATE TABLE ${s}.results (
   id bigint PRIMARY KEY,

@@ -2,10 +2,11 @@
  * Accounts of limits over all nodes, where whoever holds a row's lock decides what its limit admits, and the turns of
  * partitions in fair queues.
  */
+import { identifier } from "../src/internal/sql/quote.ts"
 
-/** The statements, in order, for the given schema; its name is a checked identifier. */
+/** The statements, in order, for the given schema; its name is checked. */
 export const statements = (schema: string): ReadonlyArray<string> => {
-  const s = `"${schema}"`
+  const s = identifier(schema)
   return [
     `CREATE TABLE ${s}.limits (
   name text PRIMARY KEY,

@@ -1,10 +1,11 @@
 /**
  * What handlers logged, for jobs whose logs are kept.
  */
+import { identifier } from "../src/internal/sql/quote.ts"
 
-/** The statements, in order, for the given schema; its name is a checked identifier. */
+/** The statements, in order, for the given schema; its name is checked. */
 export const statements = (schema: string): ReadonlyArray<string> => {
-  const s = `"${schema}"`
+  const s = identifier(schema)
   return [
     `CREATE TABLE ${s}.logs (
   job_id bigint NOT NULL,

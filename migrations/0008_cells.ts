@@ -2,10 +2,11 @@
  * Values that many processes change as a whole: shared circuits, and the stores behind Effect's rate limiter and
  * circuit breaker.
  */
+import { identifier } from "../src/internal/sql/quote.ts"
 
-/** The statements, in order, for the given schema; its name is a checked identifier. */
+/** The statements, in order, for the given schema; its name is checked. */
 export const statements = (schema: string): ReadonlyArray<string> => {
-  const s = `"${schema}"`
+  const s = identifier(schema)
   return [
     `CREATE TABLE ${s}.cells (
   name text PRIMARY KEY,

@@ -1,10 +1,11 @@
 /**
  * Who did what: what operators asked for, and how far bulk operations have come.
  */
+import { identifier } from "../src/internal/sql/quote.ts"
 
-/** The statements, in order, for the given schema; its name is a checked identifier. */
+/** The statements, in order, for the given schema; its name is checked. */
 export const statements = (schema: string): ReadonlyArray<string> => {
-  const s = `"${schema}"`
+  const s = identifier(schema)
   return [
     `CREATE TABLE ${s}.audit (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -11,6 +11,7 @@ import type { Refusal } from "./internal/enqueueing.ts"
 import type { BatchSummary, NewJob } from "./internal/newJob.ts"
 import type { BatchId } from "./JobRow.ts"
 import type { EnqueueResult } from "./Jobs.ts"
+import { InvalidDeadline } from "./ShigotoError.ts"
 
 /**
  * A job that was checked and encoded, or will be: what `Job.prepare` returns.
@@ -131,9 +132,14 @@ export const summary: Effect.Effect<BatchSummary | undefined, never, CurrentJob>
 const callback = <R>(prepared: Prepared<R> | undefined): Effect.Effect<NewJob | undefined, Refusal, R> =>
   prepared === undefined
     ? Effect.undefined
-    : Effect.map(prepared, (job) => ({
-        ...job,
-        unique: undefined,
-        dependsOn: undefined,
-        batch: undefined
-      }))
+    : Effect.flatMap(prepared, (job) =>
+        typeof job.onExpire === "object"
+          ? Effect.fail(
+              new InvalidDeadline({
+                field: "onExpire",
+                value: job.onExpire.run.worker,
+                message: `The callback "${job.worker}" cannot have a job that runs in its place: give it onExpire "discard" or "cancel".`
+              })
+            )
+          : Effect.succeed({ ...job, unique: undefined, dependsOn: undefined, batch: undefined })
+      )

@@ -28,7 +28,9 @@ import { Executor } from "./Executor.ts"
 import { Heartbeat } from "./Heartbeat.ts"
 import { Admission } from "./internal/admission.ts"
 import { spread } from "./internal/aftermath.ts"
+import { makeBroadcast } from "./internal/broadcast.ts"
 import { Events } from "./internal/events.ts"
+import { expireJobs } from "./internal/expiring.ts"
 import { makeHolds } from "./internal/holds.ts"
 import { forever, pause } from "./internal/loop.ts"
 import { merge } from "./internal/newJob.ts"
@@ -87,6 +89,7 @@ export const layer: Layer.Layer<
     const appetites = new Map<string, Appetite>()
     const look = Latch.makeUnsafe(true)
     const holds = makeHolds(events.publish, Duration.toMillis(config.idlePollInterval))
+    const broadcast = makeBroadcast(config, store, notifier, events)
     const patience = Duration.toMillis(config.queryTimeout)
     let lookAt = 0
     let sweepAt = 0
@@ -172,8 +175,14 @@ export const layer: Layer.Layer<
       rewind(appetite)
       const { from } = appetite
       const sent = monotonic()
-      const asked = { node, nodeName: config.nodeName, queue, limit, floor, workers: able, from }
-      const request: ClaimRequest = { ...asked, encrypted: workers.encrypted() }
+      const aging = config.aging.get(queue)
+      const asked = { node, nodeName: config.nodeName, queue, limit, floor, workers: able, from, aging }
+      const own = broadcast.partitions(queue, node, limit)
+      const request: ClaimRequest = {
+        ...asked,
+        encrypted: workers.encrypted(),
+        ...(own !== undefined && { partitions: own })
+      }
       const governed = able.flatMap((worker) => workers.get(worker.name)?.governed ?? [])
       const partitions = config.partitions.get(queue)
       const exit = yield* Effect.exit(
@@ -225,7 +234,14 @@ export const layer: Layer.Layer<
         appetite.from = undefined
         return claimed.length > 0 && held.length < able.length
       }
-      if (claimed.length === limit && !bounded && config.timeSource === "database") {
+      // Where waits count as priority, the order is not that of the index, and a bound in it would hide some.
+      if (
+        claimed.length === limit &&
+        !bounded &&
+        aging === undefined &&
+        own === undefined &&
+        config.timeSource === "database"
+      ) {
         appetite.from = claimed.at(-1)
       } else if (from !== undefined) {
         appetite.from = undefined
@@ -291,7 +307,16 @@ export const layer: Layer.Layer<
         yield* spread(events, notifier, merge(aftermath, swept.aftermath))
       }
       if (found.cancels) yield* cancelRequested
+      if ((found.nextExpiryMillis ?? 1) <= 0) {
+        if (yield* expireJobs(store, events, notifier, executor, config.nodeName)) lookIn(0)
+      }
       for (const queue of found.ready) wake(queue)
+      const { more, ready } = yield* broadcast.round(
+        heartbeat.current(),
+        [...workers.all()].map((worker) => worker.name)
+      )
+      for (const queue of ready) wake(queue)
+      if (more) lookIn(0)
       return found
     })
     const interval = (): number =>
@@ -310,7 +335,10 @@ export const layer: Layer.Layer<
         if (admission.shedder !== undefined) wakeEach(admission.shedder.waiting())
       }
     })
-    workers.onRegister(wakeAll)
+    workers.onRegister(() => {
+      wakeAll()
+      if (config.broadcast.size > 0) lookIn(0)
+    })
     queues.onChange(wakeAll)
     gate.onOpen(() => {
       armed = false
@@ -321,7 +349,7 @@ export const layer: Layer.Layer<
     const hear = (hint: Hint): Effect.Effect<void> => {
       switch (hint._tag) {
         case "Available":
-          return Effect.sync(() => wake(hint.queue))
+          return Effect.sync(() => (broadcast.has(hint.queue) ? lookIn(0) : wake(hint.queue)))
         case "Due":
           return Effect.sync(() => lookIn(hint.inMillis))
         case "Cancel":
@@ -356,7 +384,9 @@ export const layer: Layer.Layer<
         const due = Math.ceil(found.nextDueMillis ?? Infinity)
         // Due already: another node is promoting it, and may not run the queue that this one waits for.
         const next = found.promoted >= promoteLimit ? 0 : due <= 0 ? contestedMillis : due
-        lookIn(Math.min(next, interval() * jitter))
+        const expiry = Math.ceil(found.nextExpiryMillis ?? Infinity)
+        // Expired already: it has ended, or another node sees to it; what comes after that is looked for again.
+        lookIn(Math.min(next, expiry <= 0 ? contestedMillis : expiry, interval() * jitter))
         while (true) {
           look.closeUnsafe()
           const left = lookAt - monotonic()

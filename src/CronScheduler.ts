@@ -104,6 +104,8 @@ export const layer: Layer.Layer<never, never, CronJobs | Heartbeat | JobStore | 
           }
           events.publish({ _tag: "CronTicked", name, tick: DateTime.fromDateUnsafe(tick), job: job?.id })
         }
+        const expiry = Math.max(soonest, 0) + (evaluated.expiresMillis ?? Infinity)
+        if (expiry <= dueHorizonMillis(config)) yield* notifier.send({ _tag: "Due", inMillis: expiry })
         if (soonest <= 0) yield* notifier.send({ _tag: "Available", queue })
         else if (soonest <= dueHorizonMillis(config)) yield* notifier.send({ _tag: "Due", inMillis: soonest })
         for (const { id, reason, result } of cancelled) {

@@ -21,6 +21,7 @@ import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import type { Attempt } from "./CurrentJob.ts"
 import { Heartbeat } from "./Heartbeat.ts"
+import { budgetOf } from "./internal/deadline.ts"
 import { Events } from "./internal/events.ts"
 import { Encrypted } from "./internal/envelope.ts"
 import { Admission } from "./internal/admission.ts"
@@ -141,6 +142,10 @@ export const layer: Layer.Layer<
           settling.delete(entry)
           // A limit over all nodes counts the job until it is settled.
           if (settling.size === settlingSlack || isCounted(entry)) for (const callback of free) callback(claimed.queue)
+          // An attempt that would start after the deadline ends the job now, not then.
+          if ((state === "retryable" || state === "scheduled") && claimed.startBefore !== undefined) {
+            notifier.wake({ _tag: "Due", inMillis: 0 })
+          }
           if (state === "discarded" && taken._tag === "Discarded") {
             fork(entry.worker.discarded(claimed.args, attempt, [...claimed.errors, taken.failure].slice(-20)))
           }
@@ -196,7 +201,8 @@ export const layer: Layer.Layer<
       const worker = workers.get(claimed.worker)
       const inserted = DateTime.fromDateUnsafe(claimed.insertedAt)
       const due = claimed.scheduledFor === undefined ? inserted : DateTime.fromDateUnsafe(claimed.scheduledFor)
-      const attempt = attemptOf(claimed, due, inserted, claimed.dependencies)
+      const deadline = claimed.startBefore === undefined ? undefined : DateTime.fromDateUnsafe(claimed.startBefore)
+      const attempt = attemptOf(claimed, due, inserted, deadline, claimed.dependencies)
       const permit = isAccepting() ? worker?.circuit?.enter(monotonic()) : undefined
       // A job that was claimed before its circuit opened is given back like one that comes too late.
       if (worker === undefined || !isAccepting() || (worker.circuit !== undefined && permit === undefined)) {
@@ -212,12 +218,12 @@ export const layer: Layer.Layer<
         return
       }
       const startedAt = monotonic()
-      const deadline = startedAt + worker.timeoutMillis
+      const endsAt = startedAt + worker.timeoutMillis
       count(byQueue, claimed.queue, 1)
       count(byWorker, worker.name, 1)
       const ofWorker = byWorker.get(worker.name) ?? 1
       const ofQueue = byQueue.get(claimed.queue) ?? 1
-      const beginning = { claimed, node, worker, attempt, startedAt, deadline, permit, ofWorker, ofQueue }
+      const beginning = { claimed, node, worker, attempt, startedAt, deadline: endsAt, permit, ofWorker, ofQueue }
       const entry: Running = { ...beginning, left: false, concluded: false }
       running.add(entry)
       if (events.isHeard()) {
@@ -229,7 +235,11 @@ export const layer: Layer.Layer<
         claimed.flow === undefined || claimed.args instanceof Encrypted
           ? Effect.succeed(claimed.args)
           : workers.argsOf(claimed.flow, attempt)
-      const reporting = { ...attempt, progress: (percent: number) => report(attempt, percent) }
+      const reporting = {
+        ...attempt,
+        progress: (percent: number) => report(attempt, percent),
+        remaining: budgetOf(claimed, worker.timeoutMillis, () => monotonic() - startedAt)
+      }
       entry.fiber = fork(
         Effect.flatMap(args, (given) => worker.run(given, reporting)),
         {
@@ -237,8 +247,8 @@ export const layer: Layer.Layer<
         }
       )
       entry.fiber.addObserver((exit) => ended(entry, exit))
-      if (deadline < nextDeadline) {
-        nextDeadline = deadline
+      if (endsAt < nextDeadline) {
+        nextDeadline = endsAt
         deadlines.openUnsafe()
       }
     }
@@ -397,7 +407,13 @@ export const layer: Layer.Layer<
       discarded: (job) => {
         const worker = workers.get(job.worker)
         if (worker !== undefined)
-          fork(worker.discarded(job.args, attemptOf(job, job.scheduledFor, job.insertedAt, []), job.errors))
+          fork(
+            worker.discarded(
+              job.args,
+              attemptOf(job, job.scheduledFor, job.insertedAt, job.startBefore, []),
+              job.errors
+            )
+          )
       },
       onFree: (callback) => {
         free.push(callback)
@@ -443,9 +459,11 @@ const count = (counts: Map<string, number>, key: string, change: 1 | -1): void =
 }
 
 const attemptOf = (
-  job: Omit<Attempt, "scheduledFor" | "insertedAt" | "dependencies">,
+  job: Omit<Attempt, "scheduledFor" | "insertedAt" | "startBefore" | "dependencies" | "encrypted"> &
+    Pick<Claimed, "encrypted">,
   scheduledFor: DateTime.Utc,
   insertedAt: DateTime.Utc,
+  startBefore: DateTime.Utc | undefined,
   dependencies: ReadonlyArray<Dependency>
 ): Attempt => ({
   id: job.id,
@@ -462,7 +480,9 @@ const attemptOf = (
   snoozes: job.snoozes,
   scheduledFor,
   insertedAt,
+  startBefore,
   trace: job.trace,
+  encrypted: job.encrypted ?? false,
   batch: job.batch,
   dependencies: new Map(dependencies.map((dependency) => [dependency.id, dependency]))
 })

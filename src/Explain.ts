@@ -4,6 +4,7 @@
  * The database is asked, for each node, whether the statement that claims would take the job; the rest tells why not.
  * So `runnable` means exactly that: the next claim of a node with a free slot takes it, or those that come before it.
  */
+import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import { aheadLimit, type Findings } from "./internal/sql/explain.ts"
 import type { JobId, JobRow, JobState } from "./JobRow.ts"
@@ -26,6 +27,10 @@ export type Reason =
   | { readonly _tag: "NodeLost"; readonly node: string }
   /** Its time has not come: a delay, a snooze, or the wait after a failed attempt. */
   | { readonly _tag: "NotDue"; readonly inMillis: number; readonly after: "delay" | "failure" }
+  /** Its deadline has passed, or will have before it is due: it never starts, and the next look of a node ends it. */
+  | { readonly _tag: "Expired"; readonly startBefore: Date }
+  /** Each node runs a copy of it, so many so far; those that start in this time do, too. */
+  | { readonly _tag: "Broadcast"; readonly copies: number; readonly endsInMillis: number }
   /** Its time has come, and the next look of a node makes it available. */
   | { readonly _tag: "DueNow" }
   /** It waits for jobs that have not ended; at most 100 are named. For none, the next look of a node lets it go. */
@@ -148,6 +153,12 @@ export const tell = (reason: Reason): string => {
       return `it is due in ${Duration.format(Duration.millis(Math.ceil(reason.inMillis)))}${
         reason.after === "failure" ? ", after a failed attempt" : ""
       }`
+    case "Expired":
+      return `it could not start before ${reason.startBefore.toISOString()}, and a node ends it soon`
+    case "Broadcast":
+      return `each node runs a copy of it, ${reason.copies} so far, and so does one that starts within ${Duration.format(
+        Duration.millis(Math.max(Math.ceil(reason.endsInMillis), 0))
+      )}`
     case "DueNow":
       return "it is due, and the next look of a node makes it available"
     case "Blocked":
@@ -229,19 +240,27 @@ const reasonsOf = (found: Findings): ReadonlyArray<Reason> => {
         : [{ _tag: "NodeLost", node: name }]
     }
     case "blocked":
-      return [...parentsOf(found), ...standing(found)]
+      return [...expired(found), ...parentsOf(found), ...standing(found)]
     case "scheduled":
     case "retryable": {
+      if (found.copies > 0) return [{ _tag: "Broadcast", copies: found.copies, endsInMillis: found.waitMillis }]
       const after = job.state === "retryable" ? "failure" : "delay"
       return [
+        ...expired(found),
         found.waitMillis > 0 ? { _tag: "NotDue", inMillis: found.waitMillis, after } : { _tag: "DueNow" },
         ...standing(found)
       ]
     }
     case "available":
-      return [...standing(found), ...limited(found), ...turn(found)]
+      return [...expired(found), ...standing(found), ...limited(found), ...turn(found)]
   }
 }
+
+const expired = ({ job: { runAt, startBefore }, waitMillis }: Findings): ReadonlyArray<Reason> =>
+  startBefore !== undefined &&
+  startBefore.epochMilliseconds <= Math.max(runAt.epochMilliseconds - waitMillis, runAt.epochMilliseconds)
+    ? [{ _tag: "Expired", startBefore: DateTime.toDateUtc(startBefore) }]
+    : []
 
 const parentsOf = ({ parents }: Findings): ReadonlyArray<Reason> => {
   const named = (wanted: (outcome: string | undefined) => boolean): ReadonlyArray<BlockingJob> =>

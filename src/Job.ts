@@ -18,6 +18,7 @@ import * as CircuitBreaker from "./CircuitBreaker.ts"
 import type { Attempt, CurrentJob } from "./CurrentJob.ts"
 import { maxConcurrency } from "./ShigotoConfig.ts"
 import { captureProblem, concurrencyProblem, timeoutProblem, uniqueProblem } from "./internal/definition.ts"
+import { type DeadlineOptions, expiryProblem } from "./internal/deadline.ts"
 import type { Dependencies, Edges, ReadingServices, Results } from "./Dependency.ts"
 import {
   checkDependencies,
@@ -43,7 +44,7 @@ import type { Signal } from "./Signal.ts"
 import type { UniqueOptions } from "./Unique.ts"
 import { Workers } from "./Workers.ts"
 
-export { CurrentJob, progress } from "./CurrentJob.ts"
+export { CurrentJob, progress, remaining } from "./CurrentJob.ts"
 export type { Dependencies, DependencyResult, Results } from "./Dependency.ts"
 export { fanOut } from "./FanOut.ts"
 export { cancel, discard, type Signal, snooze, type Waits } from "./Signal.ts"
@@ -60,7 +61,7 @@ export const TypeId = "~effect-shigoto/Job"
  *
  * @category models
  */
-export interface EnqueueOptions<Encoded = unknown, Args = unknown> {
+export interface EnqueueOptions<Encoded = unknown, Args = unknown> extends DeadlineOptions {
   /** Which queue it waits in. Defaults to the definition's, else `default`. */
   readonly queue?: string | undefined
   /** Higher runs first; an integer from -32,768 to 32,767. Defaults to the definition's, else 0. */
@@ -115,6 +116,10 @@ export interface DefinitionOptions<Encoded = unknown, Args = unknown> {
   readonly queue?: string | undefined
   /** Defaults to 0; higher runs first. */
   readonly priority?: number | undefined
+  /** How long a job may wait to start once it is due. Defaults to for ever. */
+  readonly expiresIn?: Duration.Input | undefined
+  /** What becomes of a job that has waited longer. Defaults to `discard`. */
+  readonly onExpire?: "discard" | "cancel" | undefined
   /** Defaults to 20. */
   readonly maxAttempts?: number | undefined
   /** How long one attempt may take before it is interrupted; `Duration.infinity` for no limit. Defaults to 5 minutes. */
@@ -352,6 +357,7 @@ export const make = <
     checkWorker(name) ??
     checkOptions(options) ??
     checkDependencies(name, needs) ??
+    expiryProblem(options) ??
     timeoutProblem(options.timeout) ??
     uniqueProblem(options.unique)
   if (problem !== undefined) throw problem
@@ -445,12 +451,14 @@ const makeErased = (
       )
       return yield* jobs.insert(prepared)
     }),
-    execute: Effect.fn(`${name}.execute`)(function* (
+    execute: Effect.fnUntraced(function* (
       input: unknown,
       { cancelOnInterrupt = false, ...given }: ExecuteOptions = {}
     ) {
       const jobs = yield* Jobs
-      const settled = yield* jobs.execute(yield* encode(input, given, {}), cancelOnInterrupt)
+      const prepared = yield* encode(input, given, {})
+      // Args and failures may quote what is encrypted: the span covers the wait, and they are no part of it.
+      const settled = yield* Effect.withSpan(jobs.execute(prepared, cancelOnInterrupt), `${name}.execute`)
       return yield* conclusionOf({ name, success, error, options }, settled) as Effect.Effect<unknown, AwaitError> // as above
     }),
     toLayer: (handler, workerOptions = {}) => {

@@ -66,6 +66,16 @@ export type JobEvent =
   | (JobRef & { readonly _tag: "Deferred"; readonly by: "circuit" })
   | (JobRef & { readonly _tag: "Retried" })
   | (JobRef & { readonly _tag: "Deleted" })
+  /** It has not started before its deadline, and is discarded or cancelled. */
+  | (JobRef & {
+      readonly _tag: "Expired"
+      /** The last attempt that started; 0 for none. */
+      readonly attempt: number
+      readonly state: JobState
+      readonly startBefore: DateTime.Utc
+      /** The job that runs in its place. */
+      readonly fallback: JobId | undefined
+    })
   /** It waits for the jobs that its handler has just added. */
   | (JobRef & { readonly _tag: "Blocked"; readonly attempt: number; readonly runMillis: Run })
   /** It waits for no other job any more. */

@@ -63,7 +63,7 @@ export const states: ReadonlyArray<JobState> = [
  * @category models
  */
 export interface AttemptFailure {
-  /** The attempt that failed, counted from 1. */
+  /** The attempt that failed, counted from 1; of one that expired, the last that started, 0 for none. */
   readonly attempt: number
   /** When it failed, by the clock of the node that reports it; ISO 8601 in UTC. */
   readonly at: string
@@ -123,6 +123,8 @@ export interface JobRow {
   readonly claimedBy: number | undefined
   /** When it may run, or when the attempt that is due was due. */
   readonly runAt: DateTime.Utc
+  /** The deadline by which an attempt has to have started; undefined for none. */
+  readonly startBefore: DateTime.Utc | undefined
   /** When it was first due: a cron job's tick, a delay's end, else when it was inserted. */
   readonly scheduledFor: DateTime.Utc
   readonly insertedAt: DateTime.Utc

@@ -19,14 +19,17 @@ import * as claim from "./internal/sql/claim.ts"
 import * as database from "./internal/sql/db.ts"
 import * as enqueue from "./internal/sql/enqueue.ts"
 import { type AuditVerbs, auditVerbs } from "./internal/store/audit.ts"
+import { type BroadcastVerbs, broadcastVerbs } from "./internal/store/broadcast.ts"
 import { type BulkVerbs, bulkVerbs } from "./internal/store/bulk.ts"
 import { type CellVerbs, cellVerbs } from "./internal/store/cells.ts"
 import { type CircuitVerbs, circuitVerbs } from "./internal/store/circuits.ts"
 import { type CompositionVerbs, compositionVerbs } from "./internal/store/composition.ts"
 import { type CronVerbs, cronVerbs } from "./internal/store/cron.ts"
+import { type DeadlineVerbs, deadlineVerbs } from "./internal/store/deadlines.ts"
 import { type ResultVerbs, resultVerbs } from "./internal/store/results.ts"
 import { type LimitVerbs, limitVerbs } from "./internal/store/limits.ts"
 import { type EncryptionVerbs, encryptionVerbs } from "./internal/store/encryption.ts"
+import { type HistoryVerbs, historyVerbs } from "./internal/store/history.ts"
 import { type InsightVerbs, insightVerbs } from "./internal/store/insight.ts"
 import { type SearchVerbs, searchVerbs } from "./internal/store/search.ts"
 import { makeRunner } from "./internal/store/runner.ts"
@@ -150,10 +153,14 @@ export class JobStore extends Context.Service<
     >
     /** How many jobs of a queue are executing on nodes of one name, or anywhere. */
     readonly executing: (queue: string, node: string) => Effect.Effect<number, StorageFailure>
+    /** Jobs that every node runs. */
+    readonly broadcast: BroadcastVerbs
     /** Changes of many jobs. */
     readonly bulk: BulkVerbs
     /** Ends that somebody waits for. */
     readonly results: ResultVerbs
+    /** Jobs that have to start in time. */
+    readonly deadlines: DeadlineVerbs
     /** Cron entries and their ticks. */
     readonly cron: CronVerbs
     /** What people and probes ask about the whole: nodes, health, why a job does not run. */
@@ -162,6 +169,8 @@ export class JobStore extends Context.Service<
     readonly encryption: EncryptionVerbs
     /** Who did what. */
     readonly audit: AuditVerbs
+    /** What happened when. */
+    readonly history: HistoryVerbs
     /** Forgets keys of unique jobs whose time is over. */
     readonly pruneKeys: Effect.Effect<void, StorageFailure>
     /** Makes and drops partitions of the archive of one state. */
@@ -247,11 +256,14 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       changeQueue: (change) => called("queue")(queue.change(db, change)),
       wishes: called("queue")(queue.wishes(db)),
       executing: (name, on) => called("executing")(queue.executing(db, name, on)),
+      broadcast: broadcastVerbs(db, runner),
       bulk: bulkVerbs(db, runner),
       results: resultVerbs(db, runner),
+      deadlines: deadlineVerbs(db, runner),
       cron: cronVerbs(db, runner),
       insight: insightVerbs(db, runner),
       audit: auditVerbs(db, runner),
+      history: historyVerbs(db, runner),
       encryption: encryptionVerbs(db, runner),
       pruneKeys: background("prune")(reservation.pruneKeys(db)),
       // A lock that is taken is not tried for again: settles wait behind each try.

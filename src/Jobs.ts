@@ -19,7 +19,7 @@ import { sanitize } from "./internal/json.ts"
 import type { Filter } from "./Filter.ts"
 import { type FailureGroup, type JobCount, limitProblem, type ListOptions, makeSearch } from "./internal/searching.ts"
 import { shown } from "./internal/names.ts"
-import { type Aftermath, isLinked, type NewJob, nothing } from "./internal/newJob.ts"
+import { type Aftermath, expiresIn, isLinked, type NewJob, nothing } from "./internal/newJob.ts"
 import type { Inserted as InsertedRow, MergeRefusal } from "./internal/sql/enqueue.ts"
 import type { NewBatch } from "./internal/sql/batch.ts"
 import type { Related } from "./internal/sql/related.ts"
@@ -97,6 +97,24 @@ export type RetryResult =
  * @category models
  */
 export type DeleteResult = { readonly _tag: "Deleted" } | { readonly _tag: "Executing" }
+
+/**
+ * What one node makes of a job of a broadcast queue.
+ *
+ * @category models
+ */
+export interface Copy {
+  /** The job that the node runs. */
+  readonly id: JobId
+  /** The incarnation that runs it, and its name. */
+  readonly node: number
+  readonly nodeName: string
+  /** Whether the node is alive. */
+  readonly live: boolean
+  /** Undefined, like its attempt, where nothing of it is kept. */
+  readonly state: JobState | undefined
+  readonly attempt: number | undefined
+}
 
 /**
  * The jobs in the database.
@@ -187,6 +205,8 @@ export class Jobs extends Context.Service<
       { readonly parents: ReadonlyArray<Related>; readonly children: ReadonlyArray<Related> },
       InvalidFilter | JobNotFound | StorageFailure
     >
+    /** A job of a broadcast queue, node by node: the copies of its last run, also of nodes that are gone. */
+    readonly copies: (id: JobId) => Effect.Effect<ReadonlyArray<Copy>, JobNotFound | StorageFailure>
     /** The JSON Schema of a worker's args, as the node that started last told it; undefined where none has. */
     readonly argsSchema: (worker: string) => Effect.Effect<unknown, StorageFailure>
     /** The nodes of the fleet, those with a live lease first. */
@@ -238,7 +258,7 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
             if (_tag !== "Inserted" || !events.isHeard()) continue
             events.publish({ _tag: "Inserted", id: job.id, worker: job.worker, queue: job.queue, state: job.state })
           }
-          for (const hint of hintsFor(results, dueHorizonMillis(config))) yield* notifier.send(hint)
+          for (const hint of hintsFor(results, jobs, dueHorizonMillis(config))) yield* notifier.send(hint)
           yield* spread(events, notifier, aftermath)
         })
       )
@@ -343,7 +363,8 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
         yield* known(id)
         const found = yield* store.insight.explain(
           id,
-          (queue, key) => config.partitions.get(queue)?.concurrency(key) ?? Infinity
+          (queue, key) => config.partitions.get(queue)?.concurrency(key) ?? Infinity,
+          config.aging
         )
         return explain(found ?? (yield* notFound(id)))
       }),
@@ -356,6 +377,12 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
         if (problem !== undefined) return yield* problem
         yield* known(id)
         return yield* store.composition.related(id, limit)
+      }),
+      copies: Effect.fn("Jobs.copies")(function* (id) {
+        yield* known(id)
+        const copies = yield* store.broadcast.copies(id)
+        if (copies.length === 0 && (yield* store.get(id)) === undefined) return yield* notFound(id)
+        return copies
       }),
       argsSchema: (worker) => store.insight.argsSchema(worker),
       nodes: Effect.map(store.insight.nodes, (rows) => rows.map(fromColumns)),
@@ -411,6 +438,7 @@ const inserted = (job: NewJob, row: InsertedRow): EnqueueResult => ({
     snoozes: 0,
     claimedBy: undefined,
     runAt: DateTime.fromDateUnsafe(row.runAt),
+    startBefore: deadlineOf(job, row),
     scheduledFor: DateTime.fromDateUnsafe(row.runAt),
     insertedAt: DateTime.fromDateUnsafe(row.insertedAt),
     claimedAt: undefined,
@@ -420,12 +448,27 @@ const inserted = (job: NewJob, row: InsertedRow): EnqueueResult => ({
   }
 })
 
-/** One hint for each queue with work to do now, and one for the earliest of those due soon. */
-const hintsFor = (results: ReadonlyArray<EnqueueResult>, horizon: number): ReadonlyArray<Hint> => {
+const deadlineOf = (
+  job: NewJob,
+  row: { readonly runAt: Date; readonly insertedAt: Date }
+): DateTime.Utc | undefined => {
+  const millis = expiresIn(job, row)
+  return millis === undefined ? undefined : DateTime.makeUnsafe(row.insertedAt.getTime() + millis)
+}
+
+/** One hint for each queue with work to do now, and one for the earliest of those that are due or expire soon. */
+const hintsFor = (
+  results: ReadonlyArray<EnqueueResult>,
+  given: ReadonlyArray<NewJob>,
+  horizon: number
+): ReadonlyArray<Hint> => {
   const queues = new Set<string>()
   let soonest = Infinity
-  for (const { _tag, job } of results) {
+  for (const [i, { _tag, job }] of results.entries()) {
     if (_tag === "Existing" || _tag === "ConflictExecuting") continue
+    if (given[i]?.expires !== undefined && job.startBefore !== undefined) {
+      soonest = Math.min(soonest, Math.max(job.startBefore.epochMilliseconds - job.insertedAt.epochMilliseconds, 0))
+    }
     if (job.state === "available") queues.add(job.queue)
     // A job that was moved: a look finds out when it is due.
     else if (_tag !== "Inserted") soonest = 0

@@ -10,6 +10,8 @@ import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import { ParentSpan } from "effect/Tracer"
 import { type Attempt, CurrentJob } from "./CurrentJob.ts"
+import { logAttempt, measureAttempt } from "./internal/builtin.ts"
+import { traceAttempt } from "./internal/tracing.ts"
 
 /**
  * Wraps attempts: runs `next`, which is the rest of the chain and at last the handler, or answers in its place.
@@ -76,6 +78,34 @@ export const layer = <const All extends ReadonlyArray<Middleware<unknown, unknow
       })
     )
   )
+
+/**
+ * Logs the start (debug) and the end of each attempt with how long it took; a failure as a warning, by its tag alone.
+ *
+ * @category middlewares
+ */
+export const logging: <A, E>(job: Attempt, next: Effect.Effect<A, E>) => Effect.Effect<A, E> = logAttempt
+
+/**
+ * Measures handlers as `shigoto_handler_seconds`, by worker and by how they ended, whatever `ShigotoConfig.metrics` says.
+ *
+ * @category middlewares
+ */
+export const metrics: <A, E>(job: Attempt, next: Effect.Effect<A, E>) => Effect.Effect<A, E> = measureAttempt
+
+/**
+ * Runs attempts in a span by the OpenTelemetry conventions for messaging, linked to the enqueuing one or its child.
+ *
+ * **Details**
+ *
+ * Nodes put it around every worker themselves where a tracer was there as its layer was built. It is for workers whose
+ * tracer comes later, from a middleware outside of this one.
+ *
+ * @category middlewares
+ */
+export const tracing: (
+  how?: "link" | "child"
+) => <A, E>(job: Attempt, next: Effect.Effect<A, E>) => Effect.Effect<A, E> = (how = "link") => traceAttempt(how)
 
 /**
  * The whole of a chain as one effect: the first middleware outermost, `run` at its end.

@@ -19,12 +19,21 @@ import * as logs from "../migrations/0007_logs.ts"
 import * as cells from "../migrations/0008_cells.ts"
 import * as workers from "../migrations/0009_workers.ts"
 import * as audit from "../migrations/0010_audit.ts"
-import { schemaProblem, shown } from "./internal/names.ts"
+import * as broadcast from "../migrations/0011_broadcast.ts"
+import * as history from "../migrations/0012_history.ts"
+import { utf8Length } from "./internal/json.ts"
+import { nameProblem, schemaProblem, shown } from "./internal/names.ts"
 import * as migrate from "./internal/sql/migrate.ts"
-import { grants } from "./internal/sql/roles.ts"
+import { creation, grants, type Part, parts } from "./internal/sql/roles.ts"
 import { autonomous, classify } from "./internal/sql/statement.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
-import { InvalidSchemaName, SchemaVersionMismatch, type StorageFailure, UnsupportedServer } from "./ShigotoError.ts"
+import {
+  InvalidConfig,
+  InvalidSchemaName,
+  SchemaVersionMismatch,
+  type StorageFailure,
+  UnsupportedServer
+} from "./ShigotoError.ts"
 
 /**
  * One step: a number, a name, and the statements that it runs in a schema.
@@ -52,7 +61,9 @@ export const migrations: ReadonlyArray<Migration> = [
   { version: 7, name: "logs", statements: logs.statements },
   { version: 8, name: "cells", statements: cells.statements },
   { version: 9, name: "workers", statements: workers.statements },
-  { version: 10, name: "audit", statements: audit.statements }
+  { version: 10, name: "audit", statements: audit.statements },
+  { version: 11, name: "broadcast", statements: broadcast.statements },
+  { version: 12, name: "history", statements: history.statements }
 ]
 
 /**
@@ -217,32 +228,89 @@ export const print = (schema: string, from: number = 0): string => {
 }
 
 /**
- * The SQL that gives roles of the server no more than their part needs; throws on an unusable schema.
+ * Roles of the server by what they do; those that are not there are made, without a login.
+ *
+ * @category models
+ */
+export type Roles = { readonly [P in Part]?: string | undefined }
+
+/**
+ * The SQL that gives roles of the server no more than their part needs; throws on a name that cannot be.
  *
  * **Details**
  *
- * To be run by the owner of the tables, and again after each upgrade: what a migration adds is granted to nobody. A
- * `worker` runs whole nodes and may not change the schema. A `producer` enqueues, from SQL and from
+ * To be run by whoever owns the tables, and again after each upgrade: what a migration adds is granted to nobody. The
+ * `owner` gets the tables, so that its members migrate. A `worker` runs whole nodes and may not change the schema. An
+ * `operator` reads and changes jobs, queues and schedules, and runs no node. A `producer` enqueues, from SQL and from
  * `Shigoto.layerProducer`, and reads no job; jobs that are unique, depend on others or join batches take a `worker`. A
- * `viewer` reads everything. Nodes and producers of such roles set `migrate: false`.
+ * `viewer` reads everything. All but the owner set `migrate: false`.
  *
  * @category migrations
  */
-export const printGrants = (
-  schema: string,
-  roles: { readonly worker?: string; readonly producer?: string; readonly viewer?: string }
-): string => {
-  checkSchema(schema)
-  return (["worker", "producer", "viewer"] as const)
-    .flatMap((part) => {
-      const role = roles[part]
-      return role === undefined ? [] : grants(schema, part, role)
-    })
+export const printGrants = (schema: string, roles: Roles): string =>
+  access(schema, roles, false)
     .map((statement) => `${statement};\n`)
     .join("")
-}
+
+/**
+ * The same with the roles themselves, for those that are not there; takes the right to make roles.
+ *
+ * @category migrations
+ */
+export const printRoles = (schema: string, roles: Roles): string =>
+  ["BEGIN", ...access(schema, roles, true), "COMMIT;\n"].join(";\n\n")
+
+/**
+ * Runs the pending steps, then makes the roles that are missing and gives all of them their rights.
+ *
+ * @category layers
+ */
+export const layerRoles = (
+  roles: Roles
+): Layer.Layer<never, MigrationError | InvalidConfig, PgClient | ShigotoConfig> =>
+  Layer.effectDiscard(
+    Effect.gen(function* () {
+      const { schema } = yield* ShigotoConfig
+      const client = (yield* PgClient).withoutTransforms()
+      const problem = roleProblem(roles)
+      if (problem !== undefined) return yield* problem
+      yield* run
+      const granting = Effect.gen(function* () {
+        yield* migrate.lock(client, schema)
+        for (const statement of access(schema, roles, true)) yield* client.unsafe(statement).unprepared
+      })
+      yield* Effect.mapError(autonomous(client, granting), (error) => classify("migrate", error))
+    })
+  )
 
 // internal
+
+const access = (schema: string, roles: Roles, creates: boolean): ReadonlyArray<string> => {
+  checkSchema(schema)
+  const problem = roleProblem(roles)
+  if (problem !== undefined) throw problem
+  const named = parts.flatMap((part) => {
+    const role = roles[part]
+    return role === undefined ? [] : [{ part, role }]
+  })
+  return [
+    ...(creates ? [...new Set(named.map(({ role }) => role))].map(creation) : []),
+    ...named.flatMap(({ part, role }) => grants(schema, part, role))
+  ]
+}
+
+const roleProblem = (roles: Roles): InvalidConfig | undefined => {
+  for (const [part, role] of Object.entries(roles)) {
+    if (role === undefined) continue
+    const why = !parts.includes(part as Part)
+      ? `the parts are ${parts.join(", ")}`
+      : (nameProblem(role) ?? (utf8Length(role) > 63 ? "it has more than 63 bytes" : undefined))
+    if (why === undefined) continue
+    const value = shown(role)
+    return new InvalidConfig({ field: `roles.${part}`, value, message: `${part} cannot be the role ${value}: ${why}.` })
+  }
+  return undefined
+}
 
 const checkSchema = (schema: string): void => {
   const problem = schemaProblem(schema)

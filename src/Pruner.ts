@@ -66,7 +66,9 @@ export const round: Effect.Effect<ReadonlyArray<Pruned>, StorageError, JobStore 
         store.pruneKeys,
         store.limits.prune,
         store.cells.prune,
+        store.broadcast.prune,
         Effect.repeat(store.composition.prune, { while: (more) => more }),
+        Effect.repeat(store.history.prune, { while: (gone) => gone > 0 }),
         Effect.repeat(store.audit.prune, { while: (gone) => gone > 0 }),
         Effect.repeat(store.results.prune, { while: (more) => more }),
         Effect.repeat(store.insight.pruneLogs(Duration.toMillis(config.logRetention)), { while: (gone) => gone > 0 })

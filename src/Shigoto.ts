@@ -14,6 +14,7 @@ import * as CronScheduler from "./CronScheduler.ts"
 import * as Encryption from "./Encryption.ts"
 import * as Executor from "./Executor.ts"
 import * as Flows from "./Flows.ts"
+import * as History from "./History.ts"
 import * as Heartbeat from "./Heartbeat.ts"
 import * as Admission from "./internal/admission.ts"
 import * as Catalog from "./internal/catalog.ts"
@@ -24,6 +25,7 @@ import * as JobStore from "./JobStore.ts"
 import * as Limits from "./Limits.ts"
 import * as Migrations from "./Migrations.ts"
 import * as Notifier from "./Notifier.ts"
+import type { StartError } from "./Producer.ts"
 import * as Pruner from "./Pruner.ts"
 import * as Queues from "./Queues.ts"
 import * as Resilience from "./Resilience.ts"
@@ -32,37 +34,7 @@ import type { ShigotoConfig } from "./ShigotoConfig.ts"
 import * as ShigotoMetrics from "./ShigotoMetrics.ts"
 import * as Workers from "./Workers.ts"
 
-/**
- * What start-up may fail with.
- *
- * @category errors
- */
-export type StartError = Migrations.MigrationError
-
-/**
- * Enqueues and looks, and nothing else: no loops, no listening, no lease, no handlers.
- *
- * @category layers
- */
-export const layerProducer: Layer.Layer<
-  | Jobs.Jobs
-  | Queues.Queues
-  | CronJobs.CronJobs
-  | Batches.Batches
-  | Flows.Flows
-  | Limits.Limits
-  | Audit.Audit
-  | Encryption.Encryption,
-  StartError,
-  PgClient | ShigotoConfig
-> = Layer.mergeAll(Audit.layer, CronJobs.layer, Flows.layer, Limits.layer, Encryption.layer).pipe(
-  Layer.provideMerge(Batches.layer),
-  Layer.provideMerge(Layer.mergeAll(Jobs.layer, Queues.layer)),
-  Layer.provide(Notifier.layerSend),
-  Layer.provide(ShigotoMetrics.layer),
-  Layer.provide([JobStore.layer, Events.layer]),
-  Layer.provide(Migrations.layerConfigured)
-)
+export { layer as layerProducer, type StartError } from "./Producer.ts"
 
 /**
  * Everything: claims, runs, settles, schedules, rescues and prunes on this node. Workers are layers on top of it.
@@ -77,6 +49,7 @@ export const layer: Layer.Layer<
   | Flows.Flows
   | Limits.Limits
   | Audit.Audit
+  | History.History
   | Encryption.Encryption
   | Resilience.Resilience
   | Workers.Workers,
@@ -85,11 +58,13 @@ export const layer: Layer.Layer<
 > = Layer.mergeAll(Claimer.layer, CronScheduler.layer, Pruner.layer, ShigotoMetrics.layerGauges, Catalog.layer).pipe(
   Layer.provideMerge(Resilience.layer),
   Layer.provideMerge(Executor.layer),
-  Layer.provideMerge(Layer.mergeAll(Audit.layer, CronJobs.layer, Flows.layer, Limits.layer, Encryption.layer)),
+  Layer.provideMerge(
+    Layer.mergeAll(Audit.layer, History.layer, CronJobs.layer, Flows.layer, Limits.layer, Encryption.layer)
+  ),
   Layer.provideMerge(Batches.layer),
   Layer.provideMerge(Layer.mergeAll(Settler.layer, Jobs.layer, Queues.layer, Admission.layer)),
   Layer.provideMerge(Layer.mergeAll(Notifier.layer, Heartbeat.layer, Workers.layer)),
-  Layer.provideMerge(Layer.mergeAll(ShigotoMetrics.layer, LogSink.layer)),
+  Layer.provideMerge(Layer.mergeAll(ShigotoMetrics.layer, History.layerRecorder, LogSink.layer)),
   Layer.provideMerge(Layer.mergeAll(JobStore.layer, Events.layer)),
   Layer.provide(Migrations.layerConfigured)
 )

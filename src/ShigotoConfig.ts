@@ -9,10 +9,26 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
-import * as AdaptiveConcurrency from "./AdaptiveConcurrency.ts"
+import type * as AdaptiveConcurrency from "./AdaptiveConcurrency.ts"
 import * as LoadShedding from "./LoadShedding.ts"
 import { nameProblem, schemaProblem, shown } from "./internal/names.ts"
-import { InvalidConfig, InvalidSchemaName } from "./ShigotoError.ts"
+import {
+  century,
+  day,
+  duration,
+  hour,
+  integer,
+  invalid,
+  makeQueues,
+  maxConcurrency,
+  minute,
+  type Partitions,
+  type QueueOptions
+} from "./internal/queueOptions.ts"
+import type { InvalidConfig } from "./ShigotoError.ts"
+import { InvalidSchemaName } from "./ShigotoError.ts"
+
+export { maxConcurrency, type Partitions, type QueueOptions } from "./internal/queueOptions.ts"
 
 /**
  * How long finished jobs are kept, by the state they ended in.
@@ -36,35 +52,6 @@ export interface Retention {
 }
 
 /**
- * A queue with more to say than how many of its jobs run at once on each node.
- *
- * @category models
- */
-export interface QueueOptions {
-  /** A number, or how it finds itself; then operators can only scale it down from there. */
-  readonly concurrency: number | Omit<AdaptiveConcurrency.Options, "counts">
-  /**
-   * Whether partition keys take turns, each as often as its weight says; jobs without a key are one partition. Defaults
-   * to false, unless `partitionConcurrency` is given.
-   */
-  readonly fair?: boolean | { readonly weight: (key: string | undefined) => number } | undefined
-  /** How many jobs of one partition key run at once on all nodes together. Defaults to no limit. */
-  readonly partitionConcurrency?: number | ((key: string | undefined) => number) | undefined
-}
-
-/**
- * The rule of a fair queue.
- *
- * @category models
- */
-export interface Partitions {
-  /** Whether any key's concurrency is limited. */
-  readonly isLimited: boolean
-  readonly weight: (key: string | undefined) => number
-  readonly concurrency: (key: string | undefined) => number
-}
-
-/**
  * The settings, with every default filled in.
  *
  * @category services
@@ -82,8 +69,14 @@ export class ShigotoConfig extends Context.Service<
     readonly adaptive: ReadonlyMap<string, AdaptiveConcurrency.Rule>
     /** What this node does without while it has too much to do. Defaults to nothing. */
     readonly shedding: LoadShedding.Rule | undefined
+    /** How large the parts of those are that do not weigh 1. Defaults to none. */
+    readonly weights: ReadonlyMap<string, number>
+    /** In which of them a wait counts as priority, and how many milliseconds of it as one. Defaults to none. */
+    readonly aging: ReadonlyMap<string, number>
     /** Which of them are fair, and by what rule. Defaults to none. */
     readonly partitions: ReadonlyMap<string, Partitions>
+    /** Which of them every node runs all jobs of, and for how long after a job was due. Defaults to none. */
+    readonly broadcast: ReadonlyMap<string, Duration.Duration>
     /** The name by which people know this node; several may share one. Defaults to the HOSTNAME variable, else `node`. */
     readonly nodeName: string
     /** The longest time between two looks for work while notifications do not arrive. Defaults to 1 second. */
@@ -121,6 +114,8 @@ export class ShigotoConfig extends Context.Service<
     readonly metrics: boolean
     /** How often the gauges that ask the database are read, where metrics are kept. Defaults to 15 seconds. */
     readonly metricsInterval: Duration.Duration
+    /** Whether this node records what happens, for charts: see `History`. Defaults to false. */
+    readonly history: boolean
     /** Whether this node listens for notifications. Defaults to true; polling alone is enough for correctness. */
     readonly listen: boolean
     /** Where to listen when the client's own URL leads to a pooler in transaction mode. Defaults to the client's. */
@@ -166,6 +161,7 @@ export interface Options {
   readonly logRetention?: Duration.Input | undefined
   readonly metrics?: boolean | undefined
   readonly metricsInterval?: Duration.Input | undefined
+  readonly history?: boolean | undefined
   readonly listen?: boolean | undefined
   readonly listenUrl?: Redacted.Redacted | undefined
   readonly timeSource?: "database" | "clock" | undefined
@@ -197,16 +193,10 @@ export const defaults = {
   logRetention: "7 days",
   metrics: false,
   metricsInterval: "15 seconds",
+  history: false,
   listen: true,
   timeSource: "database"
 } as const satisfies Options
-
-/**
- * The largest concurrency of one queue on one node.
- *
- * @category constants
- */
-export const maxConcurrency = 100_000
 
 /**
  * Fills in the defaults and checks every value.
@@ -221,10 +211,12 @@ export const make = Effect.fnUntraced(function* (
   if (problem !== undefined) {
     return yield* new InvalidSchemaName({
       value: shown(schema),
-      message: `The schema name ${shown(schema)} cannot be used: ${problem}. Use a lower-case identifier such as "shigoto".`
+      message: `The schema name ${shown(schema)} cannot be used: ${problem}. Use a name such as "shigoto".`
     })
   }
-  const { adaptive, partitions, queues } = yield* makeQueues(options.queues ?? defaults.queues)
+  const { adaptive, aging, broadcast, partitions, queues, weights } = yield* makeQueues(
+    options.queues ?? defaults.queues
+  )
   const hostname = yield* Effect.orElseSucceed(Config.option(Config.String("HOSTNAME")), Option.none<string>)
   const nodeName = options.nodeName ?? Option.getOrElse(hostname, () => defaults.nodeName)
   const nodeProblem = nameProblem(nodeName)
@@ -245,8 +237,11 @@ export const make = Effect.fnUntraced(function* (
     migrate: yield* oneOf("migrate", options.migrate ?? defaults.migrate, [true, false]),
     queues,
     adaptive,
-    shedding: yield* makeShedding(options.shedding),
+    shedding: yield* makeShedding(options.shedding, weights),
+    weights,
+    aging,
     partitions,
+    broadcast,
     nodeName,
     pollInterval: yield* duration("pollInterval", options.pollInterval ?? defaults.pollInterval, 10, day),
     idlePollInterval: yield* duration(
@@ -283,6 +278,7 @@ export const make = Effect.fnUntraced(function* (
     logRetention: yield* duration("logRetention", options.logRetention ?? defaults.logRetention, 0, century),
     metrics: yield* oneOf("metrics", options.metrics ?? defaults.metrics, [true, false]),
     metricsInterval: yield* duration("metricsInterval", options.metricsInterval ?? defaults.metricsInterval, 100, day),
+    history: yield* oneOf("history", options.history ?? defaults.history, [true, false]),
     listen: yield* oneOf("listen", options.listen ?? defaults.listen, [true, false]),
     listenUrl: yield* redacted("listenUrl", options.listenUrl),
     timeSource: yield* oneOf<"database" | "clock">("timeSource", options.timeSource ?? defaults.timeSource, [
@@ -326,10 +322,6 @@ export const layerFromEnv = (
 
 // internal
 
-const minute = 60_000
-const hour = 60 * minute
-const day = 24 * hour
-const century = 36_525 * day
 const maxBytes = 64 * 1024 * 1024
 
 const optional = <A>(config: Config.Config<A>): Config.Config<A | undefined> =>
@@ -359,9 +351,6 @@ const parseQueues = Effect.fnUntraced(function* (text: string) {
   return Object.fromEntries(queues)
 })
 
-const invalid = (field: string, value: unknown, why: string): InvalidConfig =>
-  new InvalidConfig({ field, value: shown(value), message: `${field} cannot be ${shown(value)}: ${why}.` })
-
 const oneOf = <A>(field: string, value: A, allowed: ReadonlyArray<A>): Effect.Effect<A, InvalidConfig> =>
   allowed.includes(value)
     ? Effect.succeed(value)
@@ -377,87 +366,19 @@ const redacted = (
     : Effect.fail(invalid(field, Redacted.make(value), "it must be a Redacted URL"))
 
 const makeShedding = (
-  options: LoadShedding.Options | undefined
+  options: LoadShedding.Options | undefined,
+  weights: ReadonlyMap<string, number>
 ): Effect.Effect<LoadShedding.Rule | undefined, InvalidConfig> => {
+  const [[queue, weight] = []] = weights
+  if (queue !== undefined && options?.maxInFlight === undefined) {
+    const why =
+      "queues have nothing to share without shedding.maxInFlight, which says how many attempts run on the node"
+    return Effect.fail(invalid(`queues.${queue}.weight`, weight, why))
+  }
   if (options === undefined) return Effect.undefined
   if (typeof options !== "object" || options === null) {
     return Effect.fail(invalid("shedding", options, "it must be an object"))
   }
   const rule = LoadShedding.check(options, maxConcurrency)
   return Result.isSuccess(rule) ? Effect.succeed(rule.success) : Effect.fail(rule.failure)
-}
-
-const makeQueues = Effect.fnUntraced(function* (queues: Readonly<Record<string, number | QueueOptions>>) {
-  if (typeof queues !== "object" || queues === null || Array.isArray(queues)) {
-    return yield* invalid("queues", queues, "it must be an object of names and their concurrency")
-  }
-  const made = new Map<string, number>()
-  const partitions = new Map<string, Partitions>()
-  const adaptive = new Map<string, AdaptiveConcurrency.Rule>()
-  for (const [name, given] of Object.entries(queues)) {
-    const problem = nameProblem(name)
-    if (problem !== undefined) return yield* invalid("queues", name, `as a queue's name, ${problem}`)
-    const options = typeof given === "object" && given !== null ? given : { concurrency: given }
-    const { concurrency } = options
-    if (typeof concurrency === "object" && concurrency !== null) {
-      const field = `queues.${name}.concurrency`
-      if ("counts" in concurrency) return yield* invalid(`${field}.counts`, "a function", "that is for workers to say")
-      const rule = AdaptiveConcurrency.check(field, concurrency, maxConcurrency)
-      if (Result.isFailure(rule)) return yield* rule.failure
-      adaptive.set(name, rule.success)
-      made.set(name, rule.success.max)
-    } else made.set(name, yield* integer(`queues.${name}`, concurrency, 1, maxConcurrency))
-    const { fair = false, partitionConcurrency } = options
-    if (typeof fair !== "boolean" && typeof fair?.weight !== "function") {
-      return yield* invalid(`queues.${name}.fair`, fair, "it must be true, false or { weight: (key) => number }")
-    }
-    if (typeof partitionConcurrency === "number") {
-      yield* integer(`queues.${name}.partitionConcurrency`, partitionConcurrency, 1, maxConcurrency)
-    } else if (partitionConcurrency !== undefined && typeof partitionConcurrency !== "function") {
-      const why = "it must be an integer or a function of the key"
-      return yield* invalid(`queues.${name}.partitionConcurrency`, partitionConcurrency, why)
-    }
-    if (fair !== false || partitionConcurrency !== undefined) {
-      partitions.set(name, partitionsOf(name, fair, partitionConcurrency))
-    }
-  }
-  return { queues: made, partitions, adaptive }
-})
-
-/** What functions give is checked as it is used: then a claim fails, loudly, and admits nothing. */
-const partitionsOf = (
-  queue: string,
-  fair: NonNullable<QueueOptions["fair"]>,
-  concurrency: QueueOptions["partitionConcurrency"]
-): Partitions => ({
-  isLimited: concurrency !== undefined,
-  weight: (key) => {
-    if (typeof fair === "boolean") return 1
-    const weight = fair.weight(key)
-    if (weight >= 1e-3 && weight <= 1e6) return weight
-    throw invalid(`queues.${queue}.fair.weight`, weight, `of ${shown(key)}, it must be from 0.001 to 1,000,000`)
-  },
-  concurrency: (key) => {
-    const places = typeof concurrency === "function" ? concurrency(key) : (concurrency ?? Infinity)
-    if (places === Infinity || (Number.isInteger(places) && places >= 1)) return places
-    throw invalid(`queues.${queue}.partitionConcurrency`, places, `of ${shown(key)}, it must be a positive integer`)
-  }
-})
-
-const integer = (field: string, value: number, min: number, max: number): Effect.Effect<number, InvalidConfig> =>
-  Number.isInteger(value) && value >= min && value <= max
-    ? Effect.succeed(value)
-    : Effect.fail(invalid(field, value, `it must be an integer from ${min} to ${max}`))
-
-const duration = (
-  field: string,
-  value: Duration.Input,
-  min: number,
-  max: number
-): Effect.Effect<Duration.Duration, InvalidConfig> => {
-  const parsed = Duration.fromInput(value)
-  const millis = Option.isSome(parsed) ? Duration.toMillis(parsed.value) : Number.NaN
-  return Option.isSome(parsed) && millis >= min && millis <= max
-    ? Effect.succeed(parsed.value)
-    : Effect.fail(invalid(field, value, `it must be a duration from ${min} to ${max} milliseconds`))
 }

@@ -67,6 +67,21 @@ export class InvalidRunAt extends Schema.TaggedError<InvalidRunAt>("effect-shigo
 }) {}
 
 /**
+ * An `expiresIn`, `startBefore` or `onExpire` says nothing that a job could be held to.
+ *
+ * @category errors
+ */
+export class InvalidDeadline extends Schema.TaggedError<InvalidDeadline>("effect-shigoto/InvalidDeadline")(
+  "InvalidDeadline",
+  {
+    field: Schema.Literals(["expiresIn", "startBefore", "onExpire"]),
+    value: Schema.String,
+    message: Schema.String,
+    ...bulkIndex
+  }
+) {}
+
+/**
  * A tag list is too long, or one of its tags is empty, too long, or not text.
  *
  * @category errors
@@ -370,6 +385,7 @@ export type EnqueueError =
   | InvalidPriority
   | InvalidMaxAttempts
   | InvalidRunAt
+  | InvalidDeadline
   | InvalidTags
   | InvalidMeta
   | InvalidPartitionKey

@@ -8,6 +8,7 @@ import type { Batches } from "./Batches.ts"
 import type { CronJobs } from "./CronJobs.ts"
 import type { Encryption } from "./Encryption.ts"
 import type { Flows } from "./Flows.ts"
+import type { History } from "./History.ts"
 import type { Jobs } from "./Jobs.ts"
 import type { Limits } from "./Limits.ts"
 import type { Resilience } from "./Resilience.ts"
@@ -27,7 +28,7 @@ import type { Workers } from "./Workers.ts"
  * @category layers
  */
 export const ShigotoLive: Layer.Layer<
-  Jobs | Queues | CronJobs | Batches | Flows | Limits | Audit | Encryption | Resilience | Workers,
+  Jobs | Queues | CronJobs | Batches | Flows | Limits | Audit | History | Encryption | Resilience | Workers,
   Shigoto.StartError,
   PgClient | ShigotoConfig
 > = Shigoto.layer

@@ -8,6 +8,7 @@
  * | `shigoto_attempt_run_seconds` | histogram, seconds | worker, queue |
  * | `shigoto_job_wait_seconds` | histogram, seconds | worker, queue |
  * | `shigoto_jobs_rescued_total` | counter | worker, queue |
+ * | `shigoto_jobs_expired_total` | counter | worker, queue |
  * | `shigoto_limited_total` | counter | worker, queue, limit |
  * | `shigoto_deferred_total` | counter | worker, queue, by |
  * | `shigoto_circuits_opened_total` | counter | worker |
@@ -52,8 +53,9 @@ export const labelLimit = 200
  *
  * @category layers
  */
-export const layer: Layer.Layer<never, never, Events | ShigotoConfig> = Layer.effectDiscard(
-  Effect.gen(function* () {
+export const layer: Layer.Layer<never, never, Events | ShigotoConfig> = /*#__PURE__*/ Layer.effectDiscard(
+  // Both are marked, so that a bundle without this layer is one without the executor.
+  /*#__PURE__*/ Effect.gen(function* () {
     const config = yield* ShigotoConfig
     if (!config.metrics) return
     const events = yield* Events
@@ -71,8 +73,9 @@ export const layerGauges: Layer.Layer<
   never,
   never,
   Executor | Admission | Workers | Queues | JobStore | ShigotoConfig
-> = Layer.effectDiscard(
-  Effect.gen(function* () {
+> = /*#__PURE__*/ Layer.effectDiscard(
+  // Both are marked, so that a bundle without this layer is one without the executor.
+  /*#__PURE__*/ Effect.gen(function* () {
     const config = yield* ShigotoConfig
     if (!config.metrics) return
     const executor = yield* Executor
@@ -187,6 +190,11 @@ const makeSeries = (worker: string, queue: string) => {
       attributes,
       incremental: true
     }),
+    expired: Metric.counter("shigoto_jobs_expired_total", {
+      description: "Jobs that have not started before their deadline",
+      incremental: true,
+      attributes
+    }),
     rescued: Metric.counter("shigoto_jobs_rescued_total", {
       description: "Jobs that this node took away from dead ones",
       attributes,
@@ -258,6 +266,8 @@ const makeRecorder = (context: Context.Context<never>): ((event: JobEvent) => vo
       }
       case "Rescued":
         return seriesOf(event.worker, event.queue).rescued.updateUnsafe(1, context)
+      case "Expired":
+        return seriesOf(event.worker, event.queue).expired.updateUnsafe(1, context)
       case "RateLimited":
         return seriesOf(event.worker, event.queue).limited("rate").updateUnsafe(1, context)
       case "ConcurrencyLimited":

@@ -54,6 +54,8 @@ export * as HealthHttp from "./HealthHttp.ts"
 export * as Doctor from "./Doctor.ts"
 /** Why a job is not running. */
 export * as Explain from "./Explain.ts"
+/** What happened when, for charts. */
+export * as History from "./History.ts"
 /** Who did what through the dashboard. */
 export * as Audit from "./Audit.ts"
 /** The processes that run jobs. */

@@ -83,6 +83,10 @@ describe("encryption", () => {
       const failed = yield* before.run(Echo.enqueue({ text: "fail" }))
       yield* reaches(before, failed.id, "discarded")
       const waits = yield* before.run(Echo.enqueue({ text: "waits" }, { delay: "1 hour" }))
+      const instead = yield* before.run(Last.prepare({ text: "instead" }))
+      const expires = yield* before.run(
+        Echo.enqueue({ text: "expires" }, { queue: "never", expiresIn: "1 hour", onExpire: instead })
+      )
       const batch = yield* before.run(
         Batch.make("batch", { onFinished: Last.prepare({ text: "callback" }) }).enqueue([
           Echo.prepare({ text: "member" }, { delay: "1 hour" })
@@ -134,6 +138,13 @@ describe("encryption", () => {
       }
       const ticked = yield* dropped.run(Effect.flatMap(CronJobs, (crons) => crons.runNow("yearly")))
       yield* reaches(dropped, ticked, "completed")
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`UPDATE shigoto.jobs SET start_before = inserted_at WHERE id = ${expires.id}`
+      yield* reaches(dropped, expires.id, "cancelled")
+      yield* eventually(
+        Effect.sync(() => seen),
+        (texts) => texts.includes("instead")
+      )
       assert.includeMembers(seen, ["child+re parent", "waits", "member", "cron", "input"])
       assert.include((yield* dropped.jobs.get(failed.id)).errors[0]?.message, "no fail")
       assert.strictEqual((yield* dropped.jobs.get(done.id)).result, "re done")

@@ -3,7 +3,10 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Metric from "effect/Metric"
 import * as Schema from "effect/Schema"
+import * as Tracer from "effect/Tracer"
 import { CurrentJob } from "../src/CurrentJob.ts"
 import * as Job from "../src/Job.ts"
 import { Jobs } from "../src/Jobs.ts"
@@ -196,6 +199,47 @@ describe("middleware", () => {
       }).pipe(Effect.provide(Layer.provideMerge(worker, ShigotoTest.layer())))
     },
     60_000
+  )
+
+  it.effect("has some of its own, which log, measure and trace how attempts end and quote nothing", () =>
+    Effect.gen(function* () {
+      const logged: Array<string> = []
+      const spans: Array<Tracer.NativeSpan> = []
+      const tracer = Tracer.make({
+        span: (options) => {
+          const span = new Tracer.NativeSpan(options)
+          spans.push(span)
+          return span
+        }
+      })
+      const ways: ReadonlyArray<readonly [string, Effect.Effect<number, Refused | Job.Signal>, RegExp]> = [
+        ["completed", Effect.succeed(1), /^The attempt completed after /],
+        ["failed", Effect.fail(new Refused({ why: "canary" })), /^The attempt failed with Refused after /],
+        ["failed", Effect.die(new TypeError("canary")), /^The attempt failed with TypeError after /],
+        ["discarded", Job.discard("canary"), /^The attempt gave its job up after /],
+        ["cancelled", Job.cancel("canary"), /^The attempt called its job off after /],
+        ["snoozed", Job.snooze("1 hour"), /^The attempt snoozed after /],
+        ["interrupted", Effect.interrupt, /^The attempt was interrupted after /]
+      ]
+      for (const [, way, line] of ways) {
+        const late: Middleware.Middleware<unknown, unknown> = (_, next) => Effect.withTracer(next, tracer)
+        const worker = Add.toLayer(() => way).pipe(
+          Layer.provide(Middleware.layer(late, Middleware.tracing(), Middleware.logging, Middleware.metrics)),
+          layerPerform
+        )
+        yield* Effect.exit(Effect.provide(ShigotoTest.perform(Add, { a: 1, b: 2 }), worker)).pipe(
+          Effect.provide(Logger.layer([Logger.make(({ message }) => logged.push(String(message)))]))
+        )
+        assert.match(logged.at(-1) ?? "", line)
+      }
+      assert.strictEqual(spans.filter(({ name }) => name === "process default").length, ways.length)
+      const measured = (yield* Metric.snapshot).filter(({ id }) => id === "shigoto_handler_seconds")
+      assert.sameMembers(
+        measured.map(({ attributes }) => attributes?.["end"]),
+        ["completed", "failed", "discarded", "cancelled", "snoozed", "interrupted"]
+      )
+      assert.notInclude(logged.join(), "canary")
+    })
   )
 
   it("asks in its layer's type for what it needs", () => {

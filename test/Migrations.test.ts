@@ -230,7 +230,7 @@ describe("Migrations", () => {
   )
 
   it("print nothing for a schema that cannot be", () => {
-    assert.throws(() => Migrations.print('x"; DROP SCHEMA public; --'), /cannot be used/)
+    assert.throws(() => Migrations.print("pg_jobs"), /cannot be used/)
   })
 
   it.live("work in any legal schema, end to end", () =>

@@ -36,6 +36,13 @@ const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
     /Quote: the service is down/,
     /Quote: not asked, the circuit is open/
   ],
+  "broadcast.ts": [
+    /each node runs a copy of it, 2 so far/,
+    /kyoto forgets price/,
+    /On kyoto it is completed/,
+    /On osaka it is completed/,
+    /On tokyo it is completed/
+  ],
   "adaptive.ts": [/At a capacity of 10: \d+ at once, \d+ of 500 calls refused/, /At a capacity of 3: \d at once/],
   "circuit-breaker.ts": [
     /CircuitOpened/,
@@ -45,6 +52,13 @@ const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
     /20 invoices are paid with 24 calls/
   ],
   "prometheus.ts": [/shigoto_attempts_total\{.*outcome="completed".*\} 3/, /\/health\/ready: \{"status":"ready"\}/],
+  "dashboard.ts": [
+    /A stranger gets 401/,
+    /Job is discarded: .*The mail server is away.*; args \{"to":"ada@example\.com","password":"••••••"\}/,
+    /New: \{"topics":\[.*"jobs".*\]\}/,
+    /Bob: This needs the permission jobs:retry/,
+    /Retry of 1: done, 1 changed/
+  ],
   "tracing.ts": [
     /"?to ada@example\.com/,
     /enqueue emails \(producer\): under POST \/signup/,
@@ -83,6 +97,13 @@ const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
     /the database holds \{"\$enc": "1\.2026\./,
     /without the cipher it needs the key 2026/
   ],
+  "roles.ts": [
+    /the producer has enqueued job \d+/,
+    /the producer may not read it: .*permission denied/,
+    /the worker ran it, the viewer reads "Hello Ada"/,
+    /the viewer may not retry it: .*permission denied/,
+    /the operator may: Retried/
+  ],
   "fair-queue.ts": [/The small tenant's job was number [12] of 1001/],
   "execute.ts": [
     /valid: paid, receipt \d+\/1999/,
@@ -90,6 +111,12 @@ const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
     /stolen: Job \d+ of "charge" was discarded: Discard: the card was reported/,
     /slow: not waited for, it is executing/,
     /slow: paid later, receipt \d+\/5/
+  ],
+  "deadlines.ts": [
+    /push to ada, in time/,
+    /mail to joan, instead of a late push/,
+    /job \d+: It had not started before .*; a job of "mail" takes its place\./,
+    /job \d+: It had not started before [^;]*Z\./
   ],
   "limits.ts": [/10 renders, at most 2 at once/, /8 calls, 5 in the first second, 3 after the pause/],
   "flow.ts": [

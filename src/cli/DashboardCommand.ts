@@ -17,6 +17,7 @@ import { CronJobs } from "../CronJobs.ts"
 import { Batches } from "../Batches.ts"
 import * as Dashboard from "../dashboard/Dashboard.ts"
 import { Flows } from "../Flows.ts"
+import { History } from "../History.ts"
 import { Jobs } from "../Jobs.ts"
 import { Limits } from "../Limits.ts"
 import { Queues } from "../Queues.ts"
@@ -71,7 +72,7 @@ export const dashboard = Command.make(
       Effect.gen(function* () {
         const context = yield* Effect.context<Dashboard.Services>()
         const services = Layer.succeedContext(
-          Context.pick(Audit, Batches, CronJobs, Flows, Jobs, Limits, Queues)(context)
+          Context.pick(Audit, Batches, CronJobs, Flows, History, Jobs, Limits, Queues)(context)
         )
         const handler = yield* Effect.acquireRelease(
           Effect.sync(() =>

@@ -22,6 +22,7 @@ export const permissions = [
   "jobs:retry",
   "jobs:cancel",
   "jobs:delete",
+  "jobs:enqueue",
   "queues:pause",
   "queues:scale",
   "cron:run",

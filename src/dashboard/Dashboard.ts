@@ -18,13 +18,14 @@ import type { Audit } from "../Audit.ts"
 import type { Batches } from "../Batches.ts"
 import type { CronJobs } from "../CronJobs.ts"
 import type { Flows } from "../Flows.ts"
+import type { History } from "../History.ts"
 import type { JobRow } from "../JobRow.ts"
 import type { Jobs } from "../Jobs.ts"
 import type { Limits } from "../Limits.ts"
 import type { Queues } from "../Queues.ts"
 import { type Authorize, Viewer } from "./Access.ts"
 import { DashboardApi } from "./DashboardApi.ts"
-import { type Asset, readAssets } from "./internal/assets.ts"
+import { type Asset, isView, readAssets, withBase } from "./internal/assets.ts"
 import { crossSite, headers } from "./internal/guard.ts"
 import { handlers } from "./internal/handlers.ts"
 import { type Carried, defaultRedactKeys } from "../Redaction.ts"
@@ -54,7 +55,7 @@ export interface Options {
  *
  * @category models
  */
-export type Services = Jobs | Queues | CronJobs | Batches | Flows | Limits | Audit
+export type Services = Jobs | Queues | CronJobs | Batches | Flows | Limits | Audit | History
 
 /**
  * A dashboard as a function from `Request` to `Response`.
@@ -114,7 +115,9 @@ export const layer = (options: Options = {}): Layer.Layer<never, never, Services
           )
         }
         const asset = assets.get(inside === "/" ? "/index.html" : inside)
-        return asset === undefined ? plain(404, "There is nothing here.") : assetResponse(asset)
+        if (asset !== undefined) return assetResponse(asset)
+        const page = isView(request, inside) ? assets.get("/index.html") : undefined
+        return page === undefined ? plain(404, "There is nothing here.") : viewResponse(page, inside)
       }).pipe(
         Effect.tapCause((cause) => Effect.logError("The dashboard failed", cause)),
         Effect.catchCause(() => Effect.succeed(plain(500, "The dashboard failed; its log tells why."))),
@@ -174,6 +177,12 @@ const assetResponse = (asset: Asset) =>
   HttpServerResponse.uint8Array(asset.body, {
     contentType: asset.type,
     headers: { "cache-control": asset.immutable ? "public, max-age=31536000, immutable" : "no-cache" }
+  })
+
+const viewResponse = (page: Asset, inside: string) =>
+  HttpServerResponse.text(withBase(new TextDecoder().decode(page.body), inside), {
+    contentType: page.type,
+    headers: { "cache-control": "no-cache" }
   })
 
 const respondTo = async (

@@ -96,6 +96,15 @@ export class OverviewGroup extends HttpApiGroup.make("overview")
   .add(
     HttpApiEndpoint.get("me", "/me", { success: Views.MeView }).annotate(Requires, "jobs:view"),
     HttpApiEndpoint.get("overview", "/overview", { success: Views.OverviewView }).annotate(Requires, "jobs:view"),
+    HttpApiEndpoint.get("history", "/history", {
+      query: {
+        span: Schema.optional(Schema.Literals(["1h", "6h", "24h", "7d", "90d"])),
+        queue: Schema.optional(Schema.String),
+        worker: Schema.optional(Schema.String)
+      },
+      success: Views.HistoryView,
+      error: failures
+    }).annotate(Requires, "jobs:view"),
     HttpApiEndpoint.get("system", "/system", { success: Views.SystemView }).annotate(Requires, "jobs:view"),
     HttpApiEndpoint.get("search", "/search", {
       query: { text: Schema.String },
@@ -301,6 +310,20 @@ export class FleetGroup extends HttpApiGroup.make("fleet")
       success: Views.WorkerDetail,
       error: failures
     }).annotate(Requires, "jobs:view"),
+    HttpApiEndpoint.post("enqueue", "/workers/:name/enqueue", {
+      params: name,
+      payload: Schema.Struct({
+        /** Encoded, as the JSON Schema of the worker has them. */
+        args: Schema.Json,
+        queue: Schema.optional(Schema.String),
+        priority: Schema.optional(Schema.Int),
+        delayMillis: Schema.optional(Schema.Int),
+        maxAttempts: Schema.optional(Schema.Int),
+        tags: Schema.optional(Schema.Array(Schema.String))
+      }),
+      success: Views.Answer,
+      error: refusals
+    }).annotate(Requires, "jobs:enqueue"),
     HttpApiEndpoint.get("limits", "/limits", { success: Schema.Array(Views.LimitView), error: failures }).annotate(
       Requires,
       "jobs:view"

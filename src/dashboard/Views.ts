@@ -348,6 +348,33 @@ export const AuditPage = Schema.Struct({
   next: Schema.NullOr(Schema.Int)
 })
 
+const Percentiles = Schema.NullOr(Schema.Struct({ p50: Schema.Number, p95: Schema.Number, p99: Schema.Number }))
+
+/**
+ * What happened in a span, step by step; a step in which nothing happened is absent.
+ *
+ * @category schemas
+ */
+export const HistoryView = Schema.Struct({
+  from: Moment,
+  to: Moment,
+  stepMillis: Schema.Int,
+  points: Schema.Array(
+    Schema.Struct({
+      at: Moment,
+      completed: Schema.Number,
+      failed: Schema.Number,
+      discarded: Schema.Number,
+      cancelled: Schema.Number,
+      snoozed: Schema.Number,
+      /** In milliseconds, estimated from fixed buckets. */
+      run: Percentiles,
+      wait: Percentiles,
+      depth: Schema.NullOr(Schema.Struct({ available: Schema.Number, oldestMillis: Schema.Number }))
+    })
+  )
+})
+
 const event = <Name extends string, Data extends Schema.Top>(name: Name, data: Data) =>
   Schema.Struct({ event: Schema.Literal(name), data: Schema.fromJsonString(data) })
 

@@ -4,6 +4,7 @@
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Rule } from "../AdaptiveConcurrency.ts"
@@ -172,6 +173,8 @@ export const layer: Layer.Layer<Admission, never, Workers | Heartbeat | JobStore
           : makeShedder(config.shedding, {
               running: (queue) => running(queue),
               publish: events.publish,
+              weights: config.weights,
+              patienceMillis: 2 * Duration.toMillis(config.pollInterval),
               changed: () => {
                 heartbeat.republish()
                 wakeAll()

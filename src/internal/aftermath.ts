@@ -22,7 +22,8 @@ export const spread = (
   for (const job of cancelled) {
     events.publish({ _tag: "Cancelled", ...refOf(job), attempt: job.attempt, reason: job.reason, runMillis: undefined })
   }
-  for (const { dueMillis, ...job } of inserted) {
+  for (const { dueMillis, expiresMillis = Infinity, ...job } of inserted) {
+    soonest = Math.min(soonest, Math.max(expiresMillis, 0))
     events.publish({ _tag: "Inserted", ...refOf(job), state: job.state })
     if (job.state === "available") queues.add(job.queue)
     else soonest = Math.min(soonest, dueMillis)

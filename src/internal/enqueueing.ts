@@ -21,6 +21,14 @@ import {
   type StorageFailure
 } from "../ShigotoError.ts"
 import { declaration, type Dependencies } from "../Dependency.ts"
+import {
+  type DeadlineOptions,
+  deadlineOf,
+  firstInstant,
+  lastInstant,
+  maxDelayMillis,
+  safeDuration
+} from "./deadline.ts"
 import { stringify } from "./json.ts"
 import type { BatchId, JobId } from "../JobRow.ts"
 import { nameProblem, shown } from "./names.ts"
@@ -28,7 +36,7 @@ import { type NewEdge, type OnFailure, onFailures } from "./newJob.ts"
 import type { NewJob } from "./sql/enqueue.ts"
 
 /** What a producer may say of a job beside its args. */
-export interface Options {
+export interface Options extends DeadlineOptions {
   readonly queue?: string | undefined
   readonly priority?: number | undefined
   readonly delay?: Duration.Input | undefined
@@ -197,6 +205,8 @@ export const prepare = (
   }
   const due = dueOf(options, index)
   if (Result.isFailure(due)) return Result.fail(due.failure)
+  const deadline = deadlineOf(options, index)
+  if (Result.isFailure(deadline)) return Result.fail(deadline.failure)
   const dependsOn = edgesOf(options.dependsOn, options.needs ?? {}, index)
   if (Result.isFailure(dependsOn)) return Result.fail(dependsOn.failure)
   const meta = encodeMeta(options.meta, index)
@@ -232,6 +242,7 @@ export const prepare = (
     priority: options.priority,
     maxAttempts: options.maxAttempts,
     due: due.success,
+    ...deadline.success,
     tags: options.tags === undefined || options.tags.length === 0 ? undefined : options.tags,
     meta: meta.success,
     partitionKey: options.partitionKey,
@@ -258,13 +269,21 @@ export const prepareComputed = (
 /** What a producer says, with the definition's own values where it says nothing. */
 export const withDefaults = (
   given: Options,
-  definition: { readonly [K in "queue" | "priority" | "maxAttempts" | "tags" | "encrypted"]?: Options[K] }
+  definition: {
+    readonly [K in "queue" | "priority" | "maxAttempts" | "tags" | "expiresIn" | "onExpire" | "encrypted"]?: Options[K]
+  }
 ) => ({
   ...given,
   queue: given.queue ?? definition.queue ?? "default",
   priority: given.priority ?? definition.priority ?? 0,
   maxAttempts: given.maxAttempts ?? definition.maxAttempts ?? 20,
   tags: given.tags ?? definition.tags,
+  expiresIn: given.expiresIn ?? (given.startBefore === undefined ? definition.expiresIn : undefined),
+  // A definition says what becomes of those that expire, not that all do.
+  onExpire:
+    (given.expiresIn ?? given.startBefore ?? definition.expiresIn) === undefined
+      ? given.onExpire
+      : (given.onExpire ?? definition.onExpire),
   encrypted: given.encrypted ?? definition.encrypted,
   mayBeClear: definition.encrypted === false
 })
@@ -289,21 +308,8 @@ const encryptedProblem = (
 const isDeclared = (need: unknown): boolean =>
   Array.isArray(need) ? need.length === 1 && isDeclared(need[0]) : typeof need === "object" && need !== null
 
-const firstInstant = -62_135_596_800_000
-const lastInstant = 253_402_300_799_999
-const maxDelayMillis = 1000 * 365.25 * 24 * 3_600_000
-
 const isIntegerIn = (value: unknown, min: number, max: number): boolean =>
   typeof value === "number" && Number.isInteger(value) && value >= min && value <= max
-
-/** `Duration` reads NaN as zero, and an object without a unit, too. */
-const safeDuration = (input: Duration.Input): Option.Option<Duration.Duration> => {
-  if (typeof input === "object" && input !== null && !Duration.isDuration(input)) {
-    const values = Object.values(input).filter((value) => value !== undefined)
-    if (values.length === 0 || values.some(Number.isNaN)) return Option.none()
-  }
-  return Number.isNaN(input) ? Option.none() : Duration.fromInput(input)
-}
 
 const checkTags = (
   tags: ReadonlyArray<string> | undefined,

@@ -24,7 +24,7 @@ export class DecryptionError extends Schema.TaggedError<DecryptionError>("effect
 
 /** Where a value belongs; it cannot be read anywhere else. */
 export interface Place {
-  readonly field: "args" | "result" | "error" | "cron" | "callback" | "input" | "log"
+  readonly field: "args" | "result" | "error" | "cron" | "callback" | "fallback" | "input" | "log"
   /** The id of the job or batch, or the name of the cron entry; with the attempt for an error. */
   readonly of: number | string
   /** The job's name, where the value stands beside it. */

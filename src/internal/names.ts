@@ -30,25 +30,24 @@ export const shown = (value: unknown): string => {
   }
 }
 
-/** Says what is wrong with the name of a schema, or undefined. */
-export const schemaProblem = (schema: string): string | undefined =>
-  typeof schema !== "string" || !/^[a-z_][a-z0-9_]{0,40}$/.test(schema)
-    ? "it must match [a-z_][a-z0-9_]{0,40}"
-    : schema.startsWith("pg_") || reserved.has(schema)
-      ? "it is reserved"
-      : undefined
+/** Longest name of a schema in bytes of UTF-8: channels are named after it, with room for a suffix. */
+const maxSchemaBytes = 41
+
+/** Says what is wrong with the name of a schema, or undefined; what only has to be quoted is right. */
+export const schemaProblem = (schema: unknown): string | undefined => {
+  const problem = nameProblem(schema)
+  if (problem !== undefined || typeof schema !== "string") return problem
+  const size = utf8Length(schema)
+  return size > maxSchemaBytes
+    ? `it has ${size} bytes, the limit is ${maxSchemaBytes}`
+    : /[.$\\]/.test(schema)
+      ? "it holds a dot, a dollar sign or a backslash"
+      : schema.startsWith("pg_") || reserved.has(schema)
+        ? "it is PostgreSQL's own"
+        : undefined
+}
 
 // internal
 
-/** PostgreSQL's own schemas, and words that every statement would have to quote for people too. */
-const reserved = new Set([
-  "information_schema",
-  "public",
-  "user",
-  "table",
-  "select",
-  "all",
-  "order",
-  "group",
-  "default"
-])
+/** PostgreSQL's own schemas; in `public` others may make objects. */
+const reserved = new Set(["information_schema", "public"])

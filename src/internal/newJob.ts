@@ -32,6 +32,10 @@ export interface NewJob {
   readonly maxAttempts: number
   /** An absolute instant, or a delay from the database's now. */
   readonly due: { readonly at: Date } | { readonly delayMillis: number }
+  /** The instant before which an attempt has to start, or how long it may wait once it is due; undefined for no matter. */
+  readonly expires?: { readonly at: Date } | { readonly afterMillis: number } | undefined
+  /** What becomes of it if none has: cancelled, or replaced by another job; discarded where undefined. */
+  readonly onExpire?: "cancel" | { readonly run: NewJob } | undefined
   /** The instant that the job stands for, where that is not when it is due: a cron tick. */
   readonly scheduledFor?: Date | undefined
   readonly tags: ReadonlyArray<string> | undefined
@@ -75,6 +79,15 @@ export const concerned = link.awaited | link.member | link.watched
 /** Says whether inserting a job concerns anything but its own row. */
 export const isLinked = (job: NewJob): boolean =>
   (job.dependsOn !== undefined && job.dependsOn.length > 0) || job.batch !== undefined
+
+/** In how many milliseconds from its insert a job expires; undefined for one that does not. */
+export const expiresIn = (
+  { expires }: NewJob,
+  row: { readonly runAt: Date; readonly insertedAt: Date }
+): number | undefined =>
+  expires === undefined
+    ? undefined
+    : ("at" in expires ? expires.at.getTime() : row.runAt.getTime() + expires.afterMillis) - row.insertedAt.getTime()
 
 /** How a batch stands. */
 export interface BatchSummary {
@@ -138,6 +151,8 @@ export interface Aftermath {
     readonly queue: string
     readonly state: JobState
     readonly dueMillis: number
+    /** In how many milliseconds it expires. */
+    readonly expiresMillis?: number | undefined
   }>
   /** Batches that have finished. */
   readonly finished: ReadonlyArray<BatchSummary>

@@ -22,6 +22,43 @@ export const capacityOf = ({ levels, maxInFlight }: Rule, running: number): Capa
   return { room: Math.max(Math.min(next, maxInFlight) - running, 0), floor: crossed.at(-1)?.below }
 }
 
+/** A queue that could fill the places of a node that are free. */
+export interface Contender {
+  /** How large its part is beside those of the others. */
+  readonly weight: number
+  /** How many places it holds. */
+  readonly held: number
+  /** How many jobs it has started by its weight; lower is further behind. */
+  readonly pass: number
+}
+
+/**
+ * How many of the free places a queue takes before it leaves the next to another one.
+ *
+ * Each place goes to whoever is short of its part by a whole place or more, else, since parts are no whole numbers, to
+ * the one of those short of it that has started least by its weight: so that over time the parts come out, and none
+ * starves whatever it weighs.
+ */
+export const turnsOf = (queue: Contender, others: ReadonlyArray<Contender>, free: number): number => {
+  const all = [queue, ...others]
+  const weight = all.reduce((sum, one) => sum + one.weight, 0)
+  const places = all.reduce((sum, one) => sum + one.held, free)
+  const shortOf = ({ held, weight: own }: Contender, taken: number): number => (places * own) / weight - held - taken
+  let taken = 0
+  while (taken < free) {
+    const own = shortOf(queue, taken)
+    const pass = queue.pass + taken / queue.weight
+    const goesFirst = (other: Contender): boolean => {
+      const short = shortOf(other, 0)
+      if (short >= 1 || own >= 1) return short > own && short >= 1
+      return short > 0 && (own <= 0 || other.pass < pass)
+    }
+    if (others.some(goesFirst)) break
+    taken++
+  }
+  return taken
+}
+
 /** What is known of a queue's waits; instants in milliseconds. */
 export interface Waits {
   /** Since when all jobs have waited too long; undefined while they have not. */

@@ -1,7 +1,7 @@
 /** The load of a node: what it sheds now, by its attempts and by the waits of its queues. */
 import type { JobEvent } from "../JobEvent.ts"
 import type { Rule } from "../LoadShedding.ts"
-import { capacityOf, floorOf, neverShed, noteWait, noWaits, type Waits } from "./shed.ts"
+import { capacityOf, type Contender, floorOf, neverShed, noteWait, noWaits, turnsOf, type Waits } from "./shed.ts"
 import type { Claimed } from "./sql/claim.ts"
 
 /** What a claim may take. */
@@ -21,14 +21,22 @@ export const makeShedder = (
     readonly publish: (event: JobEvent) => void
     /** What is shed by waits has changed. */
     readonly changed: () => void
+    /** How long places are left to a queue that wanted them: one that has work asks again with each look. */
+    readonly patienceMillis: number
+    /** How large the parts of queues are that do not weigh 1. */
+    readonly weights: ReadonlyMap<string, number>
   }
 ) => {
   const byQueue = new Map<string, Waits>()
   /** Places of claims that have not come back, of all queues and of each. */
   let reserved = 0
   const reservedOf = new Map<string, number>()
-  /** Queues that wanted more places than they got, and when. */
+  /** Queues that got no place, and when; one whose claim is under way asks again by itself if it wants more. */
   const hungry = new Map<string, number>()
+  /** Up to how many places queues would hold that have not been seen without work, and when they said so. */
+  const wants = new Map<string, { readonly places: number; readonly at: number }>()
+  /** How many jobs each queue has started by its weight, and when it last asked for places. */
+  const turns = new Map<string, { pass: number; askedAt: number }>()
   /** Queues whose low priorities the number of attempts held back. */
   const floored = new Set<string>()
   let told: number | undefined
@@ -45,24 +53,45 @@ export const makeShedder = (
     toldAt[what] = now
     node.publish(event)
   }
+  const weightOf = (queue: string): number => node.weights.get(queue) ?? 1
+  const heldBy = (queue: string): number => node.running(queue) + (reservedOf.get(queue) ?? 0)
+  const contender = (queue: string): Contender => ({
+    weight: weightOf(queue),
+    held: heldBy(queue),
+    pass: turns.get(queue)?.pass ?? 0
+  })
+  /** Takes note that a queue asks; one that comes back has saved nothing up. */
+  const asks = (queue: string, now: number): void => {
+    const known = turns.get(queue)
+    if (known === undefined || (now - known.askedAt > node.patienceMillis && heldBy(queue) === 0)) {
+      const active = [...turns].filter(
+        ([other, { askedAt }]) => other !== queue && now - askedAt <= node.patienceMillis
+      )
+      const least = Math.min(...active.map(([, { pass }]) => pass))
+      turns.set(queue, { pass: Math.max(known?.pass ?? 0, active.length === 0 ? 0 : least), askedAt: now })
+    } else known.askedAt = now
+  }
   return {
     /** Below which priority nothing starts by waits; undefined for none. */
     floor: byWaits,
     /**
-     * Reserves places for a claim, until it is taken back. Of scarce places, a queue leaves the first chance to those
-     * that go hungry with less: else whichever has filled the node would keep it.
+     * Reserves places for a claim, until it is taken back. Of scarce places, a queue takes no more than its part while
+     * others go hungry: else whichever has filled the node would keep it.
      */
     reserve: (queue: string, wanted: number, now: number): Grant => {
       const running = node.running() + reserved
       const capacity = capacityOf(rule, running)
-      const heldBy = (name: string): number => node.running(name) + (reservedOf.get(name) ?? 0)
       hungry.delete(queue)
+      asks(queue, now)
       floored.delete(queue)
-      const isScarce = capacity.room < wanted
-      const yields =
-        isScarce && [...hungry].some(([other, since]) => now - since < hungryMillis && heldBy(other) < heldBy(queue))
-      const room = yields ? 0 : Math.min(wanted, capacity.room)
-      if (isScarce) hungry.set(queue, now)
+      wants.delete(queue)
+      const others = [...wants]
+        .filter(([other, { at, places }]) => now - at < node.patienceMillis && heldBy(other) < places)
+        .map(([other]) => contender(other))
+      wants.set(queue, { places: heldBy(queue) + wanted, at: now })
+      const most = Math.min(wanted, capacity.room)
+      const room = others.length > 0 ? turnsOf(contender(queue), others, most) : most
+      if (room === 0) hungry.set(queue, now)
       if (capacity.floor !== undefined) floored.add(queue)
       if (capacity.room <= 0) tell("full", now, { _tag: "BulkheadFull", running })
       const shed = byWaits(now)
@@ -81,11 +110,12 @@ export const makeShedder = (
      * since it left places unused.
      */
     release: (queue: string, room: number, used: number): Iterable<string> => {
+      const turn = turns.get(queue)
+      if (turn !== undefined) turn.pass += used / weightOf(queue)
       reserved -= room
       reservedOf.set(queue, (reservedOf.get(queue) ?? 0) - room)
       if (used === room) return []
-      // It has nothing more for what is free.
-      hungry.delete(queue)
+      wants.delete(queue)
       return hungry.keys()
     },
     /** Which queues are to ask again, since an attempt has ended. */
@@ -115,8 +145,3 @@ export const makeShedder = (
 
 /** The shedder. */
 export type Shedder = ReturnType<typeof makeShedder>
-
-// internal
-
-/** How long places are left to a queue that went hungry: one that has work asks again with the next look. */
-const hungryMillis = 2000

@@ -5,7 +5,6 @@
  * is linked to it, or its child. Handlers' own spans are children of the attempt's.
  */
 import * as Clock from "effect/Clock"
-import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -14,7 +13,7 @@ import * as Option from "effect/Option"
 import * as References from "effect/References"
 import * as Tracer from "effect/Tracer"
 import type { Attempt } from "../CurrentJob.ts"
-import { Cancel, Fork, Snooze } from "../Signal.ts"
+import { nameOf, signalOf } from "./builtin.ts"
 import type { NewJob } from "./newJob.ts"
 
 /** Whether spans of this context go anywhere. */
@@ -68,7 +67,7 @@ export const traceAttempt =
           const signal = Exit.isFailure(exit) ? signalOf(exit.cause) : undefined
           if (signal !== undefined) span.attribute("shigoto.signal", signal)
           // A handler that snoozes, waits or cancels has not failed.
-          span.end(now, signal === undefined ? exit : Exit.void)
+          span.end(now, signal !== undefined ? Exit.void : job.encrypted ? withoutText(exit) : exit)
         })
       )
     )
@@ -101,13 +100,11 @@ const optionsOf = (job: Attempt, how: "link" | "child"): Tracer.SpanOptions => {
   }
 }
 
-const signalOf = (cause: Cause.Cause<unknown>): string | undefined => {
-  for (const reason of cause.reasons) {
-    if (reason._tag !== "Fail") continue
-    const { error } = reason
-    if (error instanceof Snooze) return "snooze"
-    if (error instanceof Cancel) return "cancel"
-    if (error instanceof Fork) return "fork"
-  }
-  return undefined
+/** What quotes nobody's data: what a failure is called. */
+const withoutText = (exit: Exit.Exit<unknown, unknown>): Exit.Exit<unknown, unknown> => {
+  if (Exit.isSuccess(exit)) return exit
+  const error = new Error("(encrypted)")
+  error.name = nameOf(exit.cause)
+  delete error.stack
+  return Exit.fail(error)
 }

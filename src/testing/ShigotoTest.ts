@@ -34,6 +34,7 @@ import type { Dependencies, Job, Results } from "../Job.ts"
 import type { Flows } from "../Flows.ts"
 import type { JobEvent } from "../JobEvent.ts"
 import type { JobRow, JobState } from "../JobRow.ts"
+import type { History } from "../History.ts"
 import { Jobs } from "../Jobs.ts"
 import * as Migrations from "../Migrations.ts"
 import type { Queues } from "../Queues.ts"
@@ -136,6 +137,7 @@ export type Services =
   | CronJobs
   | Batches
   | Flows
+  | History
   | Workers.Workers
   | ShigotoConfig.ShigotoConfig
   | PgClient.PgClient

@@ -4,6 +4,8 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { spawn } from "node:child_process"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { TestDatabase } from "../setup/TestDatabase.ts"
 import * as Job from "../../src/Job.ts"
@@ -28,6 +30,8 @@ const environment = (url: string | undefined, more: Readonly<Record<string, stri
   HOME: process.env.HOME,
   LANG: "C.UTF-8",
   TERM: "xterm",
+  // Most of the time of a command is the reading of its modules; Node checks each by what is in it.
+  NODE_COMPILE_CACHE: join(tmpdir(), "effect-shigoto-compiled"),
   ...(url === undefined ? {} : { SHIGOTO_DATABASE_URL: url }),
   ...more
 })

@@ -5,6 +5,7 @@ import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, layer } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Headers from "effect/http/Headers"
 import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
 import { createServer } from "node:http"
@@ -12,12 +13,13 @@ import type { AddressInfo } from "node:net"
 import { Access, Dashboard } from "../../src/dashboard/index.ts"
 import { CronJobs } from "../../src/CronJobs.ts"
 import type { JobId } from "../../src/JobRow.ts"
+import { isView, withBase } from "../../src/dashboard/internal/assets.ts"
 import { Jobs } from "../../src/Jobs.ts"
 import * as Shigoto from "../../src/Shigoto.ts"
 import * as ShigotoConfig from "../../src/ShigotoConfig.ts"
 import { jobCount } from "../setup/producer.ts"
 import { TestDatabase } from "../setup/TestDatabase.ts"
-import { endpoints, everyone, fixture, open, Pay, post, requestFor, Send, TestLive } from "./support.ts"
+import { endpoints, everyone, fixture, open, Pay, post, requestFor, Send, sendSchema, TestLive } from "./support.ts"
 
 layer(TestLive)("access", (it) => {
   it.effect("answers at the root of a server too, on services that the handler builds itself", () =>
@@ -57,6 +59,10 @@ layer(TestLive)("access", (it) => {
   it.effect("asks at every endpoint for its permission, and for no more", () =>
     Effect.gen(function* () {
       const about = yield* fixture
+      const viewers = new Map<
+        Access.Permission,
+        Record<"others" | "allowed", Effect.Success<ReturnType<typeof open>>>
+      >()
       for (const endpoint of endpoints) {
         const required = Context.getOrUndefined(
           endpoint.annotations as Context.Context<Access.Requires>,
@@ -66,13 +72,53 @@ layer(TestLive)("access", (it) => {
         if (required === undefined) continue
         if (endpoint.method !== "GET") assert.notStrictEqual(required, "jobs:view", endpoint.path)
         const [path, init] = requestFor(endpoint, about)
-        const others = yield* open({ user: "x", can: Access.permissions.filter((known) => known !== required) })
+        const pair = viewers.get(required) ?? {
+          others: yield* open({ user: "x", can: Access.permissions.filter((known) => known !== required) }),
+          allowed: yield* open({ user: "x", can: [required] })
+        }
+        viewers.set(required, pair)
+        const { allowed, others } = pair
         assert.strictEqual((yield* others(path, init)).status, 403, path)
-        const allowed = yield* open({ user: "x", can: [required] })
         const answer = yield* allowed(path, init)
         // A process without workers has no circuit to close.
         assert.strictEqual(answer.status, path.startsWith("/api/breakers/") ? 404 : 200, `${path}: ${answer.text}`)
       }
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("lets a reader read everything but the audit trail, and change nothing", () =>
+    Effect.gen(function* () {
+      const about = yield* fixture
+      const reader = yield* open({ user: "r", can: "readOnly" })
+      const sql = yield* SqlClient.SqlClient
+      const world = sql`
+        SELECT (SELECT jsonb_agg(j ORDER BY id) FROM shigoto.jobs AS j) AS jobs,
+          (SELECT jsonb_agg(c ORDER BY name) FROM shigoto.cron AS c) AS cron,
+          (SELECT jsonb_agg(q ORDER BY name) FROM shigoto.queues AS q) AS queues,
+          (SELECT jsonb_agg(b ORDER BY id) FROM shigoto.batches AS b) AS batches,
+          (SELECT jsonb_agg(a ORDER BY id) FROM shigoto.audit AS a) AS audit`
+      const before = yield* world
+      for (const endpoint of endpoints) {
+        const [path, init] = requestFor(endpoint, about)
+        const answer = yield* reader(path, init)
+        const isRead = endpoint.method === "GET" && endpoint.identifier !== "audit"
+        assert.strictEqual(answer.status, isRead ? 200 : 403, `${path}: ${answer.text}`)
+      }
+      assert.deepStrictEqual(yield* world, before)
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("changes nothing for who sees other queues, whatever they may do there", () =>
+    Effect.gen(function* () {
+      const about = yield* fixture
+      const team = yield* open({ user: "payers", can: Access.permissions, queues: ["payments"] })
+      for (const endpoint of endpoints.filter(({ method }) => method !== "GET")) {
+        const [path, init] = requestFor(endpoint, about)
+        // Of a selection, those that they see are meant.
+        if (/operations\/[a-z]+(\/preview)?$/.test(path)) continue
+        assert.strictEqual((yield* team(path, init)).status, 404, path)
+      }
+      assert.strictEqual((yield* (yield* Jobs).get(about.job)).state, "available")
     }).pipe(Effect.scoped)
   )
 
@@ -293,7 +339,7 @@ layer(TestLive)("requests", (it) => {
       )
       const shown = (yield* viewer(`/api/batches/${batch}`)).json()
       assert.deepInclude(shown, { name: "import", total: 2, pending: 2, finished: false })
-      assert.deepStrictEqual((yield* viewer("/api/workers/send")).json().schema, { type: "object" })
+      assert.deepStrictEqual((yield* viewer("/api/workers/send")).json().schema, sendSchema)
       assert.strictEqual((yield* viewer(`/api/batches/${batch}/cancel`, post())).json().detail, "2 jobs.")
       assert.isTrue((yield* viewer(`/api/batches/${batch}`)).json().finished)
       assert.strictEqual((yield* viewer(`/api/batches/${batch}/retry`, post())).json().detail, "2 jobs.")
@@ -306,6 +352,35 @@ layer(TestLive)("requests", (it) => {
         label: "nightly"
       })
       assert.strictEqual((yield* viewer("/api/openapi.json")).json().openapi.slice(0, 2), "3.")
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("enqueue what a worker takes, and nothing else", () =>
+    Effect.gen(function* () {
+      yield* fixture
+      const jobs = yield* Jobs
+      const viewer = yield* open(everyone)
+      const put = (body: unknown, worker = "send") => viewer(`/api/workers/${worker}/enqueue`, post(body))
+      const done = (yield* put({
+        args: { to: "ada" },
+        queue: "mails",
+        tags: ["by-hand"],
+        delayMillis: 3_600_000
+      })).json()
+      const [job] = yield* jobs.list({ tag: "by-hand" })
+      assert.deepInclude(job, { worker: "send", queue: "mails", state: "scheduled", args: { to: "ada" } })
+      assert.deepStrictEqual(done, { outcome: "Inserted", detail: `Job ${job?.id}.` })
+      for (const [body, told] of [
+        [{ args: { to: 7 }, tags: ["bad"] }, "to"],
+        [{ args: {}, queue: "", tags: ["bad"] }, "queue"],
+        [{ args: {}, priority: 100_000, tags: ["bad"] }, "priority"]
+      ] as const) {
+        const refused = yield* put(body)
+        assert.strictEqual(refused.status, 400, refused.text)
+        assert.include(refused.text, told)
+      }
+      assert.strictEqual((yield* put({ args: {} }, "nobody")).status, 404)
+      assert.strictEqual((yield* jobs.count({ tag: "bad" })).count, 0)
     }).pipe(Effect.scoped)
   )
 
@@ -343,6 +418,27 @@ layer(TestLive)("requests", (it) => {
       assert.strictEqual((yield* viewer(`/api/jobs/${id}/retry`, post())).json().outcome, "Unchanged")
     }).pipe(Effect.scoped)
   )
+
+  it("for a view find the page, which finds its files from there", () => {
+    const html = '<html><head><script src="assets/a.js"></script></head></html>'
+    for (const [inside, base] of [
+      ["/jobs", "./"],
+      ["/jobs/12", "../"],
+      ["/queues/mails/", "../../"]
+    ] as const) {
+      assert.include(withBase(html, inside), `<head><base href="${base}">`)
+      // Wherever it is mounted, by whichever path the server sees.
+      assert.strictEqual(new URL(base, `http://a.test/b/c${inside}`).pathname, "/b/c/")
+    }
+    const asked = (accept: string, method: "GET" | "POST" = "GET") => ({
+      method,
+      headers: Headers.fromInput({ accept })
+    })
+    assert.isTrue(isView(asked("text/html,*/*"), "/jobs/12"))
+    assert.isFalse(isView(asked("text/html"), "/assets/none.js"))
+    assert.isFalse(isView(asked("*/*"), "/jobs/12"))
+    assert.isFalse(isView(asked("text/html", "POST"), "/jobs/12"))
+  })
 
   it.effect("reach it under any path, and through node:http", () =>
     Effect.gen(function* () {

@@ -158,6 +158,30 @@ layer(TestLive)("looks", (it) => {
     }).pipe(Effect.scoped)
   )
 
+  it.effect("count once for all who ask for the same, and again for what is another filter", () =>
+    Effect.gen(function* () {
+      const jobs = yield* Jobs
+      let counts = 0
+      const counted: Jobs["Service"] = {
+        ...jobs,
+        count: (filter) =>
+          Effect.andThen(
+            Effect.sync(() => counts++),
+            jobs.count(filter)
+          )
+      }
+      const { handle } = yield* handlerFor(everyone, counted)
+      const get = (path: string) => Effect.promise(() => handle(new Request(`http://jobs.test/api/${path}`)))
+      yield* Effect.forEach(Array.from({ length: 5 }), () => get("states?q=queue:mails"), { concurrency: 5 })
+      assert.strictEqual(counts, 8)
+      yield* get("states?q=queue:payments")
+      assert.strictEqual(counts, 16)
+      yield* TestClock.adjust("1 minute")
+      yield* get("states?q=queue:mails")
+      assert.strictEqual(counts, 24)
+    }).pipe(Effect.scoped)
+  )
+
   it.effect("are for topics that there are, and that exist for the viewer", () =>
     Effect.gen(function* () {
       const viewer = yield* open({ user: "mail team", can: "readOnly", queues: ["mails"] })

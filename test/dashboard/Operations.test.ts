@@ -193,6 +193,10 @@ layer(TestLive)("the audit trail", (it) => {
         if (!path.includes("/operations/")) assert.strictEqual(after.subject, path.slice("/api/".length))
       }
       const { id } = yield* Send.enqueue({ password: "canary-1" })
+      const last = yield* newest
+      assert.strictEqual((yield* viewer("/api/jobs/999999/cancel", post())).status, 404)
+      assert.strictEqual((yield* viewer("/api/queues/mails/scale", post({ concurrency: 0 }))).status, 400)
+      assert.strictEqual((yield* newest).id, last.id)
       yield* viewer(`/api/jobs/${id}`)
       assert.notStrictEqual((yield* newest).action, "reveal")
       yield* viewer(`/api/jobs/${id}?reveal=true`)

@@ -4,6 +4,7 @@ import type * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
+import { createHash } from "node:crypto"
 import { Audit } from "../../src/Audit.ts"
 import { Batches } from "../../src/Batches.ts"
 import { CronJobs } from "../../src/CronJobs.ts"
@@ -60,8 +61,10 @@ export const endpoints = Object.values(DashboardApi.DashboardApi.groups).flatMap
 )
 
 /** What a viewer was shown of an operation that would change nothing. */
-const tokenFor = (action: string): string =>
-  Buffer.from(JSON.stringify({ action, text: "id:1", newest: 1, count: 1, isExact: true })).toString("base64url")
+const tokenFor = (action: string): string => {
+  const asked = createHash("sha256").update("id:1").digest("base64url")
+  return Buffer.from(JSON.stringify({ action, asked, newest: 1, count: 1, isExact: true })).toString("base64url")
+}
 
 /** One request for each endpoint, about things that exist. */
 export const requestFor = (
@@ -79,13 +82,22 @@ export const requestFor = (
   const filled = path.replace(":id", String(id)).replace(":name", name)
   const body = path.endsWith("/scale")
     ? { concurrency: 3 }
-    : action === undefined || path.endsWith("/stop")
-      ? undefined
-      : { q: "id:1", token: tokenFor(action), confirm: "1" }
+    : path.endsWith("/enqueue")
+      ? { args: {} }
+      : action === undefined || path.endsWith("/stop")
+        ? undefined
+        : { q: "id:1", token: tokenFor(action), confirm: "1" }
   return [
     path.endsWith("/search") ? `${filled}?text=s` : /events|pulse/.test(path) ? `${filled}?topics=jobs` : filled,
     endpoint.method === "POST" ? post(body) : {}
   ]
+}
+
+/** What a node tells of the args of `send`. */
+export const sendSchema = {
+  dialect: "draft-2020-12",
+  schema: { type: "object", properties: { to: { type: "string" } } },
+  definitions: {}
 }
 
 /** Things for every endpoint to be about, with secrets in them. */
@@ -100,7 +112,7 @@ export const fixture = Effect.gen(function* () {
   })
   const sql = yield* SqlClient.SqlClient
   yield* sql`INSERT INTO shigoto.workers (name, args, published_at)
-    VALUES ('send', '{"type":"object"}'::jsonb, now()) ON CONFLICT DO NOTHING`
+    VALUES ('send', ${JSON.stringify(sendSchema)}::text::jsonb, now()) ON CONFLICT DO NOTHING`
   yield* sql`INSERT INTO shigoto.logs (job_id, stored_at, logged_at, line, epoch, attempt, level, message)
     VALUES (${id}, now(), now(), 1, 1, 1, 'Info', '"sent with canary-1"'::jsonb)`
   const audit = yield* Audit

@@ -99,6 +99,7 @@ export const promote = (model: Model, node: number, queues: ReadonlyArray<string
       promoted: due.length,
       ready: queues.filter((queue) => all(after, (job) => job.queue === queue && job.state === "available").length > 0),
       nextDueMillis: next === Infinity ? undefined : next - model.now,
+      nextExpiryMillis: undefined,
       deadNodes: [...model.leases.values()].some((expiresAt) => expiresAt <= model.now),
       cancels:
         all(model, (job) => job.state === "executing" && job.claimedBy === node && job.cancelRequested).length > 0

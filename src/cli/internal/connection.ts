@@ -18,6 +18,7 @@ import type { Batches } from "../../Batches.ts"
 import type { Cipher } from "../../Cipher.ts"
 import type { Flows } from "../../Flows.ts"
 import type { CronJobs } from "../../CronJobs.ts"
+import type { History } from "../../History.ts"
 import type { Jobs } from "../../Jobs.ts"
 import * as JobStore from "../../JobStore.ts"
 import type { Limits } from "../../Limits.ts"
@@ -73,7 +74,7 @@ export const targetOf = Effect.fnUntraced(function* (
 })
 
 /** The services that commands speak to; the schema must be at the version of this code. */
-export type Services = Jobs | Queues | CronJobs | Batches | Flows | Limits | Audit | JobStore.JobStore | Base
+export type Services = Jobs | Queues | CronJobs | Batches | Flows | Limits | Audit | History | JobStore.JobStore | Base
 
 /** The database and nothing that asks for tables. */
 export type Base = PgClient.PgClient | SqlClient | ShigotoConfig.ShigotoConfig

@@ -86,6 +86,7 @@ export const jobLines = (
     ...field("trace", job.trace),
     ...moment("inserted", job.insertedAt),
     ...moment("due", job.runAt),
+    ...moment("start before", job.startBefore),
     ...moment("claimed", job.claimedAt),
     ...moment("finished", job.finishedAt),
     ...moment("to cancel", job.cancelRequestedAt),

@@ -38,6 +38,7 @@ export const jobSummary = (job: JobRow) => ({
 export const jobDetail = (job: JobRow, carried: Carried) => ({
   ...jobSummary(job),
   scheduledFor: instant(job.scheduledFor),
+  startBefore: instant(job.startBefore),
   snoozes: job.snoozes,
   fingerprint: job.fingerprint ?? null,
   cancelRequestedAt: instant(job.cancelRequestedAt),

@@ -1,4 +1,5 @@
 /** The files of the page, built beforehand and read once. */
+import type { HttpServerRequest } from "effect/http/HttpServerRequest"
 import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { extname } from "node:path"
 
@@ -30,6 +31,14 @@ export const readAssets = (): ReadonlyMap<string, Asset> => {
   }
   return assets
 }
+
+/** Whether a browser asks for a view of the page, which has an address of its own and no file. */
+export const isView = ({ headers, method }: Pick<HttpServerRequest, "method" | "headers">, inside: string): boolean =>
+  method === "GET" && headers["accept"]?.includes("text/html") === true && !/\.[^/]*$/.test(inside)
+
+/** Tells the page where it lives: relative to the view, so that it holds behind a proxy that strips the path. */
+export const withBase = (html: string, inside: string): string =>
+  html.replace(/<head>/i, `<head><base href="${"../".repeat(inside.split("/").length - 2) || "./"}">`)
 
 // internal
 

@@ -2,14 +2,19 @@
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
+import type * as JsonSchema from "effect/JsonSchema"
 import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import { fromJsonSchemaDocument } from "effect/SchemaRepresentation"
+import * as Job from "../../Job.ts"
 import { Jobs } from "../../Jobs.ts"
 import { Limits } from "../../Limits.ts"
 import type { NodeRow } from "../../Nodes.ts"
 import { Resilience } from "../../Resilience.ts"
 import { type Access, CurrentAccess, seesQueue } from "../Access.ts"
-import { DashboardApi, NotFound } from "../DashboardApi.ts"
-import { answer, looked, moment, seesAll } from "./viewing.ts"
+import { DashboardApi, Invalid, NotFound } from "../DashboardApi.ts"
+import { Live } from "./live.ts"
+import { answer, looked, moment, seesAll, unavailable } from "./viewing.ts"
 
 /** Implements the endpoints. */
 export const FleetLive = HttpApiBuilder.group(
@@ -18,6 +23,7 @@ export const FleetLive = HttpApiBuilder.group(
   Effect.fnUntraced(function* (endpoints) {
     const jobs = yield* Jobs
     const limits = yield* Limits
+    const live = yield* Live
     // Only a process that runs jobs has circuits.
     const resilience = Option.getOrUndefined(yield* Effect.serviceOption(Resilience))
 
@@ -43,6 +49,24 @@ export const FleetLive = HttpApiBuilder.group(
         const schema = seesAll(access) ? yield* looked(jobs.argsSchema(params.name)) : undefined
         if (known === undefined && schema === undefined) return yield* noWorker(params.name)
         return { name: params.name, nodes: known?.nodes ?? [], schema: schema ?? null }
+      }),
+      enqueue: Effect.fnUntraced(function* ({ params, payload: { args, delayMillis, ...options } }) {
+        // The worker says nothing of its queue here, and so not whether it exists for who sees some only.
+        const published = seesAll(yield* CurrentAccess) ? yield* looked(jobs.argsSchema(params.name)) : undefined
+        if (published === undefined) return yield* noWorker(params.name)
+        yield* check(params.name, published, args)
+        const result = yield* Job.make(params.name, { args: Schema.Json })
+          .enqueue(args, { ...options, delay: delayMillis })
+          .pipe(
+            Effect.provideService(Jobs, jobs),
+            Effect.mapError((error) =>
+              error._tag === "StorageError" || error._tag === "StorageUnavailable"
+                ? unavailable
+                : new Invalid({ message: error.message })
+            )
+          )
+        yield* live.changed(["jobs", "queues", "overview"])
+        return answer(result._tag, `Job ${result.id}.`)
       }),
       limits: Effect.fnUntraced(function* () {
         if (!seesAll(yield* CurrentAccess)) return []
@@ -80,6 +104,18 @@ export const FleetLive = HttpApiBuilder.group(
 )
 
 // internal
+
+/** Checks args by what a node has told of its worker; patterns could take for ever and are left out. */
+const check = Effect.fnUntraced(function* (worker: string, published: unknown, args: Schema.Json) {
+  const schema = yield* Effect.try({
+    try: () => fromJsonSchemaDocument(published as JsonSchema.Document<"draft-2020-12">, { patterns: "ignore" }), // as it was told
+    catch: () => new Invalid({ message: `What a node told of the args of ${worker} cannot be read.` })
+  })
+  // The services of such a schema are none.
+  yield* (Schema.decodeUnknownEffect(schema)(args) as Effect.Effect<unknown, Schema.SchemaError>).pipe(
+    Effect.mapError(({ message }) => new Invalid({ message: `The args do not match what ${worker} takes: ${message}` }))
+  )
+})
 
 const noWorker = (name: string) => new NotFound({ message: `There is no worker ${name}.` })
 

@@ -37,23 +37,28 @@ const AuthorizationLive: Layer.Layer<Authorization, never, Audit | Live.Live> = 
         if (access === undefined || permission === undefined || !allows(access, permission)) {
           return yield* new Forbidden({ message: `This needs the permission ${permission ?? "that nobody has"}.` })
         }
-        const response = yield* Effect.provideService(respond, CurrentAccess, access)
+        const responding = Effect.provideService(respond, CurrentAccess, access)
         // Operations tell of themselves.
-        if (endpoint.method === "GET" || endpoint.path.startsWith("/api/operations/")) return response
+        if (endpoint.method === "GET" || endpoint.path.startsWith("/api/operations/")) return yield* responding
         const { url } = yield* HttpServerRequest
-        yield* audit
-          .record({
-            actor: access.user,
-            action: endpoint.identifier,
-            subject: decoded(url.slice("/api/".length)),
-            ...whatBecame(response.body)
-          })
-          .pipe(
-            Effect.andThen(live.changed(["audit"])),
-            // It is done: an answer that says otherwise would have it done again.
-            Effect.catch((error) => Effect.logWarning("The dashboard could not note what was done", error))
-          )
-        return response
+        return yield* responding.pipe(
+          Effect.tap(({ body }) =>
+            audit
+              .record({
+                actor: access.user,
+                action: endpoint.identifier,
+                subject: decoded(url.slice("/api/".length)),
+                ...whatBecame(body)
+              })
+              .pipe(
+                Effect.andThen(live.changed(["audit"])),
+                // It is done: an answer that says otherwise would have it done again.
+                Effect.catch((error) => Effect.logWarning("The dashboard could not note what was done", error))
+              )
+          ),
+          // Who asked may have left by now; what is done is noted.
+          Effect.uninterruptible
+        )
       })
     )
   })

@@ -5,13 +5,15 @@ import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as Option from "effect/Option"
 import { Audit } from "../../Audit.ts"
 import { type Reason, tell } from "../../Explain.ts"
+import type { Filter } from "../../Filter.ts"
 import { type JobId, type JobRow, states } from "../../JobRow.ts"
-import { type FailureGroup, Jobs } from "../../Jobs.ts"
+import { type FailureGroup, type JobCount, Jobs } from "../../Jobs.ts"
 import type { Carried } from "../../Redaction.ts"
 import { type Access, allows, CurrentAccess, seesQueue } from "../Access.ts"
-import { DashboardApi, Forbidden, Invalid } from "../DashboardApi.ts"
+import { DashboardApi, Forbidden, Invalid, type Unavailable } from "../DashboardApi.ts"
 import { Board } from "./board.ts"
 import { Live } from "./live.ts"
+import { keyed } from "./sampler.ts"
 import { answer, isNothing, looked, moment, noJob, readable, seesAll, unavailable } from "./viewing.ts"
 
 /** Implements the endpoints. */
@@ -24,6 +26,9 @@ export const JobsLive = HttpApiBuilder.group(
     const jobs = yield* Jobs
     const audit = yield* Audit
 
+    const counted = keyed<JobCount, Invalid | Unavailable>(2000, 200)
+    /** Counts once for all who ask at about the same time. */
+    const countOf = (filter: Filter) => counted(JSON.stringify(filter), readable(jobs.count(filter)))
     /** What a group is within some queues: what it counts elsewhere is not told. */
     const within = Effect.fnUntraced(function* (queues: ReadonlyArray<string>, { fingerprint }: FailureGroup) {
       if (queues.length === 0) return { job: undefined, count: 0, isExact: true }
@@ -58,19 +63,22 @@ export const JobsLive = HttpApiBuilder.group(
       }),
       count: Effect.fnUntraced(function* ({ query }) {
         const filter = yield* viewing.filterOf(query.q)
-        return isNothing(filter) ? { count: 0, isExact: true } : yield* readable(jobs.count(filter))
+        return isNothing(filter) ? { count: 0, isExact: true } : yield* countOf(filter)
       }),
       states: Effect.fnUntraced(function* ({ query }) {
         const filter = yield* viewing.filterOf(query.q)
         const asked = filter.state === undefined ? states : [filter.state].flat()
-        const counts = yield* Effect.forEach(states, (state) =>
-          isNothing(filter) || !asked.includes(state)
-            ? Effect.succeed({ state, count: 0, isExact: true })
-            : readable(jobs.count({ ...filter, state })).pipe(
-                Effect.map((counted) => ({ state, ...counted })),
-                // One state that takes too long hides no other.
-                Effect.catchTag("Unavailable", () => Effect.succeed({ state, count: null, isExact: false }))
-              )
+        const counts = yield* Effect.forEach(
+          states,
+          (state) =>
+            isNothing(filter) || !asked.includes(state)
+              ? Effect.succeed({ state, count: 0, isExact: true })
+              : countOf({ ...filter, state }).pipe(
+                  Effect.map((counted) => ({ state, ...counted })),
+                  // One state that takes too long hides no other.
+                  Effect.catchTag("Unavailable", () => Effect.succeed({ state, count: null, isExact: false }))
+                ),
+          { concurrency: 4 }
         )
         return { counts }
       }),

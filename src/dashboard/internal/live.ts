@@ -81,6 +81,7 @@ export const layer: Layer.Layer<Live, never, Board | Jobs | Audit | Batches | Cr
     let loop: Fiber.Fiber<never> | undefined
     let isLooking = false
     let isOver = false
+    const arrivals = yield* Queue.dropping<void>(1)
 
     const sampled = Effect.map(sample.seen, ({ at, exit }) => ({ at, ...Option.getOrThrow(Exit.getSuccess(exit)) }))
     const looks: Readonly<Record<Topic, Effect.Effect<unknown, unknown>>> = {
@@ -156,7 +157,8 @@ export const layer: Layer.Layer<Live, never, Board | Jobs | Audit | Batches | Cr
     })
     const look = round.pipe(
       Effect.catchCause((cause) => Effect.logWarning("The dashboard could not look for what is new", cause)),
-      Effect.andThen(Effect.sleep(pollMillis)),
+      // Who has just come is told at once how things stand.
+      Effect.andThen(Effect.timeoutOption(Queue.take(arrivals), pollMillis)),
       Effect.forever
     )
 
@@ -171,6 +173,7 @@ export const layer: Layer.Layer<Live, never, Board | Jobs | Audit | Batches | Cr
         bell: yield* Queue.dropping<void>(1)
       }
       viewers.add(viewer)
+      Queue.offerUnsafe(arrivals, undefined)
       if (!isLooking) {
         isLooking = true
         loop = yield* Effect.forkIn(look, scope)

@@ -25,7 +25,7 @@ export const OperationsLive = HttpApiBuilder.group(
       const { user } = yield* CurrentAccess
       const filter = yield* viewing.filterOf(q)
       if (isNothing(filter)) return yield* new Invalid({ message: "No queue that you see is in the filter." })
-      return { action, filter, user, text: viewing.text(q ?? "") }
+      return { action, filter, user, q: q ?? "", text: viewing.text(q ?? "") }
     })
     const preview =
       (action: Action) =>

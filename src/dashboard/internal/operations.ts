@@ -12,6 +12,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import { createHash } from "node:crypto"
 import { Audit } from "../../Audit.ts"
 import type { Filter } from "../../Filter.ts"
 import type { JobId, JobRow, JobState } from "../../JobRow.ts"
@@ -34,7 +35,9 @@ export interface Preview extends JobCount {
 /** What was asked for. */
 export interface Wish {
   readonly action: Action
-  /** As it was asked for, with secrets hidden. */
+  /** As it was asked for. */
+  readonly q: string
+  /** The same with secrets hidden, for the audit trail. */
   readonly text: string
   /** Within what exists for who asks. */
   readonly filter: Filter
@@ -119,7 +122,7 @@ export const layer = (limit: number | undefined): Layer.Layer<Operations, never,
           : Effect.void
 
       return Operations.of({
-        preview: Effect.fnUntraced(function* ({ action, filter, text }) {
+        preview: Effect.fnUntraced(function* ({ action, filter, q }) {
           const wanted = withStates(action, filter)
           const sample = yield* readable(jobs.list({ ...wanted, limit: 5 }))
           const newest = sample[0]?.id ?? 0
@@ -128,13 +131,13 @@ export const layer = (limit: number | undefined): Layer.Layer<Operations, never,
           return {
             ...counted,
             sample,
-            token: writeToken({ action, text, newest, ...counted }),
+            token: writeToken({ action, asked: digest(q), newest, ...counted }),
             confirm: confirmation(action, filter, counted)
           }
         }),
         start: Effect.fnUntraced(function* (wish, token, confirm) {
           const shown = readToken(token)
-          if (shown === undefined || shown.action !== wish.action || shown.text !== wish.text) {
+          if (shown === undefined || shown.action !== wish.action || shown.asked !== digest(wish.q)) {
             return yield* new Invalid({ message: "The token belongs to another operation: preview this one." })
           }
           const wanted = upTo(withStates(wish.action, wish.filter), shown.newest)
@@ -153,24 +156,18 @@ export const layer = (limit: number | undefined): Layer.Layer<Operations, never,
             return yield* new Conflict({ message: `${maxRunning} operations run already: wait for one to end.` })
           }
           running++
-          return yield* looked(
-            audit.begin({
-              actor: wish.user,
-              action: wish.action,
-              subject: wish.text,
-              expected: shown.count
-            })
-          ).pipe(
+          const entry = { actor: wish.user, action: wish.action, subject: wish.text, expected: shown.count }
+          return yield* looked(audit.begin(entry)).pipe(
             Effect.tap((id) =>
-              Effect.forkIn(
-                Effect.ensuring(
-                  run(id, { ...wish, filter: wanted }, shown.count),
-                  Effect.sync(() => running--)
-                ),
-                scope
+              run(id, { ...wish, filter: wanted }, shown.count).pipe(
+                Effect.ensuring(Effect.sync(() => running--)),
+                Effect.interruptible,
+                Effect.forkIn(scope)
               )
             ),
-            Effect.tapError(() => Effect.sync(() => running--))
+            Effect.onError(() => Effect.sync(() => running--)),
+            // Who asked may have left by now; what is noted as begun begins.
+            Effect.uninterruptible
           )
         })
       })
@@ -208,11 +205,13 @@ const confirmation = (action: Action, filter: Filter, { count, isExact }: JobCou
   return count >= confirmFrom || (count > 0 && (action === "delete" || isWide)) ? String(count) : null
 }
 
+const digest = (q: string): string => createHash("sha256").update(q).digest("base64url")
+
 /** What was shown: no secret, and no permission either. */
 const Shown = Schema.fromJsonString(
   Schema.Struct({
     action: Schema.Literals(["retry", "cancel", "delete"]),
-    text: Schema.String,
+    asked: Schema.String,
     newest: Schema.Int,
     count: Schema.Int,
     isExact: Schema.Boolean

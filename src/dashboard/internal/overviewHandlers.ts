@@ -6,6 +6,7 @@ import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as OpenApi from "effect/http-api/OpenApi"
 import { Batches } from "../../Batches.ts"
 import { CronJobs } from "../../CronJobs.ts"
+import { History } from "../../History.ts"
 import type { BatchId } from "../../JobRow.ts"
 import type { Access } from "../Access.ts"
 import { allows, CurrentAccess, permissions, seesQueue } from "../Access.ts"
@@ -21,6 +22,7 @@ export const OverviewLive = HttpApiBuilder.group(
     const { sample, viewing } = yield* Board
     const cron = yield* CronJobs
     const batches = yield* Batches
+    const history = yield* History
     const looksAt = Effect.map(sample.seen, ({ at, exit }) => ({
       at,
       ...(Exit.isSuccess(exit) ? exit.value : nothing)
@@ -47,6 +49,23 @@ export const OverviewLive = HttpApiBuilder.group(
             live: health.nodes.filter((node) => node.live).length,
             silent: health.nodes.filter((node) => !node.live).length
           }
+        }
+      }),
+      history: Effect.fnUntraced(function* ({ query: { queue, span = "1h", worker } }) {
+        const access = yield* CurrentAccess
+        const asked = queue === undefined ? access.queues : [queue].filter((name) => seesQueue(access, name))
+        const chart = yield* looked(history.read({ span, queues: asked, worker }))
+        return {
+          from: DateTime.formatIso(chart.from),
+          to: DateTime.formatIso(chart.to),
+          stepMillis: chart.stepMillis,
+          points: chart.points.map(({ at, depth, run, wait, ...counts }) => ({
+            ...counts,
+            at: DateTime.formatIso(at),
+            run: run ?? null,
+            wait: wait ?? null,
+            depth: depth ?? null
+          }))
         }
       }),
       system: Effect.fnUntraced(function* () {

@@ -47,3 +47,23 @@ export const shared = <A, E>(look: Effect.Effect<A, E>, atLeast: number): Effect
       })
     }
   })
+
+/** Shares looks by a key, such as the filter that they are about; those that nobody has asked for the longest are let go. */
+export const keyed = <A, E>(
+  atLeast: number,
+  most: number
+): ((key: string, look: Effect.Effect<A, E>) => Effect.Effect<A, E>) => {
+  const known = new Map<string, Shared<A, E>>()
+  return (key, look) =>
+    Effect.gen(function* () {
+      const found = known.get(key) ?? (yield* shared(look, atLeast))
+      // The order of a map is that of its insertions.
+      known.delete(key)
+      known.set(key, found)
+      for (const oldest of known.keys()) {
+        if (known.size <= most) break
+        known.delete(oldest)
+      }
+      return yield* (yield* found.seen).exit
+    })
+}

@@ -12,7 +12,7 @@ export type Answer = Schema.Codec.Encoded<typeof Api.Answer>
 
 export interface Answers {
   readonly me: { readonly user: string; readonly can: ReadonlyArray<Permission> }
-  readonly jobs: { readonly jobs: ReadonlyArray<JobSummary>; readonly next: number | null }
+  readonly jobs: { readonly jobs: ReadonlyArray<JobSummary>; readonly next: string | null }
   readonly count: { readonly count: number; readonly isExact: boolean }
   readonly job: JobDetail
   readonly queues: { readonly sampledAt: string; readonly queues: ReadonlyArray<QueueView> }

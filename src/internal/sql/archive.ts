@@ -17,7 +17,7 @@ export const appendFailure = (db: Db, failures: "j.errors" | "gone.errors", fail
 
 /** The columns that a job takes into the archive as they are. */
 export const archivedColumns =
-  "id, run_at, inserted_at, claimed_at, cancel_requested_at, claimed_by, priority, attempt, max_attempts, progress, snoozes, queue, worker, args, meta, tags, partition_key, scheduled_for, unique_key, unique_states, batch_id, step, trace"
+  "id, run_at, inserted_at, claimed_at, cancel_requested_at, claimed_by, priority, attempt, max_attempts, progress, snoozes, queue, worker, args, meta, tags, partition_key, scheduled_for, unique_key, unique_states, batch_id, step, trace, start_before"
 
 /** The terminal states whose jobs are kept at all. */
 export const keptStates = (db: Db): ReadonlyArray<string> =>

@@ -12,7 +12,8 @@ import type { Aftermath, BatchSummary, NewJob, Occasion } from "../newJob.ts"
 import { array, type Db, ids, oid } from "./db.ts"
 import { insert, told } from "./enqueue.ts"
 import { jobId } from "./row.ts"
-import { open, openText, sealText, seals } from "./seal.ts"
+import { open, openText, revived, sealText, seals } from "./seal.ts"
+import { nameIn } from "./quote.ts"
 
 /** The terminal states of members. */
 export type End = "completed" | "discarded" | "cancelled"
@@ -77,7 +78,7 @@ export const callbackOf = (id: number, occasion: string): Place => ({ field: "ca
 export const create = Effect.fnUntraced(function* (db: Db, batch: NewBatch) {
   const { sql } = db
   const now = yield* db.now
-  const sequence = sql`nextval(${`"${db.schema}".batches_id_seq`}::text::regclass)`
+  const sequence = sql`nextval(${nameIn(db.schema, "batches_id_seq")}::text::regclass)`
   // What is encrypted is bound to its row, so that its id has to be known before.
   const [drawn] = db.cipher === undefined ? [] : yield* sql<{ readonly id: bigint }>`SELECT ${sequence} AS id`
   const place = batchId(drawn?.id ?? 0n)
@@ -180,9 +181,7 @@ export const tally = Effect.fnUntraced(function* (
   }
   const callbacks = yield* Effect.forEach(calls, ({ job, occasion, to }) =>
     Effect.map(openText(db, job.args, callbackOf(to.id, occasion)), ({ args, encrypted, unreadable }) => ({
-      ...job,
-      // It was JSON meanwhile.
-      due: "at" in job.due ? { at: new Date(job.due.at) } : job.due,
+      ...revived(job),
       args,
       encrypted,
       sealed: unreadable !== undefined,

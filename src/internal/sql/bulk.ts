@@ -255,7 +255,8 @@ const retryingPlain = Effect.fnUntraced(function* (db: Db, chunk: Chunk): Effect
       SET state = 'available',
         run_at = ${now},
         epoch = j.epoch + 1,
-        max_attempts = greatest(j.max_attempts, j.attempt + 1)
+        max_attempts = greatest(j.max_attempts, j.attempt + 1),
+        start_before = NULL
       FROM waiting
       WHERE j.id = waiting.id
         AND j.state IN ('scheduled', 'retryable')

@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import type { BatchId, AttemptFailure, JobId } from "../../JobRow.ts"
 import { type Dependency, link } from "../newJob.ts"
 import { batchId } from "./batch.ts"
+import { byAge } from "./age.ts"
 import { array, type Db, oid } from "./db.ts"
 import { type Asker, isLive, isPaused, isRemoved, isWaiting } from "./eligible.ts"
 import { read } from "./depend.ts"
@@ -29,6 +30,8 @@ export interface ClaimRequest {
   }>
   /** Whether the jobs of a worker are encrypted, for workers whose definition says so or not. */
   readonly encrypted?: ReadonlyMap<string, boolean> | undefined
+  /** How many milliseconds of a wait count as one priority; undefined for a strict order of priorities. */
+  readonly aging?: number | undefined
   /** How many jobs to take from which partitions, and none from others; the empty key is that of jobs without one. */
   readonly partitions?: ReadonlyArray<{ readonly key: string; readonly room: number }>
 }
@@ -55,6 +58,8 @@ export interface Claimed {
   readonly snoozes: number
   readonly links: number
   readonly trace: string | undefined
+  /** Before when an attempt had to start; undefined for no matter. */
+  readonly startBefore: Date | undefined
   readonly batch: BatchId | undefined
   readonly dependencies: ReadonlyArray<Dependency>
   /** Whether what it leaves is encrypted; undefined where there is nothing to encrypt with. */
@@ -96,8 +101,10 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     now
   }
   const candidate =
-    request.partitions === undefined
-      ? sql`
+    request.aging !== undefined
+      ? byAge(db, asker, request.limit, request.aging)
+      : request.partitions === undefined
+        ? sql`
     SELECT j.id, j.worker, j.rank, j.run_at
     FROM ${db.jobs} AS j
     WHERE ${isWaiting(db, asker)}
@@ -112,7 +119,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     ORDER BY j.rank, j.run_at, j.id
     LIMIT ${request.limit}::integer
     FOR UPDATE OF j SKIP LOCKED`
-      : ofPartitions(db, asker, request.partitions)
+        : ofPartitions(db, asker, request.partitions)
   const chosen = shared
     ? withinShares(db, request, names)
     : bounded
@@ -154,6 +161,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     readonly batch_id: bigint | null
     readonly step: string | null
     readonly trace: string | null
+    readonly start_before: Date | null
   }>`
     WITH candidate AS MATERIALIZED (${candidate}),
     chosen AS MATERIALIZED (${chosen})
@@ -168,7 +176,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
       AND j.claimed_by IS NULL
     RETURNING j.id, j.epoch, j.worker, j.queue, j.attempt, j.max_attempts, j.priority, j.args, j.run_at,
       j.inserted_at, j.claimed_at, j.errors, j.meta, j.tags, j.partition_key, j.snoozes, j.scheduled_for, j.links, j.batch_id, j.step,
-      j.trace`)
+      j.trace, j.start_before`)
   const waited = rows.filter((row) => (row.links & link.waits) !== 0)
   const dependencies =
     waited.length === 0
@@ -200,6 +208,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
       snoozes: row.snoozes ?? 0,
       links: row.links,
       trace: row.trace ?? undefined,
+      startBefore: row.start_before ?? undefined,
       batch: row.batch_id === null ? undefined : batchId(row.batch_id),
       dependencies: dependencies?.get(jobId(row.id)) ?? [],
       flow: flows?.get(row.id)

@@ -59,6 +59,8 @@ export interface CronColumns {
   readonly jitter_millis: number
   readonly last_tick: Date
   readonly next_tick: Date | null
+  readonly expires_in_millis: number | null
+  readonly on_expire: "cancel" | null
   readonly paused_at: Date | null
   readonly problem: string | null
   readonly worker_known: boolean
@@ -67,7 +69,7 @@ export interface CronColumns {
 
 const columns = (db: Db) =>
   db.sql`c.name, c.source, c.expression, c.timezone, c.on_gap, c.on_overlap, c.worker, c.queue, c.args::text AS args,
-      c.priority, c.max_attempts, c.tags, c.meta::text AS meta, c.partition_key, c.catch_up, c.overlap,
+      c.priority, c.max_attempts, c.tags, c.meta::text AS meta, c.partition_key, c.expires_in_millis, c.on_expire, c.catch_up, c.overlap,
       c.jitter_millis, c.last_tick, c.next_tick, c.paused_at, c.problem`
 
 /**
@@ -81,6 +83,9 @@ export const upsert = Effect.fnUntraced(function* (db: Db, entry: NewCron) {
   const { job } = entry
   const place: Place = { field: "cron", of: entry.name, worker: job.worker }
   const args = yield* sealText(db, job.args, place, seals(db, job))
+  // Of a definition, which knows no instants and no other jobs.
+  const expiresIn = job.expires !== undefined && "afterMillis" in job.expires ? job.expires.afterMillis : null
+  const onExpire = job.onExpire === "cancel" ? job.onExpire : null
   const nextAfter = (instant: Date): Date | null => {
     const next = entry.nextAfter(instant.getTime())
     return next === undefined ? null : new Date(next)
@@ -89,7 +94,7 @@ export const upsert = Effect.fnUntraced(function* (db: Db, entry: NewCron) {
     const rows = yield* sql`
       INSERT INTO ${name(db)} (
         name, source, expression, timezone, on_gap, on_overlap, worker, queue, args, priority, max_attempts, tags,
-        meta, partition_key, catch_up, overlap, jitter_millis, last_tick, next_tick, inserted_at, updated_at
+        meta, partition_key, expires_in_millis, on_expire, catch_up, overlap, jitter_millis, last_tick, next_tick, inserted_at, updated_at
       )
       VALUES (
         ${entry.name}, ${entry.source}, ${entry.expression}, ${entry.timezone}, ${entry.onGap ?? null}::text,
@@ -97,6 +102,7 @@ export const upsert = Effect.fnUntraced(function* (db: Db, entry: NewCron) {
         ${job.priority}::integer, ${job.maxAttempts}::integer,
         ${job.tags === undefined ? null : array(job.tags, oid.text)}::text[],
         ${job.meta ?? null}::text::jsonb, ${job.partitionKey ?? null}::text,
+        ${expiresIn}::float8, ${onExpire}::text,
         ${JSON.stringify(entry.catchUp)}::text::jsonb, ${entry.overlap}, ${entry.jitterMillis}::integer,
         ${instant}::timestamptz, ${nextAfter(instant)}::timestamptz, ${instant}::timestamptz, ${instant}::timestamptz
       )
@@ -118,6 +124,8 @@ export const upsert = Effect.fnUntraced(function* (db: Db, entry: NewCron) {
       tags = ${job.tags === undefined ? null : array(job.tags, oid.text)}::text[],
       meta = ${job.meta ?? null}::text::jsonb,
       partition_key = ${job.partitionKey ?? null}::text,
+      expires_in_millis = ${expiresIn}::float8,
+      on_expire = ${onExpire}::text,
       catch_up = ${JSON.stringify(entry.catchUp)}::text::jsonb,
       overlap = ${entry.overlap},
       jitter_millis = ${entry.jitterMillis}::integer,
@@ -263,6 +271,8 @@ export interface Evaluated {
   readonly queue: string
   /** The jobs of earlier ticks that this one cancelled, or whose holders are to. */
   readonly cancelled: ReadonlyArray<{ readonly id: JobId; readonly reason: string; readonly result: Cancelled }>
+  /** How long its jobs may wait once they are due. */
+  readonly expiresMillis: number | undefined
 }
 
 /**
@@ -333,7 +343,9 @@ export const jobOf = (entry: CronColumns, tick?: Date): NewJob => ({
   scheduledFor: tick,
   tags: entry.tags ?? undefined,
   meta: entry.meta ?? undefined,
-  partitionKey: entry.partition_key ?? undefined
+  partitionKey: entry.partition_key ?? undefined,
+  expires: entry.expires_in_millis === null ? undefined : { afterMillis: entry.expires_in_millis },
+  onExpire: entry.on_expire ?? undefined
 })
 
 /**
@@ -424,7 +436,8 @@ const insertTicks = Effect.fnUntraced(function* (db: Db, entry: Due, ticks: Read
     ticks: fresh.map((tick) => ({ tick, job: inserted[running.indexOf(tick)] })),
     worker: entry.worker,
     queue: entry.queue,
-    cancelled
+    cancelled,
+    expiresMillis: entry.expires_in_millis ?? undefined
   }
   return { evaluated, live: overlap === "allow" ? [] : [...before, ...inserted].map((job) => job.id) }
 })

@@ -27,6 +27,8 @@ export interface Db {
   readonly instant: Effect.Effect<Date, SqlError>
   /** Runs one statement at READ COMMITTED, at no cost where that is the database's default. */
   readonly statement: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | SqlError, R>
+  /** Whether the role may insert jobs; else it may call functions that do. */
+  readonly inserts: boolean
   /** What encrypts values; undefined for none. */
   readonly cipher?: Sealer | undefined
   /** Milliseconds that a state's finished jobs are kept. */
@@ -41,8 +43,16 @@ export const make = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Db, SqlError> {
   const sql = client.withoutTransforms()
   const name = (table: string): Identifier => sql(`${config.schema}.${table}`)
-  const [row] = yield* sql<{ readonly level: string }>`
-    SELECT current_setting('default_transaction_isolation') AS level`
+  const [row] = yield* sql<{ readonly level: string; readonly inserts: boolean | null }>`
+    SELECT current_setting('default_transaction_isolation') AS level,
+      (
+        SELECT has_table_privilege(c.oid, 'INSERT')
+        FROM pg_class AS c
+        JOIN pg_namespace AS n
+          ON n.oid = c.relnamespace
+        WHERE n.nspname = ${config.schema}
+          AND c.relname = 'jobs'
+      ) AS inserts`
   // In whole milliseconds like every stored instant: else one stored as now may round to later than now.
   const serverNow = sql.literal("date_trunc('milliseconds', statement_timestamp())")
   return {
@@ -62,6 +72,7 @@ export const make = Effect.fnUntraced(function* (
         ? Effect.map(sql<{ readonly now: Date }>`SELECT ${serverNow} AS now`, (rows) => rows[0]?.now ?? new Date(0))
         : Effect.map(Clock.currentTimeMillis, (millis) => new Date(millis)),
     statement: row?.level === "read committed" ? (effect) => effect : (effect) => autonomous(sql, effect),
+    inserts: row?.inserts !== false,
     retention
   }
 })

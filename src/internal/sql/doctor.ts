@@ -2,6 +2,7 @@
 import type { PgClient } from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
 import { array, oid } from "./db.ts"
+import { identifier, nameIn } from "./quote.ts"
 
 /** What a server says of itself. */
 export interface ServerFacts {
@@ -87,9 +88,9 @@ export interface TableFacts {
 
 /** Reads the library's tables. */
 export const tables = Effect.fnUntraced(function* (sql: PgClient, schema: string) {
-  const jobs = `"${schema}".jobs`
+  const jobs = nameIn(schema, "jobs")
   const [found] = yield* sql<{ readonly found: boolean }>`
-    SELECT coalesce(has_schema_privilege(to_regnamespace(${`"${schema}"`}::text)::oid, 'USAGE'), false)
+    SELECT coalesce(has_schema_privilege(to_regnamespace(${identifier(schema)}::text)::oid, 'USAGE'), false)
       AND to_regclass(${jobs}::text) IS NOT NULL AS found`
   if (found?.found !== true) return undefined
   const [row] = yield* sql<{

@@ -19,12 +19,16 @@ export interface Asker {
   readonly now: Fragment
 }
 
-/** Whether the job is one of the queue's that wait for a slot, of a worker that the asker has, with an attempt left. */
+/**
+ * Whether the job is one of the queue's that wait for a slot, of a worker that the asker has, with an attempt left and
+ * its deadline ahead.
+ */
 export const isWaiting = (db: Db, asker: Asker): Fragment => db.sql`
   j.queue = ${asker.queue}
       AND j.state = 'available'
       AND j.worker = ANY(${asker.workers})
       AND j.attempt < j.max_attempts
+      AND (j.start_before IS NULL OR j.start_before > ${asker.now})
       ${asker.lowest === undefined ? db.sql`` : db.sql`AND j.rank <= ${asker.lowest}`}`
 
 /** Whether the asker's lease is live. */

@@ -1,10 +1,11 @@
 /** Inserts jobs: one statement for any number of rows. */
 import * as Effect from "effect/Effect"
 import type { JobId, JobState } from "../../JobRow.ts"
-import { type Aftermath, isLinked, link, type NewJob } from "../newJob.ts"
+import { type Aftermath, expiresIn, isLinked, link, type NewJob } from "../newJob.ts"
 import { array, type Db, oid } from "./db.ts"
 import { jobId } from "./row.ts"
-import { sealJobs, seals } from "./seal.ts"
+import { sealExpiry, sealJobs, sealsRow } from "./seal.ts"
+import { nameIn } from "./quote.ts"
 
 export type { MergeRefusal, NewJob, UniqueRequest } from "../newJob.ts"
 
@@ -45,12 +46,15 @@ export const insert = Effect.fnUntraced(function* (
   // An id that was reserved together with a key; the others draw theirs here.
   const won = reservation === undefined ? undefined : given.map((_, position) => reservation(position))
   // What is encrypted is bound to its row, so that its id has to be known before.
-  const reserved = !given.some((job) => seals(db, job)) ? won : yield* drawIds(db, won ?? given.map(() => undefined))
+  const reserved = !given.some((job) => sealsRow(db, job)) ? won : yield* drawIds(db, won ?? given.map(() => undefined))
   const jobs = yield* sealJobs(
     db,
     given,
     reserved?.flatMap((one) => (one === undefined ? [] : [one.id]))
   )
+  if (!db.inserts && won === undefined && awaited === undefined && !jobs.some(isTied)) {
+    return yield* call(db, jobs, reserved)
+  }
   const column = (read: (job: NewJob) => unknown, type: number) => array(jobs.map(read), type)
   const extra =
     reserved === undefined
@@ -60,7 +64,7 @@ export const insert = Effect.fnUntraced(function* (
           target: sql`id, unique_key, unique_states,`,
           values: sql`coalesce(
         job.reserved_id,
-        nextval(${`"${db.schema}".jobs_id_seq`}::text::regclass)
+        nextval(${nameIn(db.schema, "jobs_id_seq")}::text::regclass)
       ), decode(job.unique_key, 'hex'), job.unique_states,`,
           arrays: sql`,
       ${array(
@@ -78,7 +82,7 @@ export const insert = Effect.fnUntraced(function* (
         }
   // What ties jobs to others travels only with those that are tied.
   const tied =
-    awaited === undefined && !jobs.some((job) => isLinked(job) || job.watched === true || job.step !== undefined)
+    awaited === undefined && !jobs.some(isTied)
       ? { names: sql``, target: sql``, values: sql``, arrays: sql``, state: sql`` }
       : {
           names: sql`, links, batch_id, step`,
@@ -101,6 +105,22 @@ export const insert = Effect.fnUntraced(function* (
         value: sql`, job.trace`,
         array: sql`, ${column((job) => job.trace ?? null, oid.text)}::text[]`
       }
+  // Nor does a deadline, where there is none.
+  const expiring = !jobs.some((job) => job.expires !== undefined)
+    ? { names: sql``, target: sql``, values: sql``, arrays: sql`` }
+    : {
+        names: sql`, start_before, expires_millis, on_expire`,
+        target: sql`, start_before, on_expire`,
+        values: sql`,
+      coalesce(job.start_before, due.at + job.expires_millis * interval '1 millisecond'), job.on_expire`,
+        arrays: sql`,
+      ${column(({ expires }) => (expires !== undefined && "at" in expires ? expires.at : null), oid.timestamptz)}::timestamptz[],
+      ${column(({ expires }) => (expires !== undefined && "afterMillis" in expires ? expires.afterMillis : null), oid.float8)}::float8[],
+      ${array(
+        yield* Effect.forEach(jobs, (job, i) => sealExpiry(db, job, reserved?.[i]?.id)),
+        oid.text
+      )}::text[]::jsonb[]`
+      }
   const rows = yield* sql<{
     readonly id: bigint
     readonly state: JobState
@@ -109,7 +129,7 @@ export const insert = Effect.fnUntraced(function* (
   }>`
     INSERT INTO ${db.jobs}
       (${extra.target} state, worker, queue, args, priority, max_attempts, run_at, inserted_at, tags, meta, partition_key,
-        scheduled_for${tied.target}${traced.name})
+        scheduled_for${tied.target}${traced.name}${expiring.target})
     ${reserved === undefined ? sql`` : sql`OVERRIDING SYSTEM VALUE`}
     SELECT ${extra.values}
       -- run_at is rounded to a millisecond: against the exact instant, half of all immediate jobs would be scheduled.
@@ -117,7 +137,7 @@ export const insert = Effect.fnUntraced(function* (
       job.worker, job.queue, job.args, job.priority, job.max_attempts, due.at, ${now},
       CASE WHEN job.tags IS NULL THEN NULL ELSE ARRAY(SELECT jsonb_array_elements_text(job.tags)) END,
       job.meta, job.partition_key,
-      coalesce(job.scheduled_for, CASE WHEN due.at > ${now} THEN due.at END)${tied.values}${traced.value}
+      coalesce(job.scheduled_for, CASE WHEN due.at > ${now} THEN due.at END)${tied.values}${traced.value}${expiring.values}
     FROM unnest(
       ${column((job) => job.worker, oid.text)}::text[],
       ${column((job) => job.queue, oid.text)}::text[],
@@ -129,9 +149,9 @@ export const insert = Effect.fnUntraced(function* (
       ${column((job) => (job.tags === undefined ? null : JSON.stringify(job.tags)), oid.text)}::text[]::jsonb[],
       ${column((job) => job.meta ?? null, oid.text)}::text[]::jsonb[],
       ${column((job) => job.partitionKey ?? null, oid.text)}::text[],
-      ${column((job) => job.scheduledFor ?? null, oid.timestamptz)}::timestamptz[]${extra.arrays}${tied.arrays}${traced.array}
+      ${column((job) => job.scheduledFor ?? null, oid.timestamptz)}::timestamptz[]${extra.arrays}${tied.arrays}${traced.array}${expiring.arrays}
     ) WITH ORDINALITY AS job
-      (worker, queue, args, priority, max_attempts, run_at, delay_millis, tags, meta, partition_key, scheduled_for${extra.names}${tied.names}${traced.name},
+      (worker, queue, args, priority, max_attempts, run_at, delay_millis, tags, meta, partition_key, scheduled_for${extra.names}${tied.names}${traced.name}${expiring.names},
         position)
     CROSS JOIN LATERAL (
       SELECT greatest(
@@ -152,20 +172,65 @@ export const insert = Effect.fnUntraced(function* (
 })
 
 /** What those hear of an inserted job who did not insert it themselves. */
-export const told = (row: Inserted, { queue, worker }: NewJob): Aftermath["inserted"][number] => ({
+export const told = (row: Inserted, job: NewJob): Aftermath["inserted"][number] => ({
   id: row.id,
-  worker,
-  queue,
+  worker: job.worker,
+  queue: job.queue,
   state: row.state,
-  dueMillis: row.runAt.getTime() - row.insertedAt.getTime()
+  dueMillis: row.runAt.getTime() - row.insertedAt.getTime(),
+  expiresMillis: expiresIn(job, row)
 })
 
 // internal
 
+/** Whether a job's row says more than what it is to do. */
+const isTied = (job: NewJob): boolean => isLinked(job) || job.watched === true || job.step !== undefined
+
+/** Inserts jobs through the function for those who may not insert. */
+const call = Effect.fnUntraced(function* (
+  { schema, sql }: Db,
+  jobs: ReadonlyArray<NewJob>,
+  reserved: ReadonlyArray<Reservation | undefined> | undefined
+) {
+  const texts = jobs.map((job, position) => {
+    const { meta } = job
+    const { args, ...rest } = {
+      id: reserved?.[position]?.id,
+      worker: job.worker,
+      queue: job.queue,
+      args: job.args,
+      priority: job.priority,
+      max_attempts: job.maxAttempts,
+      run_at: "at" in job.due ? job.due.at : undefined,
+      delay_millis: "delayMillis" in job.due ? job.due.delayMillis : undefined,
+      tags: job.tags,
+      partition_key: job.partitionKey,
+      trace: job.trace
+    }
+    // These are JSON text already.
+    const told = [`"args":${args}`, ...(meta === undefined ? [] : [`"meta":${meta}`])]
+    return `{${told.join(",")},${JSON.stringify(rest).slice(1)}`
+  })
+  const rows = yield* sql<{
+    readonly id: bigint
+    readonly state: JobState
+    readonly run_at: Date
+    readonly inserted_at: Date
+  }>`
+    SELECT id, state, run_at, inserted_at
+    FROM ${sql(`${schema}.enqueue_jobs`)}(${`[${texts.join(",")}]`}::text::jsonb)`
+  return rows.map((row): Inserted => ({
+    id: jobId(row.id),
+    state: row.state,
+    runAt: row.run_at,
+    insertedAt: row.inserted_at
+  }))
+})
+
 /** Gives an id to each job that has none yet, in their order. */
 const drawIds = Effect.fnUntraced(function* (db: Db, won: ReadonlyArray<Reservation | undefined>) {
   const rows = yield* db.sql<{ readonly id: bigint }>`
-    SELECT nextval(${`"${db.schema}".jobs_id_seq`}::text::regclass) AS id
+    SELECT nextval(${nameIn(db.schema, "jobs_id_seq")}::text::regclass) AS id
     FROM generate_series(1, ${won.filter((one) => one === undefined).length}::integer)`
   const drawn = rows
     .map((row) => jobId(row.id))

@@ -1,6 +1,8 @@
 /** Reads what bears on whether a job runs: its row, its queue, the nodes, what it waits for, who comes first. */
 import * as Effect from "effect/Effect"
 import type { JobId } from "../../JobRow.ts"
+import { aheadByAge } from "./age.ts"
+import { countCopies, isCopyKey, nodeOf } from "./broadcast.ts"
 import { type Db, oid, array } from "./db.ts"
 import { dependenciesOf } from "./depend.ts"
 import { type Asker, isLive, isPaused, isRemoved, isWaiting } from "./eligible.ts"
@@ -22,7 +24,12 @@ const holderLimit = 10
  * Whether a node would be given the job is asked in the words of the claim itself. In one transaction under a statement
  * timeout of two seconds; it is a savepoint where the caller has a transaction.
  */
-export const explain = (db: Db, id: JobId, partitionLimit: (queue: string, key: string | undefined) => number) =>
+export const explain = (
+  db: Db,
+  id: JobId,
+  partitionLimit: (queue: string, key: string | undefined) => number,
+  aging: ReadonlyMap<string, number>
+) =>
   autonomous(
     db.sql,
     Effect.gen(function* () {
@@ -35,7 +42,13 @@ export const explain = (db: Db, id: JobId, partitionLimit: (queue: string, key: 
       if (row === undefined) return undefined
       const job = yield* openRow(db, jobRow(row))
       const parents = job.state === "blocked" ? yield* waitsFor(db, id) : []
-      const nodes = yield* withLimits(db, job.worker, yield* askers(db, id, job))
+      const asked = yield* askers(db, id, job)
+      const only = isCopyKey(job.partitionKey) ? yield* nodeOf(db, id) : undefined
+      const nodes = yield* withLimits(
+        db,
+        job.worker,
+        asked.filter((node) => only === undefined || node.id === only)
+      )
       const most = job.state === "available" ? partitionLimit(job.queue, job.partitionKey) : Infinity
       const inPartition = most === Infinity ? 0 : yield* countPartition(db, job.queue, job.partitionKey)
       const isCrowded = nodes.some((node) => node.takes) && inPartition >= most
@@ -45,12 +58,13 @@ export const explain = (db: Db, id: JobId, partitionLimit: (queue: string, key: 
         WHERE name = ${job.queue}
           AND (paused_at IS NOT NULL OR removed_at IS NOT NULL)
         ORDER BY node`
-      const ahead = job.state === "available" ? yield* countAhead(db, row) : 0
+      const ahead = job.state === "available" ? yield* countAhead(db, row, aging.get(job.queue)) : 0
       const concurrent = nodes.some((node) => node.held?.why === "concurrency")
       return {
         job,
         waitMillis: row.wait_millis,
         parents,
+        copies: job.state === "scheduled" ? yield* countCopies(db, job) : 0,
         nodes: isCrowded ? nodes.map((node) => ({ ...node, takes: false })) : nodes,
         wishes,
         ahead,
@@ -75,6 +89,8 @@ export interface Findings {
     readonly state: string | undefined
     readonly total: number
   }>
+  /** How many nodes have a copy of it, where every node runs one. */
+  readonly copies: number
   readonly nodes: ReadonlyArray<AskerRow>
   readonly wishes: ReadonlyArray<WishColumns>
   /** How many jobs of its queue come before it, up to the limit. */
@@ -255,8 +271,12 @@ const waitsFor = Effect.fnUntraced(function* (db: Db, id: JobId) {
 })
 
 /** How many jobs come before one in the order of the claim, read from the index jobs_claim up to the limit. */
-const countAhead = Effect.fnUntraced(function* (db: Db, job: JobColumns) {
-  const [row] = yield* db.sql<{ readonly count: number }>`
+const countAhead = Effect.fnUntraced(function* (db: Db, job: JobColumns, aging: number | undefined) {
+  const { sql } = db
+  const [row] = yield* sql<{ readonly count: number }>`${
+    aging !== undefined
+      ? aheadByAge(db, job, aging, aheadLimit)
+      : sql`
     SELECT count(*)::integer AS count
     FROM (
       SELECT
@@ -266,5 +286,6 @@ const countAhead = Effect.fnUntraced(function* (db: Db, job: JobColumns) {
         AND (j.rank, j.run_at, j.id) < (${~job.priority}::smallint, ${job.run_at}::timestamptz(3), ${job.id}::bigint)
       LIMIT ${aheadLimit}::integer
     ) AS ahead`
+  }`
   return row?.count ?? 0
 })

@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import { type Db, oid, array } from "./db.ts"
 import { autonomous } from "./statement.ts"
+import { nameIn } from "./quote.ts"
 
 /** The most jobs counted of each kind, pairs of queue and priority read, and jobs looked at for their worker. */
 export const countLimit = 10_000
@@ -57,7 +58,7 @@ export const read = (db: Db) =>
               AND NOT EXISTS (SELECT FROM ${db.nodes} AS n WHERE n.id = j.claimed_by AND n.expires_at > ${now})
             LIMIT ${countLimit}::integer
           ) AS counted) AS stale,
-          greatest((SELECT reltuples FROM pg_class WHERE oid = ${`"${db.schema}".jobs`}::text::regclass), 0)::float8
+          greatest((SELECT reltuples FROM pg_class WHERE oid = ${nameIn(db.schema, "jobs")}::text::regclass), 0)::float8
             AS estimate`
       const heads = yield* readHeads(db)
       const next = yield* sql<{ readonly worker: string }>`
@@ -128,7 +129,7 @@ export const server = Effect.fnUntraced(function* (db: Db) {
     SELECT current_setting('server_version') AS version,
       pg_notification_queue_usage() AS notification_usage,
       coalesce(
-        (SELECT n_dead_tup FROM pg_stat_user_tables WHERE relid = ${`"${db.schema}".jobs`}::text::regclass),
+        (SELECT n_dead_tup FROM pg_stat_user_tables WHERE relid = ${nameIn(db.schema, "jobs")}::text::regclass),
         0
       )::float8 AS dead_rows,
       (SELECT extract(epoch FROM clock_timestamp() - since)::float8 FROM holder) AS oldest_transaction,

@@ -2,6 +2,7 @@
 import type { PgClient } from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
+import { identifier, literal, nameIn } from "./quote.ts"
 
 /** The server's version, and whether it is PostgreSQL at all. */
 export const server = Effect.fnUntraced(function* (sql: PgClient) {
@@ -14,7 +15,7 @@ export const server = Effect.fnUntraced(function* (sql: PgClient) {
 /** The version of an installed schema; 0 where there is none. */
 export const installedVersion = Effect.fnUntraced(function* (sql: PgClient, schema: string) {
   const [row] = yield* sql<{ readonly found: boolean }>`
-    SELECT to_regclass(${`"${schema}".migrations`}::text) IS NOT NULL AS found`
+    SELECT to_regclass(${nameIn(schema, "migrations")}::text) IS NOT NULL AS found`
   return row?.found === true ? yield* version(sql, schema) : 0
 })
 
@@ -38,8 +39,8 @@ export const prepare = (sql: PgClient, schema: string): Effect.Effect<void, SqlE
 
 /** The statements of {@link prepare}. */
 export const preparations = (schema: string): ReadonlyArray<string> => [
-  `CREATE SCHEMA IF NOT EXISTS "${schema}"`,
-  `CREATE TABLE IF NOT EXISTS "${schema}".migrations (
+  `CREATE SCHEMA IF NOT EXISTS ${identifier(schema)}`,
+  `CREATE TABLE IF NOT EXISTS ${identifier(schema)}.migrations (
   version integer PRIMARY KEY,
   name text NOT NULL,
   applied_at timestamptz(3) NOT NULL DEFAULT statement_timestamp()
@@ -55,8 +56,8 @@ export const record = (
 
 /** The statement of {@link record}; the name is the library's own. */
 export const recordText = (schema: string, step: { readonly version: number; readonly name: string }): string =>
-  `INSERT INTO "${schema}".migrations (version, name) VALUES (${step.version}, '${step.name}')`
+  `INSERT INTO ${identifier(schema)}.migrations (version, name) VALUES (${step.version}, ${literal(step.name)})`
 
 /** Drops a schema with all that is in it. */
 export const drop = (sql: PgClient, schema: string): Effect.Effect<void, SqlError> =>
-  Effect.asVoid(sql.unsafe(`DROP SCHEMA IF EXISTS "${schema}" CASCADE`).unprepared)
+  Effect.asVoid(sql.unsafe(`DROP SCHEMA IF EXISTS ${identifier(schema)} CASCADE`).unprepared)

@@ -1,6 +1,7 @@
 /** One look at the database: makes due jobs available and tells what there is to do. */
 import * as Effect from "effect/Effect"
 import { array, type Db, oid } from "./db.ts"
+import { expiry } from "./expire.ts"
 
 /** What a look found. */
 export interface Look {
@@ -10,6 +11,8 @@ export interface Look {
   readonly ready: ReadonlyArray<string>
   /** Milliseconds until the next job is due, at most 0 for one that another transaction holds; undefined for none. */
   readonly nextDueMillis: number | undefined
+  /** Milliseconds until the next job expires, at most 0 for one that has; undefined for none. */
+  readonly nextExpiryMillis: number | undefined
   /** Whether a node's lease has run out. */
   readonly deadNodes: boolean
   /** Whether a job of this node is to be cancelled. */
@@ -45,6 +48,7 @@ export const promote = Effect.fnUntraced(function* (
     readonly promoted: number
     readonly ready: ReadonlyArray<string>
     readonly next_due_millis: number | null
+    readonly next_expiry_millis: number | null
     readonly dead_nodes: boolean
     readonly cancels: boolean
     readonly queues: ReadonlyArray<QueueColumns> | null
@@ -79,6 +83,12 @@ export const promote = Effect.fnUntraced(function* (
         WHERE state IN ('scheduled', 'retryable')
           AND id NOT IN (SELECT id FROM due)
       ) AS next_due_millis,
+      (
+        SELECT (extract(epoch FROM min(${expiry(db)}) - ${now}) * 1000)::float8
+        FROM ${db.jobs}
+        WHERE start_before IS NOT NULL
+          AND state <> 'executing'
+      ) AS next_expiry_millis,
       EXISTS (SELECT FROM ${db.nodes} WHERE expires_at <= ${now}) AS dead_nodes,
       EXISTS (
         SELECT FROM ${db.jobs}
@@ -100,6 +110,7 @@ export const promote = Effect.fnUntraced(function* (
     promoted: row?.promoted ?? 0,
     ready: row?.ready ?? [],
     nextDueMillis: row?.next_due_millis ?? undefined,
+    nextExpiryMillis: row?.next_expiry_millis ?? undefined,
     deadNodes: row?.dead_nodes ?? false,
     cancels: row?.cancels ?? false,
     queues: row?.queues ?? []

@@ -14,7 +14,7 @@ import { callbackOf } from "./batch.ts"
 import { array, type Db, oid } from "./db.ts"
 import { placeOf as logOf } from "./logs.ts"
 import { jobId } from "./row.ts"
-import { argsOf, errorOf, openedText, sealFailure } from "./seal.ts"
+import { argsOf, errorOf, fallbackOf, openedText, sealFailure } from "./seal.ts"
 
 /** The tables with encrypted values, in the order in which jobs go through them. */
 export const tables = ["cron", "batches", "jobs", "dependencies", "results", "jobs_archive", "logs"] as const
@@ -277,6 +277,17 @@ const callbacks: Column = {
   })
 }
 
+const fallback: Column = {
+  name: "on_expire",
+  values: `SELECT (t.on_expire ->> 'args')::jsonb WHERE jsonb_typeof(t.on_expire) = 'object'`,
+  rewrite: Effect.fnUntraced(function* (_: Db, row: Row, held: unknown, reseal: Reseal) {
+    if (typeof held !== "object" || held === null) return undefined
+    const job = held as NewJob // what enqueues store
+    const args = yield* reseal(JSON.parse(job.args), fallbackOf(Number(row["id"])))
+    return args === undefined ? undefined : JSON.stringify({ ...job, args })
+  })
+}
+
 const idOf = (row: Row, name = "id") => jobId(Number(row[name]))
 
 const args = value("args", (row) => argsOf(idOf(row), String(row["worker"])))
@@ -297,7 +308,7 @@ const layout: {
     keys: [["id", "bigint"]],
     columns: [value("input", (row) => ({ field: "input", of: idOf(row) })), callbacks]
   },
-  jobs: { keys: [["id", "bigint"]], columns: [args, failures] },
+  jobs: { keys: [["id", "bigint"]], columns: [args, failures, fallback] },
   dependencies: {
     keys: [
       ["child_id", "bigint"],

@@ -24,7 +24,7 @@ export const restoredColumns =
   "id, inserted_at, claimed_at, priority, attempt, snoozes, queue, worker, args, errors, fingerprint, meta, tags, partition_key, scheduled_for, unique_key, unique_states, batch_id, step, trace"
 
 /**
- * Makes a finished, scheduled or retryable job available now, with room for one attempt more.
+ * Makes a finished, scheduled or retryable job available now, with room for one attempt more and without a deadline.
  *
  * The epoch rises, so that no outcome of an earlier life is accepted in this one. A job that waited for others waits
  * for those that have not ended, and no longer minds those that have failed; so a job that is held runs. Its batch is
@@ -66,7 +66,8 @@ const retrying = Effect.fnUntraced(function* (db: Db, id: JobId): Effect.fn.Retu
       SET state = 'available',
         run_at = ${now},
         epoch = epoch + 1,
-        max_attempts = greatest(max_attempts, attempt + 1)
+        max_attempts = greatest(max_attempts, attempt + 1),
+        start_before = NULL
       WHERE id = ${id}::bigint
         AND state IN ('scheduled', 'retryable')
       RETURNING worker, queue

@@ -32,6 +32,7 @@ export interface JobColumns {
   readonly batch_id: bigint | null
   readonly step: string | null
   readonly trace: string | null
+  readonly start_before: Date | null
 }
 
 /** An id as the driver gives it; ids stay below 2^53 for longer than any database lives. */
@@ -61,6 +62,7 @@ export const jobRow = (columns: JobColumns): JobRow => ({
   snoozes: columns.snoozes ?? 0,
   claimedBy: columns.claimed_by ?? undefined,
   runAt: instant(columns.run_at),
+  startBefore: optionalInstant(columns.start_before),
   scheduledFor: instant(columns.scheduled_for ?? columns.inserted_at),
   insertedAt: instant(columns.inserted_at),
   claimedAt: optionalInstant(columns.claimed_at),

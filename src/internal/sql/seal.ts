@@ -5,6 +5,9 @@
  * Without a cipher values pass as they are, at the cost of one look at each.
  */
 import * as Effect from "effect/Effect"
+import * as Base64 from "effect/encoding/Base64"
+import * as Hex from "effect/encoding/Hex"
+import * as Result from "effect/Result"
 import type { AttemptFailure, BatchId, JobId, JobRow } from "../../JobRow.ts"
 import type { Outcome } from "../../Outcome.ts"
 import {
@@ -46,6 +49,10 @@ export const sealJobs = (
 /** Whether what is stored for a job is encrypted. */
 export const seals = ({ cipher }: Sealing, job: Pick<NewJob, "encrypted">): boolean =>
   cipher !== undefined && (job.encrypted ?? cipher.byDefault)
+
+/** Whether anything that its row holds is encrypted, the job included that runs in its place. */
+export const sealsRow = (db: Sealing, job: NewJob): boolean =>
+  seals(db, job) || (typeof job.onExpire === "object" && seals(db, job.onExpire.run))
 
 /** A JSON text as it is stored; in the clear where that is asked for, or there is no cipher. */
 export const sealText = ({ cipher }: Sealing, text: string, place: Place, encrypted = true): Effect.Effect<string> =>
@@ -122,6 +129,23 @@ export const openText = (
   )
 }
 
+/** What becomes of a job that expires, as it is stored: its fallback's args are bound to its own row. */
+export const sealExpiry = (db: Db, { onExpire }: NewJob, id: JobId | undefined): Effect.Effect<string | null> =>
+  onExpire === undefined || onExpire === "cancel"
+    ? Effect.succeed(onExpire === undefined ? null : JSON.stringify(onExpire))
+    : Effect.map(sealText(db, onExpire.run.args, fallbackOf(id ?? 0), seals(db, onExpire.run)), (args) =>
+        JSON.stringify({ ...onExpire.run, args })
+      )
+
+/** The job that runs instead of one that has expired. */
+export const openExpiry = (db: Db, id: JobId, fallback: NewJob): Effect.Effect<NewJob> =>
+  Effect.map(openText(db, fallback.args, fallbackOf(id)), ({ args, encrypted, unreadable }) => ({
+    ...revived(fallback),
+    args,
+    encrypted,
+    sealed: unreadable !== undefined
+  }))
+
 /**
  * The JSON text of a stored value that is to be encrypted anew, or a mark where it cannot be read; undefined where it
  * stands under the wanted key already, or under none and that is not asked for.
@@ -143,6 +167,9 @@ export const openedText = (
         onSuccess: (text) => text
       })
 }
+
+/** The place of the args of the job that runs instead of one that has expired. */
+export const fallbackOf = (id: number): Place => ({ field: "fallback", of: id })
 
 /** The place of a job's args. */
 export const argsOf = (id: JobId, worker: string): Place => ({ field: "args", of: id, worker })
@@ -223,6 +250,13 @@ export const openFailures = (
         )
       )
 
+/** A job to come that was stored as JSON, with its instants. */
+export const revived = (job: NewJob): NewJob => ({
+  ...job,
+  due: "at" in job.due ? { at: new Date(job.due.at) } : job.due,
+  ...(job.expires !== undefined && "at" in job.expires && { expires: { at: new Date(job.expires.at) } })
+})
+
 /** A failure whose message and cause are encrypted; what finds and counts failures stays as it is. */
 export const sealFailure = (
   { cipher }: Sealing,
@@ -232,11 +266,17 @@ export const sealFailure = (
   const text = { message, ...(error !== undefined && { error }), ...(cause !== undefined && { cause }) }
   return cipher === undefined
     ? Effect.succeed({ ...rest, ...text })
-    : Effect.map(cipher.seal(JSON.stringify(text), errorOf(id, rest.attempt)), (sealed) => ({
-        ...rest,
-        message: "(encrypted)",
-        sealed: JSON.parse(sealed) as unknown
-      }))
+    : Effect.zipWith(
+        cipher.seal(JSON.stringify(text), errorOf(id, rest.attempt)),
+        // Else what a message says could be found out by trying.
+        cipher.blind(rest.fingerprint ?? ""),
+        (sealed, blinded) => ({
+          ...rest,
+          ...(rest.fingerprint !== undefined && { fingerprint: shortened(blinded) }),
+          message: "(encrypted)",
+          sealed: JSON.parse(sealed) as unknown
+        })
+      )
 }
 
 /** The problem of a value in the clear. */
@@ -247,6 +287,10 @@ export const inTheClear = (place: Place): DecryptionError =>
   })
 
 // internal
+
+/** The length of a fingerprint, of which no more is told than of its message. */
+const shortened = (base64: string): string =>
+  Hex.encode(Result.getOrElse(Base64.decode(base64), () => new Uint8Array())).slice(0, 14)
 
 /** What encrypts, if anything does. */
 type Sealing = Pick<Db, "cipher">

@@ -17,6 +17,7 @@ import {
 import { type JobColumns, jobId, jobRow } from "./row.ts"
 import { argsOf, blindKeys, open, openRow, refusesClear, sealText, seals } from "./seal.ts"
 import { autonomous, sqlState } from "./statement.ts"
+import { nameIn } from "./quote.ts"
 
 /** What became of a new job. */
 export type Stored =
@@ -165,7 +166,7 @@ const reserve = Effect.fnUntraced(function* (
     ),
     won AS (
       INSERT INTO ${keysOf(db)} AS u (key, job_id, states, first_at, expires_at)
-      SELECT key, nextval(${`"${db.schema}".jobs_id_seq`}::text::regclass), states, ${now},
+      SELECT key, nextval(${nameIn(db.schema, "jobs_id_seq")}::text::regclass), states, ${now},
         ${now} + period_millis * interval '1 millisecond'
       FROM wanted
       ORDER BY key

@@ -13,8 +13,11 @@ export const insightVerbs = (db: Db, { background, called }: Runner) => ({
   /** The nodes, those with a live lease first. */
   nodes: called("nodes")(node.list(db)),
   /** Everything that bears on whether a job runs; undefined where there is no such job. */
-  explain: (id: JobId, partitionLimit: (queue: string, key: string | undefined) => number) =>
-    called("explain")(explain.explain(db, id, partitionLimit)),
+  explain: (
+    id: JobId,
+    partitionLimit: (queue: string, key: string | undefined) => number,
+    aging: ReadonlyMap<string, number>
+  ) => called("explain")(explain.explain(db, id, partitionLimit, aging)),
   /** Whether the database answers and takes writes, and which version of the schema it has. */
   ping: background("health")(health.ping(db)),
   /** What the server says of itself. */

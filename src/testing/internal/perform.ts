@@ -2,6 +2,7 @@
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -64,6 +65,13 @@ export const perform = Effect.fnUntraced(function* (
   )
   const dependencies = [...parents, ...children.flat()]
   const now = DateTime.makeUnsafe(yield* Clock.currentTimeMillis)
+  const startedAt = now.epochMilliseconds
+  const { expires } = stored
+  const startBefore =
+    expires === undefined
+      ? undefined
+      : DateTime.makeUnsafe("at" in expires ? expires.at.getTime() : startedAt + expires.afterMillis)
+  const left = Math.min(worker.timeoutMillis, (startBefore?.epochMilliseconds ?? Infinity) - startedAt)
   const attempt: Attempt = {
     id: (options.id ?? 1) as JobId,
     worker: job.name,
@@ -79,12 +87,20 @@ export const perform = Effect.fnUntraced(function* (
     snoozes: options.snoozes ?? 0,
     scheduledFor: now,
     insertedAt: now,
+    startBefore,
     trace: stored.trace,
     batch: stored.batch,
+    encrypted: stored.encrypted ?? false,
     dependencies: new Map(dependencies.map((one) => [one.id, one]))
   }
   const fiber = yield* Effect.forkChild(
-    worker.run(JSON.parse(stored.args), { ...attempt, progress: () => Effect.void })
+    worker.run(JSON.parse(stored.args), {
+      ...attempt,
+      progress: () => Effect.void,
+      remaining: Effect.map(Clock.currentTimeMillis, (millis) =>
+        Duration.millis(Math.max(left - (millis - startedAt), 0))
+      )
+    })
   )
   const isLate = yield* Effect.raceFirst(
     Effect.as(Fiber.await(fiber), false),

@@ -1,0 +1,41 @@
+/** Ends the jobs whose deadline has passed, and tells of it. */
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import type { Executor } from "../Executor.ts"
+import type { AttemptFailure } from "../JobRow.ts"
+import type { JobStore } from "../JobStore.ts"
+import type { Notifier } from "../Notifier.ts"
+import { spread } from "./aftermath.ts"
+import type { Events } from "./events.ts"
+import type { Expired } from "./sql/expire.ts"
+
+/** Ends what has expired, on any node's word; says whether there may be more. */
+export const expireJobs = Effect.fnUntraced(function* (
+  store: JobStore["Service"],
+  events: Events["Service"],
+  notifier: Notifier["Service"],
+  executor: Executor["Service"],
+  nodeName: string
+) {
+  const { aftermath, expired, full } = yield* store.deadlines.expire(nodeName)
+  for (const job of expired) announce(events, job)
+  yield* spread(events, notifier, aftermath)
+  for (const { id, state } of expired) {
+    const job = state === "discarded" ? yield* store.get(id) : undefined
+    if (job !== undefined) executor.discarded(job)
+  }
+  return full
+})
+
+// internal
+
+const announce = (events: Events["Service"], job: Expired): void => {
+  const { attempt, fallback, id, queue, reason, state, worker } = job
+  const ref = { id, worker, queue, attempt }
+  events.publish({ _tag: "Expired", ...ref, state, startBefore: DateTime.fromDateUnsafe(job.startBefore), fallback })
+  events.publish(
+    state === "discarded"
+      ? { _tag: "Discarded", ...ref, failure: JSON.parse(job.failure) as AttemptFailure, runMillis: undefined }
+      : { _tag: "Cancelled", ...ref, reason, runMillis: undefined }
+  )
+}
