@@ -124,13 +124,14 @@ export const layer: Layer.Layer<
     /** Whether it was for slots that a job waited, and not for what its worker is bounded by. */
     const waitedForSlots =
       (able: Asking["able"], claimed: ReadonlyArray<Claimed>) =>
-      ({ worker: name }: Claimed): boolean => {
+      ({ queue, worker: name }: Claimed): boolean => {
         const worker = workers.get(name)
         const room = able.find((one) => one.name === name)?.room ?? 0
         return (
           worker !== undefined &&
           worker.governed === undefined &&
           worker.circuit === undefined &&
+          !config.rates.has(queue) &&
           room > claimed.reduce((sum, job) => (job.worker === name ? sum + 1 : sum), 0)
         )
       }
@@ -185,15 +186,23 @@ export const layer: Layer.Layer<
       }
       const governed = able.flatMap((worker) => workers.get(worker.name)?.governed ?? [])
       const partitions = config.partitions.get(queue)
+      const rate = config.rates.get(queue)
+      const unlimited = partitions === undefined && rate === undefined
+      // A queue that has nothing of limited workers is claimed from as if they were not there.
+      const plain = unlimited && (governed.length === 0 || !appetite.limited)
+      const stopAt = governed.map(({ worker }) => worker)
       const exit = yield* Effect.exit(
-        governed.length === 0 && partitions === undefined
-          ? Effect.map(store.claim(request), (jobs): LimitedClaim => ({
-              jobs,
-              held: [],
-              saturated: false,
-              halfOpened: []
+        !plain
+          ? Effect.map(store.limits.claim(request, governed, partitions, rate), (claim) => ({
+              ...claim,
+              stopped: false
             }))
-          : store.limits.claim(request, governed, partitions)
+          : Effect.map(
+              stopAt.length === 0
+                ? Effect.map(store.claim(request), (jobs) => ({ jobs, stopped: false }))
+                : store.limits.scout(request, stopAt),
+              (claim): LimitedClaim & { readonly stopped: boolean } => ({ ...claim, ...nothingHeld })
+            )
       )
       if (exit._tag === "Failure") {
         heartbeat.claimLost()
@@ -205,20 +214,22 @@ export const layer: Layer.Layer<
         heartbeat.claimLost()
         return true
       }
-      const { halfOpened, held, jobs: claimed, saturated } = exit.value
+      const { halfOpened, held, jobs: claimed, saturated, stopped } = exit.value
+      appetite.limited = stopped || (!plain && claimed.some(({ worker }) => stopAt.includes(worker)))
       for (const worker of halfOpened) events.publish({ _tag: "CircuitHalfOpened", worker })
       if (events.isHeard()) events.publish({ _tag: "QueuePolled", queue, asked: limit, claimed: claimed.length })
       asking.claimed = claimed.length
       executor.start(claimed, node)
       const bounded = able.some((worker) => worker.room < limit)
-      if (admission.shedder !== undefined) {
+      if (admission.shedder !== undefined && !stopped) {
         const isDrained =
           isWhole && claimed.length < limit && from === undefined && !bounded && !saturated && held.length === 0
         admission.shedder.learn(queue, claimed.filter(waitedForSlots(able, claimed)), isDrained, monotonic())
       }
       // A request to cancel one of them is found by then, should its notification be lost.
       if (claimed.length > 0) lookIn(Duration.toMillis(config.pollInterval))
-      if (governed.length > 0 || partitions !== undefined) {
+      if (stopped) return true
+      if (!plain) {
         holds.learn(
           queue,
           able.map((worker) => worker.name),
@@ -232,7 +243,9 @@ export const layer: Layer.Layer<
         }
         for (const { freesInMillis = Infinity } of held) lookIn(freesInMillis)
         appetite.from = undefined
-        return claimed.length > 0 && held.length < able.length
+        return (
+          claimed.length > 0 && held.filter(({ only }) => only === undefined || only === "queue").length < able.length
+        )
       }
       // Where waits count as priority, the order is not that of the index, and a bound in it would hide some.
       if (
@@ -279,7 +292,8 @@ export const layer: Layer.Layer<
           full: false,
           from: undefined,
           below: false,
-          rewoundAt: -Infinity
+          rewoundAt: -Infinity,
+          limited: false
         }
         appetites.set(name, appetite)
         yield* FiberMap.run(loops, name, serve(name, appetite))
@@ -432,4 +446,12 @@ interface Appetite {
   /** Whether something may have become available below. */
   below: boolean
   rewoundAt: number
+  /** Whether the last claim came upon a job of a worker with limits over all nodes. */
+  limited: boolean
+}
+
+const nothingHeld: Pick<LimitedClaim, "held" | "saturated" | "halfOpened"> = {
+  held: [],
+  saturated: false,
+  halfOpened: []
 }

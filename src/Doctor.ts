@@ -13,7 +13,7 @@ import * as Reactivity from "effect/reactivity/Reactivity"
 import type { SqlError } from "effect/sql/SqlError"
 import * as facts from "./internal/sql/doctor.ts"
 import * as migrate from "./internal/sql/migrate.ts"
-import { latest, minServerVersion } from "./Migrations.ts"
+import { latest, minServerVersion, print } from "./Migrations.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
 
 /**
@@ -28,6 +28,8 @@ export interface Finding {
   readonly message: string
   /** What to do. */
   readonly advice: string | undefined
+  /** The SQL that does it, for who has the rights; absent where that is not for SQL, or not without a look. */
+  readonly sql?: string | undefined
 }
 
 /**
@@ -80,7 +82,10 @@ export const diagnose: Effect.Effect<ReadonlyArray<Finding>, never, PgClient.PgC
       "schema",
       Effect.map(migrate.installedVersion(client, config.schema), (found) => [schemaFinding(config.schema, found)])
     )
-    yield* add("tables", Effect.map(facts.tables(client, config.schema), tableFindings))
+    yield* add(
+      "tables",
+      Effect.map(facts.tables(client, config.schema), (tables) => tableFindings(config.schema, tables))
+    )
     yield* add("settings", Effect.map(facts.settings(client, [...rules.keys()]), settingFindings))
     yield* add("pooler", Effect.scoped(poolerFindings(client)))
     yield* add("notifications", Effect.scoped(notificationFindings(client, config.schema)))
@@ -92,18 +97,20 @@ export const diagnose: Effect.Effect<ReadonlyArray<Finding>, never, PgClient.PgC
 
 const ok = (check: string, message: string): Finding => ({ check, status: "ok", message, advice: undefined })
 
-const warning = (check: string, message: string, advice: string | undefined): Finding => ({
+const warning = (check: string, message: string, advice: string | undefined, sql?: string): Finding => ({
   check,
   status: "warning",
   message,
-  advice
+  advice,
+  sql
 })
 
-const problem = (check: string, message: string, advice: string): Finding => ({
+const problem = (check: string, message: string, advice: string, sql?: string): Finding => ({
   check,
   status: "problem",
   message,
-  advice
+  advice,
+  sql
 })
 
 const connecting = "Check the URL, that the server runs, and that its pg_hba.conf lets this machine in."
@@ -181,13 +188,15 @@ const schemaFinding = (schema: string, found: number): Finding =>
       ? problem(
           "schema",
           `The schema "${schema}" has no Shigoto tables, or this role may not see them.`,
-          "Run: shigoto migrate"
+          "Run: shigoto migrate",
+          print(schema)
         )
       : found < latest
         ? problem(
             "schema",
             `The schema "${schema}" is at version ${found}, this code needs ${latest}.`,
-            "Run: shigoto migrate"
+            "Run: shigoto migrate",
+            print(schema, found)
           )
         : warning(
             "schema",
@@ -195,7 +204,7 @@ const schemaFinding = (schema: string, found: number): Finding =>
             "Use the version of effect-shigoto that the application uses."
           )
 
-const tableFindings = (tables: facts.TableFacts | undefined): ReadonlyArray<Finding> => {
+const tableFindings = (schema: string, tables: facts.TableFacts | undefined): ReadonlyArray<Finding> => {
   if (tables === undefined) return []
   const { canRead, canWrite, dead, live, size, stray, vacuumedAt } = tables
   const vacuumed = vacuumedAt === null ? "never vacuumed" : `last vacuumed ${vacuumedAt.toISOString()}`
@@ -211,7 +220,8 @@ const tableFindings = (tables: facts.TableFacts | undefined): ReadonlyArray<Find
       ? problem(
           "bloat",
           `The table of live jobs holds ${live} rows and ${dead} dead ones in ${megabytes(size)} (${vacuumed}): claims slow down.`,
-          "End old transactions (see long transactions), then VACUUM the table; look why autovacuum does not."
+          "End old transactions (see long transactions), then VACUUM the table; look why autovacuum does not.",
+          facts.vacuum(schema)
         )
       : ok("bloat", `The table of live jobs holds ${live} rows and ${dead} dead ones in ${megabytes(size)}.`),
     stray < 1000
@@ -232,14 +242,24 @@ const rules: ReadonlyMap<string, (value: string) => Finding | undefined> = new M
     "fsync",
     (value: string) =>
       value === "off"
-        ? problem("fsync", "fsync is off: a crash of the machine may destroy the database.", "Set fsync = on.")
+        ? problem(
+            "fsync",
+            "fsync is off: a crash of the machine may destroy the database.",
+            "Set fsync = on.",
+            facts.turnOn("fsync")
+          )
         : undefined
   ],
   [
     "full_page_writes",
     (value: string) =>
       value === "off"
-        ? problem("full_page_writes", "full_page_writes is off: a crash may tear pages.", "Set full_page_writes = on.")
+        ? problem(
+            "full_page_writes",
+            "full_page_writes is off: a crash may tear pages.",
+            "Set full_page_writes = on.",
+            facts.turnOn("full_page_writes")
+          )
         : undefined
   ],
   [
@@ -249,7 +269,8 @@ const rules: ReadonlyMap<string, (value: string) => Finding | undefined> = new M
         ? warning(
             "synchronous_commit",
             "synchronous_commit is off: a crash may lose the last enqueues that were said to be committed.",
-            "Set synchronous_commit = on, at least for the role that enqueues."
+            "Set synchronous_commit = on, at least for the role that enqueues.",
+            facts.turnOn("synchronous_commit")
           )
         : undefined
   ],
@@ -257,7 +278,12 @@ const rules: ReadonlyMap<string, (value: string) => Finding | undefined> = new M
     "autovacuum",
     (value: string) =>
       value === "off"
-        ? problem("autovacuum", "autovacuum is off: the tables grow without end.", "Set autovacuum = on.")
+        ? problem(
+            "autovacuum",
+            "autovacuum is off: the tables grow without end.",
+            "Set autovacuum = on.",
+            facts.turnOn("autovacuum")
+          )
         : undefined
   ],
   [
@@ -267,7 +293,8 @@ const rules: ReadonlyMap<string, (value: string) => Finding | undefined> = new M
         ? problem(
             "track_counts",
             "track_counts is off: autovacuum does not know when to run.",
-            "Set track_counts = on."
+            "Set track_counts = on.",
+            facts.turnOn("track_counts")
           )
         : undefined
   ],

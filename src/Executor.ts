@@ -366,7 +366,10 @@ export const layer: Layer.Layer<
           const places = admission.places(worker)
           return places === Infinity ? [] : [{ worker: worker.name, places }]
         }),
-        limits: [...workers.all()].flatMap((worker) => worker.governed ?? []),
+        limits: [
+          ...[...workers.all()].flatMap((worker) => worker.governed ?? []),
+          ...[...config.rates].map(([queue, rate]) => ({ worker: "", queue, concurrency: undefined, rate }))
+        ],
         listening: notifier.isListening()
       }),
       // A stuck handler's job is settled: it may be anywhere by now, also lost in a claim's reply.

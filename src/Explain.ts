@@ -45,8 +45,15 @@ export type Reason =
   | { readonly _tag: "NoQueue"; readonly queue: string }
   /** No live node that runs the queue has the worker; `elsewhere` names live nodes that have it and lack the queue. */
   | { readonly _tag: "NoWorker"; readonly worker: string; readonly elsewhere: ReadonlyArray<string> }
-  /** An operator paused the queue, on all nodes or on those of one name. */
-  | { readonly _tag: "Paused"; readonly queue: string; readonly node: string | undefined; readonly since: Date }
+  /** An operator paused the queue, on all nodes or on those of one name, or one key of it. */
+  | {
+      readonly _tag: "Paused"
+      readonly queue: string
+      readonly node: string | undefined
+      /** The key of a fair queue; undefined for all of it. */
+      readonly partitionKey: string | undefined
+      readonly since: Date
+    }
   /** An operator removed the queue, from all nodes or from those of one name. */
   | { readonly _tag: "Removed"; readonly queue: string; readonly node: string | undefined; readonly since: Date }
   /** The circuit of its worker is open on every node that would take it: attempts keep failing there. */
@@ -62,7 +69,13 @@ export type Reason =
   /** Every node that would take it starts no job below some priority, since others wait too long there. */
   | { readonly _tag: "LoadShed"; readonly below: number; readonly nodes: ReadonlyArray<string> }
   /** A rate is spent, on all nodes; there is room for it again in this time. */
-  | { readonly _tag: "RateLimited"; readonly limit: string; readonly freesInMillis: number }
+  | {
+      readonly _tag: "RateLimited"
+      readonly limit: string
+      /** Whose account it is, of a limit by partition key; undefined for that of all, or of jobs without a key. */
+      readonly partitionKey: string | undefined
+      readonly freesInMillis: number
+    }
   /** As many of its worker's jobs run, on all nodes, as may; at most 10 of them are named. */
   | { readonly _tag: "ConcurrencyLimited"; readonly worker: string; readonly by: ReadonlyArray<JobId> }
   /** As many of its partition's jobs run, on all nodes, as may. */
@@ -178,7 +191,9 @@ export const tell = (reason: Reason): string => {
         reason.elsewhere.length === 0 ? "" : ` (${reason.elsewhere.join(", ")} would, but lacks the queue)`
       }`
     case "Paused":
-      return `the queue "${reason.queue}" is paused${where(reason)}`
+      return reason.partitionKey === undefined
+        ? `the queue "${reason.queue}" is paused${where(reason)}`
+        : `partition "${reason.partitionKey}" of the queue "${reason.queue}" is paused${where(reason)}`
     case "Removed":
       return `the queue "${reason.queue}" was removed${where(reason)}`
     case "CircuitOpen":
@@ -194,7 +209,9 @@ export const tell = (reason: Reason): string => {
         reason.below
       }, since others wait too long`
     case "RateLimited":
-      return `the rate "${reason.limit}" is spent for ${Duration.format(Duration.millis(reason.freesInMillis))}`
+      return `the rate "${reason.limit}"${
+        reason.partitionKey === undefined ? "" : ` of partition "${reason.partitionKey}"`
+      } is spent for ${Duration.format(Duration.millis(reason.freesInMillis))}`
     case "ConcurrencyLimited":
       return `as many jobs of "${reason.worker}" run as may: ${reason.by.join(", ")}`
     case "PartitionLimited":
@@ -256,11 +273,14 @@ const reasonsOf = (found: Findings): ReadonlyArray<Reason> => {
   }
 }
 
-const expired = ({ job: { runAt, startBefore }, waitMillis }: Findings): ReadonlyArray<Reason> =>
-  startBefore !== undefined &&
-  startBefore.epochMilliseconds <= Math.max(runAt.epochMilliseconds - waitMillis, runAt.epochMilliseconds)
+const expired = ({ job: { runAt, startBefore, state }, waitMillis }: Findings): ReadonlyArray<Reason> => {
+  if (startBefore === undefined) return []
+  const now = runAt.epochMilliseconds - waitMillis
+  const startsAt = state === "available" ? now : Math.max(now, runAt.epochMilliseconds)
+  return startBefore.epochMilliseconds <= startsAt
     ? [{ _tag: "Expired", startBefore: DateTime.toDateUtc(startBefore) }]
     : []
+}
 
 const parentsOf = ({ parents }: Findings): ReadonlyArray<Reason> => {
   const named = (wanted: (outcome: string | undefined) => boolean): ReadonlyArray<BlockingJob> =>
@@ -277,7 +297,7 @@ const parentsOf = ({ parents }: Findings): ReadonlyArray<Reason> => {
 }
 
 /** What would keep it from running wherever it stood. */
-const standing = ({ job, nodes, wishes }: Findings): ReadonlyArray<Reason> => {
+const standing = ({ job, keyPausedAt, nodes, wishes }: Findings): ReadonlyArray<Reason> => {
   const reasons: Array<Reason> = []
   const live = nodes.filter((node) => node.live)
   const serving = live.filter((node) => node.has_queue)
@@ -291,11 +311,17 @@ const standing = ({ job, nodes, wishes }: Findings): ReadonlyArray<Reason> => {
     // A wish for one name is a reason only where it stops the last that could, or leaves none that runs the queue.
     const matters = stopped && (serving.length === 0 ? live : able).some((one) => one.name === node)
     const at = { queue: job.queue, node: node === "" ? undefined : node }
-    if (paused_at !== null && (node === "" || matters)) reasons.push({ _tag: "Paused", ...at, since: paused_at })
+    if (paused_at !== null && (node === "" || matters)) {
+      reasons.push({ _tag: "Paused", ...at, partitionKey: undefined, since: paused_at })
+    }
     const gone = able.length === 0 || able.some((one) => one.removed)
     if (removed_at !== null && (node === "" ? stopped && gone : matters)) {
       reasons.push({ _tag: "Removed", ...at, since: removed_at })
     }
+  }
+  if (keyPausedAt !== undefined) {
+    const { partitionKey, queue } = job
+    reasons.push({ _tag: "Paused", queue, node: undefined, partitionKey, since: keyPausedAt })
   }
   if (live.length === 0) return [...reasons, { _tag: "NoNode" }]
   if (serving.length === 0) reasons.push({ _tag: "NoQueue", queue: job.queue })
@@ -329,7 +355,7 @@ const limited = ({ holders, job, nodes, partition }: Findings): ReadonlyArray<Re
   if (partition !== undefined) return [{ _tag: "PartitionLimited", partitionKey: job.partitionKey, ...partition }]
   if (nodes.some((node) => node.takes)) return []
   const held = nodes.flatMap((node) => node.held ?? [])
-  const rates = new Map(held.flatMap((one) => (one.why === "circuit" ? [] : [[one.limit, one.freesInMillis] as const])))
+  const spent = new Map(held.flatMap((one) => (one.why === "circuit" ? [] : [[one.limit, one] as const])))
   const broken = nodes.filter((node) => node.held?.why === "circuit")
   const circuits = broken.slice(0, 1).map(({ held }): Reason => ({
     _tag: "CircuitOpen",
@@ -338,10 +364,15 @@ const limited = ({ holders, job, nodes, partition }: Findings): ReadonlyArray<Re
     shared: true,
     probesInMillis: held?.freesInMillis
   }))
-  const limits = [...rates].map(([limit, freesInMillis]): Reason =>
+  const limits = [...spent].map(([limit, { freesInMillis, only }]): Reason =>
     freesInMillis === undefined
       ? { _tag: "ConcurrencyLimited", worker: limit, by: holders }
-      : { _tag: "RateLimited", limit, freesInMillis }
+      : {
+          _tag: "RateLimited",
+          limit,
+          partitionKey: typeof only === "object" ? job.partitionKey : undefined,
+          freesInMillis
+        }
   )
   return [...limits, ...circuits]
 }

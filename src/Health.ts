@@ -11,6 +11,7 @@
  * Each read is under a time limit. One that fails makes the verdict no worse
  * than degraded, while the database answers at all.
  */
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { countLimit, type CountColumns, type QueueColumns, type ServerColumns } from "./internal/sql/health.ts"
@@ -62,6 +63,8 @@ export type HealthReason =
     }
   /** The server's queue of notifications fills up: some session listens and sits in a transaction. */
   | { readonly _tag: "NotificationQueue"; readonly usage: number }
+  /** This node is to hear notifications and does not, so it polls. */
+  | { readonly _tag: "NotListening" }
 
 /**
  * How the whole stands.
@@ -116,18 +119,27 @@ export interface Counts {
 }
 
 /**
- * From when on something is a reason.
+ * From when on something is a reason, for whoever asks: `Effect.provideService(jobs.health, Health.Thresholds, { … })`.
  *
- * @category constants
+ * @category references
  */
-export const thresholds = {
-  /** A waiting job: 5 minutes. */
-  oldJobMillis: 300_000,
-  /** A transaction with a snapshot: 5 minutes. */
-  transactionSeconds: 300,
-  /** The server's notification queue: a half. */
-  notificationUsage: 0.5
-} as const
+export const Thresholds = Context.Reference<{
+  /** How long a job has been due. Defaults to 5 minutes. */
+  readonly oldJobMillis: number
+  /** How many due jobs are not yet available, at most 10,000. Defaults to that. */
+  readonly dueJobs: number
+  /** How old a transaction is that has a snapshot. Defaults to 5 minutes. */
+  readonly transactionSeconds: number
+  /** How full the server's queue of notifications is, from 0 to 1. Defaults to a half. */
+  readonly notificationUsage: number
+}>("effect-shigoto/Health/Thresholds", {
+  defaultValue: () => ({
+    oldJobMillis: 300_000,
+    dueJobs: countLimit,
+    transactionSeconds: 300,
+    notificationUsage: 0.5
+  })
+})
 
 /**
  * What the reads brought; undefined for one that failed.
@@ -146,6 +158,8 @@ export interface Readings {
     | undefined
   readonly nodes: ReadonlyArray<NodeRow> | undefined
   readonly listening: boolean
+  /** Whether this process is to hear notifications. */
+  readonly listens: boolean
   readonly problems: ReadonlyArray<{ readonly what: string; readonly problem: string }>
 }
 
@@ -154,8 +168,8 @@ export interface Readings {
  *
  * @category rules
  */
-export const assess = (readings: Readings): Health => {
-  const { listening, nodes, ping, server, standing } = readings
+export const assess = (readings: Readings, thresholds: typeof Thresholds.Service): Health => {
+  const { listening, listens, nodes, ping, server, standing } = readings
   const version = ping?.version
   const fatal: Array<HealthReason> = []
   const [first] = readings.problems
@@ -170,8 +184,10 @@ export const assess = (readings: Readings): Health => {
     // A newer schema works: steps only add. This node is the old one of a rolling deployment.
     ...(version !== undefined && version > latest ? [schema] : []),
     ...(version === undefined ? [] : readings.problems.map((problem) => ({ _tag: "Unreadable" as const, ...problem }))),
-    ...fleetReasons(readings),
-    ...serverReasons(server)
+    ...fleetReasons(readings, thresholds),
+    ...serverReasons(server, thresholds),
+    // Where the database is away, nobody hears anything.
+    ...(version !== undefined && listens && !listening ? [{ _tag: "NotListening" as const }] : [])
   ]
   return {
     status: fatal.length > 0 ? "down" : reasons.length > 0 ? "degraded" : "ok",
@@ -227,6 +243,8 @@ export const tell = (reason: HealthReason): string => {
       return `A transaction of ${reason.what}${reason.pid === undefined ? "" : ` (pid ${reason.pid})`} has kept dead rows for ${Math.round(reason.seconds)} s.`
     case "NotificationQueue":
       return `The server's notification queue is ${Math.round(reason.usage * 100)} % full: a session listens inside a transaction.`
+    case "NotListening":
+      return "This node hears no notifications and polls instead."
   }
 }
 
@@ -251,14 +269,16 @@ export const make = (store: JobStore["Service"], notifier: Notifier["Service"]):
     const server = silent ? undefined : yield* attempt("The server's state", insight.server)
     const nodes = silent ? undefined : yield* attempt("The list of nodes", insight.fleet)
     const standing = silent ? undefined : yield* attempt("The jobs", insight.standing)
-    return assess({
+    const readings: Readings = {
       ping,
       server,
       standing,
       nodes: nodes?.map(fromColumns),
       listening: notifier.isListening(),
+      listens: notifier.listens,
       problems
-    })
+    }
+    return assess(readings, yield* Thresholds)
   })
 
 /**
@@ -278,7 +298,10 @@ const many = (count: number): string => (count >= countLimit ? `${countLimit} or
 
 const millis = (value: number): string => Duration.format(Duration.millis(Math.round(value)))
 
-const fleetReasons = ({ nodes, standing }: Readings): ReadonlyArray<HealthReason> => {
+const fleetReasons = (
+  { nodes, standing }: Readings,
+  { dueJobs, oldJobMillis }: typeof Thresholds.Service
+): ReadonlyArray<HealthReason> => {
   if (nodes === undefined) return []
   const live = nodes.filter((node) => node.live)
   const reasons: Array<HealthReason> = []
@@ -295,22 +318,25 @@ const fleetReasons = ({ nodes, standing }: Readings): ReadonlyArray<HealthReason
   for (const { available, oldest_millis, queue } of queues) {
     if (!live.some((node) => node.queues.some((one) => one.name === queue))) {
       reasons.push({ _tag: "QueueWithoutNode", queue, waiting: available })
-    } else if (oldest_millis >= thresholds.oldJobMillis) {
+    } else if (oldest_millis >= oldJobMillis) {
       reasons.push({ _tag: "OldJob", queue, waitingMillis: oldest_millis })
     }
   }
   for (const worker of workers) {
     if (!live.some((node) => node.workers.includes(worker))) reasons.push({ _tag: "WorkerWithoutNode", worker })
   }
-  if (counts.due >= countLimit) reasons.push({ _tag: "DueJobs", count: counts.due })
+  if (counts.due >= dueJobs) reasons.push({ _tag: "DueJobs", count: counts.due })
   return reasons
 }
 
-const serverReasons = (server: ServerColumns | undefined): ReadonlyArray<HealthReason> => {
+const serverReasons = (
+  server: ServerColumns | undefined,
+  { notificationUsage, transactionSeconds }: typeof Thresholds.Service
+): ReadonlyArray<HealthReason> => {
   if (server === undefined) return []
   const reasons: Array<HealthReason> = []
   const { notification_usage, oldest_pid, oldest_transaction, oldest_what } = server
-  if (oldest_transaction !== null && oldest_transaction >= thresholds.transactionSeconds) {
+  if (oldest_transaction !== null && oldest_transaction >= transactionSeconds) {
     reasons.push({
       _tag: "LongTransaction",
       seconds: oldest_transaction,
@@ -318,7 +344,7 @@ const serverReasons = (server: ServerColumns | undefined): ReadonlyArray<HealthR
       what: oldest_what ?? "another role"
     })
   }
-  if (notification_usage >= thresholds.notificationUsage) {
+  if (notification_usage >= notificationUsage) {
     reasons.push({ _tag: "NotificationQueue", usage: notification_usage })
   }
   return reasons

@@ -17,23 +17,14 @@ import * as AdaptiveConcurrency from "./AdaptiveConcurrency.ts"
 import * as CircuitBreaker from "./CircuitBreaker.ts"
 import type { Attempt, CurrentJob } from "./CurrentJob.ts"
 import { maxConcurrency } from "./ShigotoConfig.ts"
-import { captureProblem, concurrencyProblem, timeoutProblem, uniqueProblem } from "./internal/definition.ts"
+import { captureProblem, concurrencyProblem, definitionProblem } from "./internal/definition.ts"
 import { type DeadlineOptions, expiryProblem } from "./internal/deadline.ts"
 import type { Dependencies, Edges, ReadingServices, Results } from "./Dependency.ts"
-import {
-  checkDependencies,
-  checkOptions,
-  checkWorker,
-  type DependsOnAll,
-  missingEdges,
-  prepare,
-  type Refusal,
-  withDefaults
-} from "./internal/enqueueing.ts"
+import { checkDependencies, checkOptions, checkWorker, type DependsOnAll, type Refusal } from "./internal/enqueueing.ts"
+import { makeEncoder } from "./internal/encoder.ts"
 import { conclusionOf } from "./internal/settled.ts"
 import type { NewJob } from "./internal/newJob.ts"
-import { type Codec, makeUnique } from "./internal/uniqueness.ts"
-import { argsProblem, makeWorker, type Options, unreadableArgs } from "./internal/worker.ts"
+import { makeWorker, type Options } from "./internal/worker.ts"
 import type { BatchId, AttemptFailure } from "./JobRow.ts"
 import { type EnqueueResult, Jobs } from "./Jobs.ts"
 import type { Limit, Options as RateLimitOptions } from "./Limit.ts"
@@ -126,6 +117,8 @@ export interface DefinitionOptions<Encoded = unknown, Args = unknown> {
   readonly timeout?: Duration.Input | undefined
   /** Defaults to none. */
   readonly tags?: ReadonlyArray<string> | undefined
+  /** The tenant, customer or resource that a job belongs to, by its args; undefined for none. Defaults to none. */
+  readonly partitionKey?: ((args: Args) => string | undefined) | undefined
   /**
    * Whether its jobs are encrypted: `true` refuses to store or run any that is not, `false` leaves them in the clear.
    * Defaults to `Cipher.Options.encryptByDefault` where there is a cipher, else to false.
@@ -162,7 +155,7 @@ export interface WorkerOptions<Args, Error, R, Wrap extends Any = never> {
    * How often attempts start on all nodes together: a rate of this worker's own, or a `Limit.make` that it shares with
    * others. Defaults to no limit.
    */
-  readonly rateLimit?: Limit | RateLimitOptions | undefined
+  readonly rateLimit?: Limit<Args> | RateLimitOptions<Args> | undefined
   /** What stops the worker on a node while its attempts keep failing; `{}` for the defaults. Defaults to none. */
   readonly circuitBreaker?: CircuitBreaker.Options<Error> | undefined
   /** What wraps each attempt, outermost first, inside of what `Middleware.layer` gives all workers. Defaults to none. */
@@ -355,11 +348,10 @@ export const make = <
   const { args: argsOrFields, dependencies: needs = {}, error, success, ...options } = definition
   const problem =
     checkWorker(name) ??
-    checkOptions(options) ??
+    checkOptions({ ...options, partitionKey: undefined }) ??
     checkDependencies(name, needs) ??
     expiryProblem(options) ??
-    timeoutProblem(options.timeout) ??
-    uniqueProblem(options.unique)
+    definitionProblem(options)
   if (problem !== undefined) throw problem
   const args = Schema.isSchema(argsOrFields)
     ? argsOrFields
@@ -387,45 +379,7 @@ const makeErased = (
   dependencies: Dependencies,
   options: DefinitionOptions
 ): Job<string, Schema.Top, Schema.Top, Schema.Top> => {
-  // The services that the codecs need are in the public types, and in the context of the caller.
-  type Erased = (input: unknown) => Effect.Effect<unknown, Schema.SchemaError>
-  const encodeArgs = Schema.encodeUnknownEffect(Schema.toCodecJson(args)) as Erased
-  const decodeArgs = Schema.decodeUnknownEffect(Schema.toCodecJson(args)) as Erased
-  const encode = Effect.fnUntraced(function* (
-    input: unknown,
-    given: EnqueueOptions,
-    index: { readonly index?: number },
-    isWhole = true
-  ) {
-    const { encrypts, maxArgsBytes } = yield* Jobs
-    const codec: Codec = {
-      decode: (from) => Effect.mapError(decodeArgs(from), (problem) => argsProblem(name, problem.issue, from, index)),
-      encode: (from) => Effect.mapError(encodeArgs(from), (problem) => argsProblem(name, problem.issue, from, index))
-    }
-    const { encoded, value } = yield* Effect.suspend(() => args.makeEffect(input)).pipe(
-      Effect.mapError((issue) => argsProblem(name, issue, input, index)),
-      Effect.flatMap((made) => Effect.map(codec.encode(made), (into) => ({ encoded: into, value: made }))),
-      // A getter that threw, or a nesting that overflowed the stack.
-      Effect.catchDefect((defect) => Effect.fail(unreadableArgs(name, defect, index)))
-    )
-    const prepared = prepare(
-      name,
-      encoded,
-      { ...withDefaults(given, options), needs: dependencies },
-      { encrypts, maxArgsBytes },
-      index
-    )
-    if (isWhole && Result.isSuccess(prepared)) {
-      const missing = missingEdges(name, dependencies, prepared.success.dependsOn ?? [], index)
-      if (missing !== undefined) return yield* missing
-    }
-    const unique = given.unique ?? options.unique
-    const complete =
-      unique === undefined || Result.isFailure(prepared)
-        ? prepared
-        : makeUnique(prepared.success, unique, { value, encoded, codec, maxArgsBytes }, index)
-    return yield* Result.isSuccess(complete) ? Effect.succeed(complete.success) : Effect.fail(complete.failure)
-  })
+  const encode = makeEncoder(name, args, dependencies, options)
   return {
     [TypeId]: TypeId,
     name,
@@ -435,10 +389,11 @@ const makeErased = (
     dependencies,
     options,
     // What it waits for may be known only to what stores it.
-    prepare: (input: unknown, given: EnqueueOptions = {}) => encode(input, given, {}, false),
+    prepare: (input: unknown, given: EnqueueOptions = {}) =>
+      Effect.flatMap(Jobs, (jobs) => encode(jobs, input, given, {}, false)),
     enqueue: Effect.fnUntraced(function* (input: unknown, given: EnqueueOptions = {}) {
       const jobs = yield* Jobs
-      const [result] = yield* jobs.insert([yield* encode(input, given, {})])
+      const [result] = yield* jobs.insert([yield* encode(jobs, input, given, {})])
       return result as EnqueueResult // one job in, one result out
     }),
     enqueueAll: Effect.fnUntraced(function* (
@@ -447,7 +402,8 @@ const makeErased = (
     ) {
       const jobs = yield* Jobs
       const prepared = yield* Effect.forEach(inputs, (input, index) =>
-        encode(input, typeof given === "function" ? given(input, index) : given, { index })
+        // Suspended, so that the fiber lets others run in the midst of very many.
+        Effect.suspend(() => encode(jobs, input, typeof given === "function" ? given(input, index) : given, { index }))
       )
       return yield* jobs.insert(prepared)
     }),
@@ -456,7 +412,7 @@ const makeErased = (
       { cancelOnInterrupt = false, ...given }: ExecuteOptions = {}
     ) {
       const jobs = yield* Jobs
-      const prepared = yield* encode(input, given, {})
+      const prepared = yield* encode(jobs, input, given, {})
       // Args and failures may quote what is encrypted: the span covers the wait, and they are no part of it.
       const settled = yield* Effect.withSpan(jobs.execute(prepared, cancelOnInterrupt), `${name}.execute`)
       return yield* conclusionOf({ name, success, error, options }, settled) as Effect.Effect<unknown, AwaitError> // as above

@@ -106,6 +106,8 @@ export type JobEvent =
       readonly worker: string
       readonly queue: string
       readonly limit: string
+      /** Whose account it is, of a limit by partition key; the one that has room first, where there are several. */
+      readonly partitionKey: string | undefined
       readonly freesInMillis: number
     }
   /** As many of a worker's jobs run, on all nodes together, as may; not repeated while it lasts. */

@@ -186,7 +186,10 @@ export class Jobs extends Context.Service<
      * held, whatever became of what it waited for. Jobs cancelled on its account wait for it again.
      */
     readonly retry: (id: JobId) => Effect.Effect<RetryResult, JobNotFound | StorageFailure>
-    /** Whether jobs flow, and if not, why; never fails, and costs the same at any number of jobs. */
+    /**
+     * Whether jobs flow, and if not, why; never fails, and costs the same at any number of jobs. `Health.Thresholds` says
+     * from when on something is a reason.
+     */
     readonly health: Effect.Effect<Health>
     /** Whether the database answers and has tables that this code can use: one small read. */
     readonly isReady: Effect.Effect<boolean>
@@ -361,11 +364,11 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
       isReady: isReady(store),
       explain: Effect.fn("Jobs.explain")(function* (id) {
         yield* known(id)
-        const found = yield* store.insight.explain(
-          id,
-          (queue, key) => config.partitions.get(queue)?.concurrency(key) ?? Infinity,
-          config.aging
-        )
+        const found = yield* store.insight.explain(id, {
+          partitionLimit: (queue, key) => config.partitions.get(queue)?.concurrency(key) ?? Infinity,
+          hasPausableKeys: (queue) => !config.queues.has(queue) || config.partitions.has(queue),
+          aging: config.aging
+        })
         return explain(found ?? (yield* notFound(id)))
       }),
       logs: Effect.fn("Jobs.logs")(function* (id, options = {}) {
@@ -412,41 +415,46 @@ const resultOf = (job: NewJob, stored: Stored): EnqueueResult =>
     ? inserted(job, stored.inserted)
     : { _tag: stored._tag, id: stored.job.id, job: stored.job }
 
-const inserted = (job: NewJob, row: InsertedRow): EnqueueResult => ({
-  _tag: "Inserted",
-  id: row.id,
-  job: {
+const inserted = (job: NewJob, row: InsertedRow): EnqueueResult => {
+  const insertedAt = DateTime.fromDateUnsafe(row.insertedAt)
+  // Most are due as they are inserted, and share the instant.
+  const runAt = row.runAt.getTime() === row.insertedAt.getTime() ? insertedAt : DateTime.fromDateUnsafe(row.runAt)
+  return {
+    _tag: "Inserted",
     id: row.id,
-    worker: job.worker,
-    queue: job.queue,
-    state: row.state,
-    priority: job.priority,
-    attempt: 0,
-    maxAttempts: job.maxAttempts,
-    epoch: 0,
-    args: JSON.parse(job.args),
-    result: undefined,
-    errors: [],
-    fingerprint: undefined,
-    meta: job.meta === undefined ? {} : (JSON.parse(job.meta) as Record<string, unknown>), // checked to be an object
-    tags: job.tags ?? [],
-    partitionKey: job.partitionKey,
-    batch: job.batch,
-    step: job.step,
-    trace: job.trace,
-    progress: undefined,
-    snoozes: 0,
-    claimedBy: undefined,
-    runAt: DateTime.fromDateUnsafe(row.runAt),
-    startBefore: deadlineOf(job, row),
-    scheduledFor: DateTime.fromDateUnsafe(row.runAt),
-    insertedAt: DateTime.fromDateUnsafe(row.insertedAt),
-    claimedAt: undefined,
-    finishedAt: row.state === "cancelled" ? DateTime.fromDateUnsafe(row.insertedAt) : undefined,
-    cancelRequestedAt: undefined,
-    cancelReason: undefined
+    job: {
+      id: row.id,
+      worker: job.worker,
+      queue: job.queue,
+      state: row.state,
+      priority: job.priority,
+      attempt: 0,
+      maxAttempts: job.maxAttempts,
+      epoch: 0,
+      args: JSON.parse(job.args),
+      result: undefined,
+      errors: [],
+      fingerprint: undefined,
+      meta: job.meta === undefined ? {} : (JSON.parse(job.meta) as Record<string, unknown>), // checked to be an object
+      tags: job.tags ?? [],
+      partitionKey: job.partitionKey,
+      batch: job.batch,
+      step: job.step,
+      trace: job.trace,
+      progress: undefined,
+      snoozes: 0,
+      claimedBy: undefined,
+      runAt,
+      startBefore: deadlineOf(job, row),
+      scheduledFor: runAt,
+      insertedAt,
+      claimedAt: undefined,
+      finishedAt: row.state === "cancelled" ? insertedAt : undefined,
+      cancelRequestedAt: undefined,
+      cancelReason: undefined
+    }
   }
-})
+}
 
 const deadlineOf = (
   job: NewJob,

@@ -22,7 +22,7 @@ export type Algorithm = Rule["algorithm"]
  *
  * @category models
  */
-export interface Options {
+export interface Options<Args = unknown> {
   /** How many units each window brings; an integer from 1 to 1,000,000. */
   readonly limit: number
   /** How long a window is, from 10 milliseconds to 31 days. */
@@ -34,8 +34,13 @@ export interface Options {
    * tenth of it).
    */
   readonly burst?: number | undefined
-  /** How many units one job takes. Defaults to 1. */
-  readonly cost?: number | undefined
+  /**
+   * How many units one job takes: a number, or by its args; then at most what may be spent at one instant. Defaults to
+   * 1.
+   */
+  readonly cost?: number | ((args: Args) => number) | undefined
+  /** Whether each partition key has an account of its own; jobs without a key share one. Defaults to false. */
+  readonly perKey?: boolean | undefined
 }
 
 /**
@@ -43,10 +48,13 @@ export interface Options {
  *
  * @category models
  */
-export interface Limit {
+export interface Limit<in Args = unknown> {
   readonly name: string
   readonly rule: Rule
+  /** Zero where `costOf` says it. */
   readonly cost: number
+  readonly costOf?: ((args: Args) => number) | undefined
+  readonly perKey: boolean
 }
 
 /**
@@ -58,10 +66,10 @@ export interface Limit {
  *
  * @category constructors
  */
-export const make = (name: string, options: Options): Limit => {
+export const make = <Args = unknown>(name: string, options: Options<Args>): Limit<Args> => {
   const problem = nameProblem(name)
   if (problem !== undefined) throw invalid("name", name, problem)
-  const { algorithm = "sliding-window", cost = 1, limit } = options
+  const { algorithm = "sliding-window", cost = 1, limit, perKey = false } = options
   if (!algorithms.includes(algorithm))
     throw invalid("algorithm", algorithm, `it must be one of ${algorithms.join(", ")}`)
   if (!Number.isInteger(limit) || limit < 1 || limit > 1_000_000) {
@@ -80,9 +88,12 @@ export const make = (name: string, options: Options): Limit => {
   if (!Number.isInteger(burst) || burst < 1 || burst > limit) {
     throw invalid("burst", burst, "it must be an integer from 1 to the limit")
   }
-  if (!Number.isFinite(cost) || cost <= 0) throw invalid("cost", cost, "it must be a number above zero")
+  if (typeof perKey !== "boolean") throw invalid("perKey", perKey, "it must be true or false")
+  const rule: Rule = { algorithm, limit, windowMillis, burst }
+  if (typeof cost === "function") return { name, rule, cost: 0, costOf: cost, perKey }
+  if (!Number.isFinite(cost) || cost <= 0) throw invalid("cost", cost, "it must be a number above zero, or a function")
   if (cost > burst) throw invalid("cost", cost, `no job could ever start: at most ${burst} may be spent at one instant`)
-  return { name, rule: { algorithm, limit, windowMillis, burst }, cost }
+  return { name, rule, cost, perKey }
 }
 
 // internal

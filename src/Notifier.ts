@@ -54,6 +54,8 @@ export class Notifier extends Context.Service<
     readonly wake: (hint: Hint) => void
     /** The hints to this node. */
     readonly hints: Effect.Effect<PubSub.Subscription<Hint>, never, Scope.Scope>
+    /** Whether this process is to hear other nodes. */
+    readonly listens: boolean
     /** Whether notifications of other nodes arrive. */
     readonly isListening: () => boolean
   }
@@ -66,7 +68,7 @@ export class Notifier extends Context.Service<
  */
 export const layerSend: Layer.Layer<Notifier, never, JobStore | ShigotoConfig> = Layer.effect(
   Notifier,
-  Effect.map(makeBus(), (bus) => bus.service(() => false))
+  Effect.map(makeBus(), (bus) => bus.service(false, () => false))
 )
 
 /**
@@ -79,7 +81,7 @@ export const layer: Layer.Layer<Notifier, never, JobStore | PgClient | ShigotoCo
   Effect.gen(function* () {
     const config = yield* ShigotoConfig
     const bus = yield* makeBus()
-    if (!config.listen || config.timeSource === "clock") return bus.service(() => false)
+    if (!config.listen || config.timeSource === "clock") return bus.service(false, () => false)
     const client = yield* PgClient
     const store = yield* JobStore
     const state = { listening: false }
@@ -152,7 +154,7 @@ export const layer: Layer.Layer<Notifier, never, JobStore | PgClient | ShigotoCo
       Effect.withTracerEnabled(false),
       Effect.forkScoped
     )
-    return bus.service(() => state.listening)
+    return bus.service(true, () => state.listening)
   })
 )
 
@@ -201,9 +203,10 @@ function makeBus() {
     yield* Effect.addFinalizer(() =>
       Effect.suspend(() => (pending.size === 0 ? Effect.void : Effect.ignore(store.notify([...pending]))))
     )
-    const service = (isListening: () => boolean): Notifier["Service"] =>
+    const service = (listens: boolean, isListening: () => boolean): Notifier["Service"] =>
       Notifier.of({
         wake,
+        listens,
         isListening,
         hints: PubSub.subscribe(bus),
         send: (hint) =>

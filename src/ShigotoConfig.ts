@@ -10,6 +10,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import type * as AdaptiveConcurrency from "./AdaptiveConcurrency.ts"
+import type * as Limit from "./Limit.ts"
 import * as LoadShedding from "./LoadShedding.ts"
 import { nameProblem, schemaProblem, shown } from "./internal/names.ts"
 import {
@@ -75,6 +76,8 @@ export class ShigotoConfig extends Context.Service<
     readonly aging: ReadonlyMap<string, number>
     /** Which of them are fair, and by what rule. Defaults to none. */
     readonly partitions: ReadonlyMap<string, Partitions>
+    /** Which of them start only so many jobs in a time. Defaults to none. */
+    readonly rates: ReadonlyMap<string, Limit.Limit>
     /** Which of them every node runs all jobs of, and for how long after a job was due. Defaults to none. */
     readonly broadcast: ReadonlyMap<string, Duration.Duration>
     /** The name by which people know this node; several may share one. Defaults to the HOSTNAME variable, else `node`. */
@@ -214,7 +217,7 @@ export const make = Effect.fnUntraced(function* (
       message: `The schema name ${shown(schema)} cannot be used: ${problem}. Use a name such as "shigoto".`
     })
   }
-  const { adaptive, aging, broadcast, partitions, queues, weights } = yield* makeQueues(
+  const { adaptive, aging, broadcast, partitions, queues, rates, weights } = yield* makeQueues(
     options.queues ?? defaults.queues
   )
   const hostname = yield* Effect.orElseSucceed(Config.option(Config.String("HOSTNAME")), Option.none<string>)
@@ -241,6 +244,7 @@ export const make = Effect.fnUntraced(function* (
     weights,
     aging,
     partitions,
+    rates,
     broadcast,
     nodeName,
     pollInterval: yield* duration("pollInterval", options.pollInterval ?? defaults.pollInterval, 10, day),
@@ -312,13 +316,21 @@ export const layerFromEnv = (
 ): Layer.Layer<ShigotoConfig, InvalidConfig | InvalidSchemaName | Config.ConfigError> =>
   Layer.effect(
     ShigotoConfig,
-    Effect.gen(function* () {
-      const env = yield* fromEnv
-      const queues = env.queues === undefined ? undefined : yield* parseQueues(env.queues)
-      const given = Object.fromEntries(Object.entries({ ...env, queues }).filter(([, value]) => value !== undefined))
-      return yield* make({ ...options, ...given })
-    })
+    Effect.flatMap(optionsFromEnv, (given) => make({ ...options, ...given }))
   )
+
+/**
+ * Reads what the environment says, as `layerFromEnv` does; what it leaves out is absent.
+ *
+ * @category constructors
+ */
+export const optionsFromEnv: Effect.Effect<Options, InvalidConfig | Config.ConfigError> = Effect.suspend(() =>
+  Effect.gen(function* () {
+    const env = yield* fromEnv
+    const queues = env.queues === undefined ? undefined : yield* parseQueues(env.queues)
+    return Object.fromEntries(Object.entries({ ...env, queues }).filter(([, value]) => value !== undefined))
+  })
+)
 
 // internal
 

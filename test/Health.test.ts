@@ -8,7 +8,7 @@ import * as HttpRouter from "effect/http/HttpRouter"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as SqlClient from "effect/sql/SqlClient"
-import { assess, type HealthReason, type Readings, tell } from "../src/Health.ts"
+import { assess, type HealthReason, type Readings, tell, Thresholds } from "../src/Health.ts"
 import * as HealthHttp from "../src/HealthHttp.ts"
 import * as Job from "../src/Job.ts"
 import { Jobs } from "../src/Jobs.ts"
@@ -56,10 +56,11 @@ const well: Readings = {
   standing: { counts, queues: [], workers: ["note"] },
   nodes: [node],
   listening: true,
+  listens: true,
   problems: []
 }
 const judged = (readings: Partial<Readings>): readonly [string, ReadonlyArray<string>] => {
-  const { reasons, status } = assess({ ...well, ...readings })
+  const { reasons, status } = assess({ ...well, ...readings }, Context.get(Context.empty(), Thresholds))
   for (const reason of reasons) assert.match(tell(reason), /^[A-Z\d].+\.$/s)
   return [status, reasons.map((reason: HealthReason) => reason._tag)]
 }
@@ -120,7 +121,9 @@ describe("assess", () => {
     ],
     ["due jobs pile up", { standing: { ...standing, counts: { ...counts, due: 10_000 } } }, "degraded", ["DueJobs"]],
     ["a transaction is long", { server: { ...server, oldest_transaction: 301 } }, "degraded", ["LongTransaction"]],
-    ["notifications pile up", { server: { ...server, notification_usage: 0.5 } }, "degraded", ["NotificationQueue"]]
+    ["notifications pile up", { server: { ...server, notification_usage: 0.5 } }, "degraded", ["NotificationQueue"]],
+    ["it is to hear notifications and hears none", { listening: false }, "degraded", ["NotListening"]],
+    ["it polls on purpose", { listening: false, listens: false }, "ok", []]
   ]
   for (const [name, readings, status, tags] of cases) {
     it(`says ${status} when ${name}`, () => {

@@ -18,7 +18,8 @@ describe("Limit.make", () => {
     ["burst", { ...usable, algorithm: "leaky-bucket", burst: 5 }],
     ...[0, -1, 11, Number.NaN].map((burst) => ["burst", { ...usable, algorithm: "gcra", burst }] as const),
     ...[0, -1, Number.NaN, Infinity, 11].map((cost) => ["cost", { ...usable, cost }] as const),
-    ["cost", { ...usable, algorithm: "token-bucket", burst: 2, cost: 3 }]
+    ["cost", { ...usable, algorithm: "token-bucket", burst: 2, cost: 3 }],
+    ["perKey", { ...usable, perKey: "yes" as never }]
   ]
   for (const [field, options] of refused) {
     it(`refuses ${field} of ${JSON.stringify(options)}`, () => {

@@ -91,6 +91,22 @@ const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
     /Refused: An empty filter means every job/,
     /Refused: wroker cannot be/
   ],
+  "import-pg-boss.ts": [
+    /moved 4 jobs and 1 schedule/,
+    /stays: [0-9a-f-]{36}: Missing key/,
+    /pg-boss holds 1 × send-welcome, created/,
+    /again: moved 0 jobs/,
+    /\{"to":"joan@example\.com"\} is due at .*2100-01-01/,
+    /send-welcome: 30 8 \* \* \* Europe\/Berlin/
+  ],
+  "import-graphile-worker.ts": [
+    /moved 3 jobs/,
+    /stays: \d+: Expected number/,
+    /graphile-worker holds 1 × sync_account, waiting/,
+    /again: moved 0 jobs/,
+    /\{"user":"ada"\} is due at .*2100-01-01/,
+    /enqueued again: Replaced, due at .*2100-02-01/
+  ],
   "encryption.ts": [
     /the handler gets 4242 4242 4242 4242/,
     /the result is "charged 4242"/,

@@ -1,20 +1,19 @@
 /**
  * `shigoto batches`: groups of jobs that are waited for together.
  */
-import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { Batches, type BatchStatus } from "../Batches.ts"
+import { Batches } from "../Batches.ts"
 import type { BatchId } from "../JobRow.ts"
-import { confirm } from "./internal/ask.ts"
+import { batchArgument, cancel, progressOf, retry, standing } from "./internal/batchVerbs.ts"
 import { connected } from "./internal/connection.ts"
 import { colorOf } from "./internal/jobView.ts"
-import { dryRun, int, yes } from "./internal/options.ts"
+import { int } from "./internal/options.ts"
 import { type Cell, Screen } from "./internal/screen.ts"
 import * as shapes from "./internal/shapes.ts"
-import { count, line, many } from "./internal/text.ts"
+import { count, line } from "./internal/text.ts"
 
 const list = Command.make(
   "list",
@@ -76,14 +75,9 @@ const list = Command.make(
   })
 ).pipe(Command.withDescription("List batches and flows, the newest first"))
 
-const id = Argument.Int("id").pipe(
-  Argument.withDescription("The batch's id"),
-  Argument.map((value) => value as BatchId)
-)
-
 const show = Command.make(
   "show",
-  { id },
+  { id: batchArgument("batch") },
   Effect.fnUntraced(function* ({ id }) {
     const screen = yield* Screen
     const { batch, members } = yield* connected(
@@ -96,7 +90,7 @@ const show = Command.make(
         const [text, paint] = standing(batch)
         yield* screen.print(
           `${screen.paint(`batch ${batch.id}`, "bold")} ${line(batch.name)} ${screen.paint(text, paint)}`,
-          field("members", `${count(batch.total - batch.pending)} of ${count(batch.total)} have ended`),
+          field("members", progressOf(batch)),
           field("completed", count(batch.completed)),
           field("discarded", count(batch.discarded)),
           field("cancelled", count(batch.cancelled)),
@@ -115,35 +109,6 @@ const show = Command.make(
   })
 ).pipe(Command.withDescription("Show one batch and its members"))
 
-const changing = (
-  verb: "cancel" | "retry",
-  done: string,
-  description: string,
-  question: (batch: BatchStatus) => string,
-  act: (batches: Batches["Service"], id: BatchId) => ReturnType<Batches["Service"]["cancel"]>
-) =>
-  Command.make(
-    verb,
-    { id, yes, dryRun },
-    Effect.fnUntraced(function* ({ dryRun, id, yes }) {
-      const screen = yield* Screen
-      const changed = yield* connected(
-        Effect.gen(function* () {
-          const batches = yield* Batches
-          const batch = yield* batches.get(id)
-          if (dryRun) {
-            yield* screen.show({ ...shapes.batch(batch), dryRun }, screen.say(`Would ask: ${question(batch)}`))
-            return undefined
-          }
-          yield* confirm(question(batch), yes)
-          return yield* act(batches, id)
-        })
-      )
-      if (changed === undefined) return
-      yield* screen.show({ id, changed }, screen.print(`${screen.paint("✓", "green")} ${many(changed, "job")} ${done}`))
-    })
-  ).pipe(Command.withDescription(description))
-
 /**
  * The command.
  *
@@ -154,27 +119,7 @@ export const batches = Command.make("batches").pipe(
   Command.withSubcommands([
     list,
     show,
-    changing(
-      "retry",
-      "retried",
-      "Run the discarded and cancelled members again, also of nested batches",
-      (batch) =>
-        `Retry the ${many(batch.discarded + batch.cancelled, "failed member")} of batch ${batch.id} (${batch.name})?`,
-      (batches, id) => batches.retryFailed(id)
-    ),
-    changing(
-      "cancel",
-      "cancelled or asked to stop",
-      "Cancel the members that have not ended, also of nested batches",
-      (batch) => `Cancel the ${many(batch.pending, "open member")} of batch ${batch.id} (${batch.name})?`,
-      (batches, id) => batches.cancel(id, "by an operator")
-    )
+    retry("batch", "Run the discarded and cancelled members again, also of nested batches"),
+    cancel("batch", "Cancel the members that have not ended, also of nested batches")
   ])
 )
-
-// internal
-
-const standing = (batch: BatchStatus): readonly [string, Parameters<Screen["Service"]["paint"]>[1]] =>
-  batch.finished
-    ? [batch.outcome, colorOf(batch.outcome)]
-    : [batch.sealed ? "running" : "open", batch.discarded > 0 ? "yellow" : "blue"]

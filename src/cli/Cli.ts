@@ -4,6 +4,7 @@
  * Everything goes through the services that the application uses itself, so what is refused there is refused here. What
  * a job carries is redacted unless `--reveal`, and nothing in data can steer the terminal.
  */
+import * as Argument from "effect/cli/Argument"
 import * as CliOutput from "effect/cli/CliOutput"
 import * as Command from "effect/cli/Command"
 import { TerminalCapabilities } from "effect/cli/TerminalCapabilities"
@@ -21,11 +22,15 @@ import * as Screen from "./internal/screen.ts"
 import { lines } from "./internal/text.ts"
 import { batches } from "./BatchesCommand.ts"
 import { bench } from "./BenchCommand.ts"
+import { config } from "./ConfigCommand.ts"
 import { cron } from "./CronCommand.ts"
 import { dashboard } from "./DashboardCommand.ts"
 import { doctor } from "./DoctorCommand.ts"
+import { encryption } from "./EncryptionCommand.ts"
 import { enqueue } from "./EnqueueCommand.ts"
+import { exportJobs } from "./ExportCommand.ts"
 import { failures } from "./FailuresCommand.ts"
+import { flows } from "./FlowsCommand.ts"
 import { limits, nodes, workers } from "./FleetCommand.ts"
 import { init } from "./InitCommand.ts"
 import { jobs } from "./JobsCommand.ts"
@@ -35,6 +40,16 @@ import { queues } from "./QueuesCommand.ts"
 import { status } from "./StatusCommand.ts"
 import { work } from "./WorkCommand.ts"
 
+const completions = Command.make(
+  "completions",
+  { shell: Argument.Literals("shell", Options.shells).pipe(Argument.withDescription("Which one reads the script")) },
+  ({ shell }): Effect.Effect<void> =>
+    Effect.sync(() => void process.stdout.write(Options.completionScript(command, shell)))
+).pipe(
+  Command.withDescription("Print the script by which a shell completes command lines"),
+  Command.withExamples([{ command: "source <(shigoto completions bash)", description: "For this session" }])
+)
+
 /**
  * The command with all its subcommands.
  *
@@ -43,9 +58,12 @@ import { work } from "./WorkCommand.ts"
 export const command = Command.make("shigoto").pipe(
   Command.withDescription("Background jobs in your PostgreSQL: look at them, and act on them."),
   Command.withSubcommands([
-    { group: "Look", commands: [status, doctor, jobs, failures, queues, cron, batches, nodes, workers, limits] },
+    {
+      group: "Look",
+      commands: [status, doctor, jobs, failures, queues, cron, batches, flows, nodes, workers, limits, exportJobs]
+    },
     { group: "Run", commands: [work, enqueue, dashboard] },
-    { group: "Set up", commands: [init, migrate, prune, bench] }
+    { group: "Set up", commands: [init, migrate, encryption, prune, bench, config, completions] }
   ]),
   Command.provide(() => Screen.layer),
   Command.provide(() => Load.layer),

@@ -6,9 +6,11 @@
  */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
+import * as EnvConfig from "effect/Config"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import { spawn } from "node:child_process"
 import { createHash, timingSafeEqual } from "node:crypto"
 import { createServer, type IncomingMessage } from "node:http"
 import { isIP } from "node:net"
@@ -38,21 +40,31 @@ export const dashboard = Command.make(
   {
     port: int("port", 0, 65_535).pipe(
       Flag.withAlias("p"),
-      Flag.withDescription("Where it listens; 0 for any free port"),
+      Flag.withDescription("Where it listens; 0 for any free port; else SHIGOTO_DASHBOARD_PORT"),
+      Flag.withFallbackConfig(EnvConfig.Port("SHIGOTO_DASHBOARD_PORT")),
       Flag.withDefault(4545)
     ),
     host: Flag.String("host").pipe(
-      Flag.withDescription("The interface; others than 127.0.0.1 want SHIGOTO_DASHBOARD_PASSWORD"),
+      Flag.withDescription(
+        "The interface, else SHIGOTO_DASHBOARD_HOST; others than 127.0.0.1 want SHIGOTO_DASHBOARD_PASSWORD"
+      ),
+      Flag.withFallbackConfig(EnvConfig.String("SHIGOTO_DASHBOARD_HOST")),
       Flag.withDefault("127.0.0.1")
     ),
-    readOnly: Flag.Boolean("read-only").pipe(Flag.withDescription("Look, and change nothing"), Flag.withDefault(false)),
+    readOnly: Flag.Boolean("read-only").pipe(
+      Flag.withDescription("Look, and change nothing; else SHIGOTO_DASHBOARD_READ_ONLY"),
+      Flag.withFallbackConfig(EnvConfig.Boolean("SHIGOTO_DASHBOARD_READ_ONLY")),
+      Flag.withDefault(false)
+    ),
+    open: Flag.Boolean("open").pipe(Flag.withDescription("Open it in the browser"), Flag.withDefault(false)),
     basePath: Flag.String("base-path").pipe(
       Flag.withMetavar("</path>"),
-      Flag.withDescription("Where it lives on that port"),
+      Flag.withDescription("Where it lives on that port; else SHIGOTO_DASHBOARD_BASE_PATH"),
+      Flag.withFallbackConfig(EnvConfig.String("SHIGOTO_DASHBOARD_BASE_PATH")),
       Flag.withDefault("")
     )
   },
-  Effect.fnUntraced(function* ({ basePath, host, port, readOnly }) {
+  Effect.fnUntraced(function* ({ basePath, host, open, port, readOnly }) {
     const screen = yield* Screen
     const ending = yield* Ending
     const { shown } = yield* target
@@ -103,6 +115,7 @@ export const dashboard = Command.make(
             screen.say(`The dashboard of ${shown}${readOnly ? ", read-only" : ""}. Ctrl-C ends it.`, "dim")
           )
         )
+        if (open && !(yield* openBrowser(url))) yield* screen.say("No browser could be opened here.", "yellow")
         return yield* Effect.never
       }).pipe(Effect.scoped)
     )
@@ -142,6 +155,21 @@ const listen = (host: string, port: number, listener: Listener) =>
       return typeof address === "object" && address !== null ? address.port : port
     })
   )
+
+/** Asks the desktop to open a page; says whether something there took it. */
+const openBrowser = (url: string): Effect.Effect<boolean> =>
+  Effect.callback<boolean>((resume) => {
+    const [command, ...before] =
+      process.platform === "darwin"
+        ? ["open"]
+        : process.platform === "win32"
+          ? ["cmd", "/c", "start", ""]
+          : ["xdg-open"]
+    spawn(command, [...before, url], { stdio: "ignore", detached: true })
+      .on("error", () => resume(Effect.succeed(false)))
+      .on("spawn", () => resume(Effect.succeed(true)))
+      .unref()
+  })
 
 /** A page of another site that has its name point to this machine still sends that name. */
 const isLocalName = (host: string | undefined): boolean => {

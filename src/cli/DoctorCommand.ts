@@ -2,6 +2,7 @@
  * `shigoto doctor`: what is wrong with the database, the way to it, and the fleet, and what to do.
  */
 import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import { diagnose, type Finding } from "../Doctor.ts"
 import { type HealthReason, tell } from "../Health.ts"
@@ -18,8 +19,13 @@ import { line, many } from "./internal/text.ts"
  */
 export const doctor = Command.make(
   "doctor",
-  {},
-  Effect.fnUntraced(function* () {
+  {
+    fixSql: Flag.Boolean("fix-sql").pipe(
+      Flag.withDescription("Print the SQL that mends what SQL can mend, and run nothing"),
+      Flag.withDefault(false)
+    )
+  },
+  Effect.fnUntraced(function* ({ fixSql }) {
     const screen = yield* Screen
     const { shown } = yield* target
     const below = yield* withDatabase(diagnose)
@@ -35,10 +41,17 @@ export const doctor = Command.make(
     yield* screen.showList(
       {
         name: "findings",
-        items: findings.map((one) => ({ ...one, advice: one.advice ?? null })),
+        items: findings.map((one) => ({ ...one, advice: one.advice ?? null, sql: one.sql ?? null })),
         more: { status: verdict }
       },
       Effect.gen(function* () {
+        if (fixSql) {
+          const mends = findings.filter(({ sql }) => sql !== undefined)
+          if (mends.length === 0) return yield* screen.say("There is nothing here that SQL can mend.")
+          return yield* screen.write(
+            mends.map(({ message, sql }) => `-- ${line(message)}\n${sql ?? ""}`).join("\n") // those that have some
+          )
+        }
         yield* screen.print(
           ...findings.flatMap(({ advice, check, message, status }) => [
             `${screen.paint(marks[status][0], marks[status][1])} ${screen.paint(check.padEnd(wide), "dim")} ${line(message)}`,
@@ -58,7 +71,10 @@ export const doctor = Command.make(
 ).pipe(
   Command.withDescription(
     "Look for what is wrong, and say what to do; exit code 1 where something keeps jobs from running"
-  )
+  ),
+  Command.withExamples([
+    { command: "shigoto doctor --fix-sql > mend.sql", description: "What to do as SQL, for who has the rights" }
+  ])
 )
 
 // internal
@@ -109,6 +125,8 @@ const advice = (reason: HealthReason): string | undefined => {
         : `Find out what it does, or end it with pg_terminate_backend(${reason.pid})`
     case "NotificationQueue":
       return "End the session that listens and sits in a transaction."
+    case "NotListening":
+      return "Behind a pooler in transaction mode, set ShigotoConfig.listenUrl to a direct URL, or listen to false."
     default:
       return undefined
   }

@@ -5,6 +5,7 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { Jobs } from "../Jobs.ts"
@@ -12,6 +13,7 @@ import { hidden } from "../Redaction.ts"
 import { change } from "./internal/change.ts"
 import { connected } from "./internal/connection.ts"
 import { NotFound } from "./internal/exit.ts"
+import { readDuration } from "./internal/moment.ts"
 import { dryRun, int, yes } from "./internal/options.ts"
 import { type Cell, Screen } from "./internal/screen.ts"
 import * as shapes from "./internal/shapes.ts"
@@ -24,12 +26,29 @@ const limit = int("limit", 1, 1000).pipe(
   Flag.withDefault(20)
 )
 
-const listGroups = Effect.fnUntraced(function* ({ limit }: { readonly limit: number }) {
+const since = Flag.String("since").pipe(
+  Flag.withMetavar("<duration>"),
+  Flag.withDescription("Only groups that have failed within this time, such as 1h"),
+  Flag.optional
+)
+
+const listGroups = Effect.fnUntraced(function* ({
+  limit,
+  since
+}: {
+  readonly limit: number
+  readonly since: Option.Option<string>
+}) {
   const screen = yield* Screen
+  const within = Option.isSome(since) ? Duration.toMillis(yield* readDuration("since", since.value)) : Infinity
+  const now = (yield* DateTime.now).epochMilliseconds
   const groups = yield* connected(
     Effect.gen(function* () {
       const jobs = yield* Jobs
-      return yield* Effect.forEach(yield* jobs.failures({ limit }), (group) =>
+      // A time is asked of every group there is: the first ones are those of the newest jobs, not of the latest failures.
+      const all = yield* jobs.failures({ limit: within === Infinity ? limit : 1000 })
+      const recent = all.filter(({ lastSeen }) => lastSeen.epochMilliseconds >= now - within).slice(0, limit)
+      return yield* Effect.forEach(recent, (group) =>
         Effect.gen(function* () {
           // The group's message quotes its newest job, so that job says what is secret; one that is gone hides it all.
           const sample = Option.getOrUndefined(yield* Effect.option(jobs.get(group.sample)))
@@ -39,11 +58,12 @@ const listGroups = Effect.fnUntraced(function* ({ limit }: { readonly limit: num
       )
     })
   )
-  const now = (yield* DateTime.now).epochMilliseconds
   yield* screen.showList(
     { name: "failures", items: groups },
     groups.length === 0
-      ? screen.say("No job has failed and not succeeded since.")
+      ? screen.say(
+          Option.isSome(since) ? "Nothing has failed within that time." : "No job has failed and not succeeded since."
+        )
       : screen.table(
           [
             { title: "GROUP" },
@@ -69,7 +89,7 @@ const listGroups = Effect.fnUntraced(function* ({ limit }: { readonly limit: num
   )
 })
 
-const list = Command.make("list", { limit }, listGroups).pipe(
+const list = Command.make("list", { limit, since }, listGroups).pipe(
   Command.withDescription("List the groups, the one with the newest job first")
 )
 
@@ -94,7 +114,7 @@ const retry = Command.make(
  *
  * @category commands
  */
-export const failures = Command.make("failures", { limit }, listGroups).pipe(
+export const failures = Command.make("failures", { limit, since }, listGroups).pipe(
   Command.withDescription("Group failed jobs by what went wrong, and retry a group"),
   Command.withSubcommands([list, retry])
 )

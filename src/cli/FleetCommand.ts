@@ -141,10 +141,10 @@ export const limits = Command.make(
               { title: "RULE", optional: 1 },
               { title: "HELD", align: "right" }
             ],
-            found.map(({ concurrency, rate, running, worker }): ReadonlyArray<Cell> => {
+            found.map(({ concurrency, queue, rate, running, worker }): ReadonlyArray<Cell> => {
               const isFull = concurrency !== undefined && running >= concurrency
               return [
-                worker,
+                queue === undefined ? worker : `queue ${queue}`,
                 [
                   `${count(running)}${concurrency === undefined ? "" : `/${count(concurrency)}`}`,
                   isFull ? "yellow" : undefined

@@ -6,18 +6,16 @@ import * as Flag from "effect/cli/Flag"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { asksForSecret } from "../Redaction.ts"
 import type { JobId } from "../JobRow.ts"
 import { Jobs } from "../Jobs.ts"
 import { change } from "./internal/change.ts"
 import { cancelVerb, deleteVerb, retryVerb } from "./internal/verbs.ts"
 import { connected } from "./internal/connection.ts"
-import { UsageError } from "./internal/exit.ts"
 import { jobLines, jobTable } from "./internal/jobView.ts"
-import { dryRun, int, Reveal, yes } from "./internal/options.ts"
+import { dryRun, int, yes } from "./internal/options.ts"
 import { Screen } from "./internal/screen.ts"
 import { tail } from "./TailCommand.ts"
-import { idArgument, jobsArgument, select } from "./internal/selection.ts"
+import { filterOf, idArgument, jobsArgument, select } from "./internal/selection.ts"
 import * as shapes from "./internal/shapes.ts"
 import { line } from "./internal/text.ts"
 
@@ -48,14 +46,7 @@ const list = Command.make(
   },
   Effect.fnUntraced(function* ({ after, count, jobs: operands, limit, order, quiet }) {
     const screen = yield* Screen
-    const selection = yield* select(operands)
-    const filter = selection._tag === "Ids" ? { id: selection.ids } : selection.filter
-    if (!(yield* Reveal) && asksForSecret([filter.args, filter.meta], screen.isSecret)) {
-      return yield* new UsageError({
-        message: "The filter asks for a value that is hidden: to search for a secret is to guess it.",
-        hint: "Pass --reveal if you may see it."
-      })
-    }
+    const filter = filterOf(yield* select(operands))
     yield* connected(
       Effect.gen(function* () {
         const jobs = yield* Jobs

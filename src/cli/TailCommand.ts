@@ -20,7 +20,7 @@ import { Failed, tell, UsageError } from "./internal/exit.ts"
 import { colorOf } from "./internal/jobView.ts"
 import { int } from "./internal/options.ts"
 import { Screen } from "./internal/screen.ts"
-import { jobsArgument, select } from "./internal/selection.ts"
+import { filterOf, jobsArgument, select } from "./internal/selection.ts"
 import * as shapes from "./internal/shapes.ts"
 import { line } from "./internal/text.ts"
 
@@ -50,8 +50,7 @@ export const tail = Command.make(
   },
   Effect.fnUntraced(function* ({ interval, jobs: operands, lines }) {
     const screen = yield* Screen
-    const selection = yield* select(operands)
-    const filter: Filter = selection._tag === "Ids" ? { id: selection.ids } : selection.filter
+    const filter = filterOf(yield* select(operands))
     if (screen.format === "json") {
       return yield* new UsageError({ message: "What never ends is no JSON value: use --ndjson." })
     }

@@ -18,7 +18,7 @@ import * as ShigotoConfig from "../ShigotoConfig.ts"
 import { ShigotoLive } from "../ShigotoLive.ts"
 import { Workers } from "../Workers.ts"
 import type { Config } from "./Config.ts"
-import { layerCipher, targetOf } from "./internal/connection.ts"
+import { environmentSettings, layerCipher, targetOf } from "./internal/connection.ts"
 import { Ending } from "./internal/environment.ts"
 import { Failed, UsageError } from "./internal/exit.ts"
 import { Loaded } from "./internal/load.ts"
@@ -36,7 +36,9 @@ export const work = Command.make(
     queues: Flag.String("queues").pipe(
       Flag.withAlias("q"),
       Flag.withMetavar("<name:slots,…>"),
-      Flag.withDescription("Only these queues, and how many jobs of each run at once; else those of the config module"),
+      Flag.withDescription(
+        "Only these queues, and how many jobs of each run at once; else SHIGOTO_QUEUES, else the config module"
+      ),
       Flag.optional
     ),
     once: Flag.Boolean("once").pipe(
@@ -44,7 +46,7 @@ export const work = Command.make(
       Flag.withDefault(false)
     ),
     migrate: Flag.Boolean("migrate").pipe(
-      Flag.withDescription("Bring the schema up to date first; else as the config module says"),
+      Flag.withDescription("Bring the schema up to date first; else as SHIGOTO_MIGRATE or the config module says"),
       Flag.optional
     )
   },
@@ -62,6 +64,7 @@ export const work = Command.make(
     const { pool, schema, shown } = yield* targetOf(config)
     const settings: ShigotoConfig.Options = {
       ...config.settings,
+      ...(yield* environmentSettings),
       schema,
       ...(Option.isSome(migrate) ? { migrate: migrate.value } : {}),
       ...(Option.isSome(queues) ? { queues: yield* readQueues(config, queues.value) } : {})

@@ -8,24 +8,13 @@ import { check, type UniqueOptions } from "../Unique.ts"
 import type { LogLimits } from "./logSink.ts"
 import { shown } from "./names.ts"
 
-/** What is wrong with what makes its jobs unique, if anything. */
-export const uniqueProblem = (unique: UniqueOptions | undefined): InvalidUnique | undefined => {
-  const checked = unique === undefined ? undefined : check(unique)
-  return checked !== undefined && Result.isFailure(checked) ? checked.failure : undefined
-}
-
-/** What is wrong with a timeout, if anything. */
-export const timeoutProblem = (timeout: Duration.Input | undefined): InvalidConfig | undefined => {
-  if (timeout === undefined) return undefined
-  const parsed = Duration.fromInput(timeout)
-  return Option.isSome(parsed) && Duration.toMillis(parsed.value) > 0
-    ? undefined
-    : new InvalidConfig({
-        field: "timeout",
-        value: shown(timeout),
-        message: `timeout cannot be ${shown(timeout)}: it must be a duration above zero, or Duration.infinity for no limit.`
-      })
-}
+/** What is wrong with what a definition says of its jobs' keys and time, if anything. */
+export const definitionProblem = (options: {
+  readonly partitionKey?: unknown
+  readonly timeout?: Duration.Input | undefined
+  readonly unique?: UniqueOptions | undefined
+}): InvalidConfig | InvalidUnique | undefined =>
+  partitionProblem(options.partitionKey) ?? timeoutProblem(options.timeout) ?? uniqueProblem(options.unique)
 
 /** What is wrong with how logs are kept, if anything. */
 export const captureProblem = (name: string, capture: boolean | LogLimits | undefined): InvalidConfig | undefined => {
@@ -54,3 +43,34 @@ export const concurrencyProblem = (
         max: maxConcurrency,
         message: `The ${field} of the worker "${name}" is an integer from 1 to ${maxConcurrency}, not ${shown(concurrency)}.`
       })
+
+// internal
+
+/** What is wrong with what makes its jobs unique, if anything. */
+const uniqueProblem = (unique: UniqueOptions | undefined): InvalidUnique | undefined => {
+  const checked = unique === undefined ? undefined : check(unique)
+  return checked !== undefined && Result.isFailure(checked) ? checked.failure : undefined
+}
+
+/** What is wrong with what tells the partition key of its jobs, if anything. */
+const partitionProblem = (partitionKey: unknown): InvalidConfig | undefined =>
+  partitionKey === undefined || typeof partitionKey === "function"
+    ? undefined
+    : new InvalidConfig({
+        field: "partitionKey",
+        value: shown(partitionKey),
+        message: `partitionKey of a definition cannot be ${shown(partitionKey)}: it must be a function of the args.`
+      })
+
+/** What is wrong with a timeout, if anything. */
+const timeoutProblem = (timeout: Duration.Input | undefined): InvalidConfig | undefined => {
+  if (timeout === undefined) return undefined
+  const parsed = Duration.fromInput(timeout)
+  return Option.isSome(parsed) && Duration.toMillis(parsed.value) > 0
+    ? undefined
+    : new InvalidConfig({
+        field: "timeout",
+        value: shown(timeout),
+        message: `timeout cannot be ${shown(timeout)}: it must be a duration above zero, or Duration.infinity for no limit.`
+      })
+}

@@ -1,6 +1,7 @@
 /** From what a producer says to what the database stores: every option is checked before anything is sent. */
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import {
@@ -29,7 +30,7 @@ import {
   maxDelayMillis,
   safeDuration
 } from "./deadline.ts"
-import { stringify } from "./json.ts"
+import { describe, sanitize, stringify } from "./json.ts"
 import type { BatchId, JobId } from "../JobRow.ts"
 import { nameProblem, shown } from "./names.ts"
 import { type NewEdge, type OnFailure, onFailures } from "./newJob.ts"
@@ -287,6 +288,28 @@ export const withDefaults = (
   encrypted: given.encrypted ?? definition.encrypted,
   mayBeClear: definition.encrypted === false
 })
+
+/** How a definition tells the partition key of its jobs. */
+export type PartitionKey = ((args: unknown) => string | undefined) | undefined
+
+/** The partition key of a job: the producer's, else by the definition's function, which may have thrown. */
+export const partitionKeyOf = (
+  given: Options,
+  ofArgs: PartitionKey,
+  args: unknown,
+  index: { readonly index?: number }
+): Effect.Effect<string | undefined, InvalidPartitionKey> =>
+  given.partitionKey !== undefined || ofArgs === undefined
+    ? Effect.succeed(given.partitionKey)
+    : Effect.try({
+        try: () => ofArgs(args),
+        catch: (error) =>
+          new InvalidPartitionKey({
+            value: "a function that threw",
+            message: `The partitionKey of these args cannot be told: ${sanitize(describe(error), 500)}`,
+            ...index
+          })
+      })
 
 // internal
 

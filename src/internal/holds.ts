@@ -18,11 +18,9 @@ export const makeHolds = (publish: (event: JobEvent) => void, recheckMillis: num
     learn: (queue: string, asked: ReadonlyArray<string>, held: ReadonlyArray<Held>, now: number): void => {
       for (const worker of asked) {
         const hold = held.find((one) => one.worker === worker)
-        if (hold?.freesInMillis === undefined) until.delete(worker)
-        else {
-          const { freesInMillis, why } = hold
-          until.set(worker, now + (why === "circuit" ? Math.min(freesInMillis, recheckMillis) : freesInMillis))
-        }
+        // What holds some of its jobs leaves the others free; what people may change is asked about again.
+        if (hold?.freesInMillis === undefined || hold.only !== undefined) until.delete(worker)
+        else until.set(worker, now + Math.min(hold.freesInMillis, recheckMillis))
         // A circuit tells its changes itself.
         if (hold !== undefined && hold.why !== "circuit" && told.get(worker) !== hold.why) publish(eventOf(queue, hold))
         if (hold === undefined) told.delete(worker)
@@ -34,7 +32,8 @@ export const makeHolds = (publish: (event: JobEvent) => void, recheckMillis: num
 
 // internal
 
-const eventOf = (queue: string, { freesInMillis, limit, worker }: Held): JobEvent =>
-  freesInMillis === undefined
-    ? { _tag: "ConcurrencyLimited", worker, queue }
-    : { _tag: "RateLimited", worker, queue, limit, freesInMillis }
+const eventOf = (queue: string, { freesInMillis, limit, only, worker }: Held): JobEvent => {
+  if (freesInMillis === undefined) return { _tag: "ConcurrencyLimited", worker, queue }
+  const partitionKey = typeof only === "object" && only.key !== "" ? only.key : undefined
+  return { _tag: "RateLimited", worker, queue, limit, partitionKey, freesInMillis }
+}

@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as AdaptiveConcurrency from "../AdaptiveConcurrency.ts"
+import * as Limit from "../Limit.ts"
 import { InvalidConfig } from "../ShigotoError.ts"
 import { nameProblem, shown } from "./names.ts"
 
@@ -22,6 +23,11 @@ export interface QueueOptions {
   readonly fair?: boolean | { readonly weight: (key: string | undefined) => number } | undefined
   /** How many jobs of one partition key run at once on all nodes together. Defaults to no limit. */
   readonly partitionConcurrency?: number | ((key: string | undefined) => number) | undefined
+  /**
+   * How often jobs of the queue start on all nodes together, whatever their worker: a rate of its own, or a `Limit.make`
+   * that it shares with others. Defaults to no limit.
+   */
+  readonly rateLimit?: Limit.Limit | Limit.Options | undefined
   /**
    * How large its part of `shedding.maxInFlight` is beside those of the other queues that have work. Defaults to 1; from
    * 0.001 to 1,000,000.
@@ -100,6 +106,7 @@ export const makeQueues = Effect.fnUntraced(function* (queues: Readonly<Record<s
   const weights = new Map<string, number>()
   const aging = new Map<string, number>()
   const broadcast = new Map<string, Duration.Duration>()
+  const rates = new Map<string, Limit.Limit>()
   for (const [name, given] of Object.entries(queues)) {
     const problem = nameProblem(name)
     if (problem !== undefined) return yield* invalid("queues", name, `as a queue's name, ${problem}`)
@@ -142,6 +149,7 @@ export const makeQueues = Effect.fnUntraced(function* (queues: Readonly<Record<s
         "a fair or broadcast queue takes its jobs by partition, not by age"
       )
     }
+    if (options.rateLimit !== undefined) rates.set(name, yield* rateOf(name, options.rateLimit))
     if (everywhere === false) continue
     const field = `queues.${name}.broadcast`
     if (everywhere !== true && (typeof everywhere !== "object" || everywhere === null)) {
@@ -151,7 +159,7 @@ export const makeQueues = Effect.fnUntraced(function* (queues: Readonly<Record<s
     const window = everywhere === true ? "10 minutes" : everywhere.window
     broadcast.set(name, yield* duration(`${field}.window`, window, 1000, 7 * day))
   }
-  return { queues: made, partitions, adaptive, broadcast, weights, aging }
+  return { queues: made, partitions, rates, adaptive, broadcast, weights, aging }
 })
 
 // internal
@@ -161,10 +169,26 @@ const known: ReadonlySet<string> = new Set([
   "concurrency",
   "fair",
   "partitionConcurrency",
+  "rateLimit",
   "weight",
   "aging",
   "broadcast"
 ])
+
+const rateOf = (queue: string, given: Limit.Limit | Limit.Options): Effect.Effect<Limit.Limit, InvalidConfig> =>
+  Effect.try({
+    try: () => {
+      if (typeof given !== "object" || given === null) throw invalid("rateLimit", given, "it must be an object")
+      const made = "rule" in given ? given : Limit.make(`queue ${queue}`, given)
+      if (made.costOf === undefined) return made
+      throw invalid("rateLimit.cost", "a function", "jobs of any worker take of it, so it must be a number")
+    },
+    catch: (error) => {
+      if (!(error instanceof InvalidConfig)) throw error
+      const { field, message, value } = error
+      return new InvalidConfig({ field: `queues.${queue}.${field}`, value, message: `queues.${queue}.${message}` })
+    }
+  })
 
 /** What functions give is checked as it is used: then a claim fails, loudly, and admits nothing. */
 const partitionsOf = (

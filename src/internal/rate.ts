@@ -78,6 +78,14 @@ export const freesAt = (rule: Rule, account: Account, now: number, amount: numbe
 export const idleAt = (rule: Rule, account: Account, now: number): number =>
   Math.ceil(account.reduce((latest, [at]) => Math.max(latest, at + lag(rule)), now))
 
+/** An account under a new rule: what was spent under the old one and still counts is taken as spent now. */
+export const convert = (from: Rule, to: Rule, account: Account, now: number): Account => {
+  const isLog = (rule: Rule) => rule.algorithm === "sliding-window" || rule.algorithm === "fixed-window"
+  if (isLog(from) && from.algorithm === to.algorithm && from.windowMillis === to.windowMillis) return account
+  const used = (isLog(from) ? from.limit : from.burst) - room(from, account, now)
+  return used <= slack ? [] : spend(to, [], now, used)
+}
+
 /** What sums of fractions may be off by. */
 export const slack = 1e-6
 

@@ -66,7 +66,11 @@ export const takeTokens = (
   const elapsed = Math.max(0, now - lastRefill)
   return {
     answer: [remaining, elapsed],
-    next: { value: { tokens: kept, lastRefill }, idleAt: now + Math.ceil(limit - kept) * refillMillis - elapsed }
+    // In the millisecond after the last token, whichever way its fraction is rounded.
+    next: {
+      value: { tokens: kept, lastRefill },
+      idleAt: Math.floor(lastRefill + Math.ceil(limit - kept) * refillMillis) + 1
+    }
   }
 }
 

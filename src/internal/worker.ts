@@ -59,7 +59,7 @@ export interface Options {
   readonly retry?: Schedule.Schedule<unknown, never, unknown> | undefined
   readonly concurrency?: number | AdaptiveConcurrency.Options<never> | undefined
   readonly globalConcurrency?: number | undefined
-  readonly rateLimit?: Limit.Limit | Limit.Options | undefined
+  readonly rateLimit?: Limit.Limit<never> | Limit.Options<never> | undefined
   readonly circuitBreaker?: CircuitBreaker.Options<never> | undefined
   readonly middleware?: ReadonlyArray<Middleware<unknown, unknown>> | undefined
   readonly captureLogs?: boolean | LogLimits | undefined
@@ -180,7 +180,7 @@ export const makeWorker = Effect.fnUntraced(function* (
     name,
     concurrency: typeof options.concurrency === "number" ? options.concurrency : undefined,
     adaptive,
-    governed: governedBy(name, options, rule),
+    governed: governedBy(name, options, rule, (args) => Effect.provideContext(read(args), context)),
     circuit: rule?.state === "local" ? makeCircuit(rule) : undefined,
     encrypted: definition.options.encrypted,
     argsSchema: () => jsonSchemaOf(definition.args),
@@ -306,18 +306,49 @@ export const unreadableArgs = (worker: string, defect: unknown, index: { readonl
 export const governedBy = (
   worker: string,
   { globalConcurrency: concurrency, rateLimit }: Options,
-  circuit?: CircuitBreaker.Rule
-): Governed | undefined =>
-  concurrency === undefined && rateLimit === undefined && circuit?.state !== "shared"
-    ? undefined
-    : {
-        worker,
-        concurrency,
-        rate: rateLimit === undefined || "rule" in rateLimit ? rateLimit : Limit.make(worker, rateLimit),
-        circuit: circuit?.state === "shared" ? circuit : undefined
-      }
+  circuit?: CircuitBreaker.Rule,
+  read?: (args: unknown) => Effect.Effect<unknown, unknown>
+): Governed | undefined => {
+  if (concurrency === undefined && rateLimit === undefined && circuit?.state !== "shared") return undefined
+  const rate: Limit.Limit<never> | undefined =
+    rateLimit === undefined || "rule" in rateLimit ? rateLimit : Limit.make(worker, rateLimit)
+  return {
+    worker,
+    concurrency,
+    rate,
+    costOf: read === undefined || rate?.costOf === undefined ? undefined : costBy(worker, rate, rate.costOf, read),
+    circuit: circuit?.state === "shared" ? circuit : undefined
+  }
+}
 
 // internal
+
+/**
+ * What a job takes of its rate. One whose args cannot be read fails its attempt soon and takes 1; where the function
+ * has no answer the most is taken, for a rate is there to be kept.
+ */
+const costBy =
+  (
+    worker: string,
+    { name, rule }: Limit.Limit<never>,
+    costOf: (args: never) => number,
+    read: (args: unknown) => Effect.Effect<unknown, unknown>
+  ): NonNullable<Governed["costOf"]> =>
+  (args) =>
+    Effect.suspend(() => read(args)).pipe(
+      Effect.flatMap((decoded) => {
+        const answer = Result.try(() => costOf(decoded as never)) // as the definition's schema has read it
+        if (Result.isSuccess(answer) && Number.isFinite(answer.success) && answer.success > 0) {
+          return Effect.succeed(answer.success)
+        }
+        const what = Result.isSuccess(answer) ? `gave ${shown(answer.success)}` : `threw ${describe(answer.failure)}`
+        return Effect.as(
+          Effect.logWarning(`The cost of ${worker} for its rate ${name} ${what}: ${rule.burst} is taken instead`),
+          rule.burst
+        )
+      }),
+      Effect.catchCause(() => Effect.succeed(1))
+    )
 
 /** Some schemas cannot be told as JSON Schema. */
 const jsonSchemaOf = (schema: Schema.Top): unknown => {

@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as SqlClient from "effect/sql/SqlClient"
+import { join } from "node:path"
 import { onDatabase } from "../integration/support.ts"
 import { TestDatabase } from "../setup/TestDatabase.ts"
 import { argv, canary, exec, normal, seed, shell, shigoto, terminal, transcript } from "./support.ts"
@@ -142,13 +143,44 @@ layer(Seeded, { excludeTestServices: true })("on a database with jobs", (it) => 
       ]) {
         assert.include((yield* shigoto([...args, "--reveal"])).stdout, canary)
       }
-      const guess = yield* shigoto(["jobs", "list", `args.password:${canary}`])
-      assert.strictEqual(guess.code, 2)
-      assert.include(guess.stderr, "to search for a secret is to guess it")
+      for (const command of [["jobs", "list"], ["jobs", "tail"], ["jobs", "retry", "--dry-run"], ["export"]]) {
+        const guess = yield* shigoto([...command, `args.password:${canary}`])
+        assert.strictEqual(guess.code, 2, command.join(" "))
+        assert.include(guess.stderr, "to search for a secret is to guess it")
+      }
       assert.strictEqual(
         (yield* shigoto(["jobs", "list", `args.password:${canary}`, "--reveal", "--count"])).stdout,
         "3\n"
       )
+    })
+  )
+
+  it.effect("exports all that match, each job once, over the pages and in both forms", () =>
+    Effect.gen(function* () {
+      const lines = (yield* shigoto(["export"])).stdout.trim().split("\n")
+      const ids = lines.map((line) => (JSON.parse(line) as { readonly id: number }).id)
+      assert.deepStrictEqual(ids, [4, 3, 2, 1])
+      assert.notInclude(lines.join(), canary)
+      assert.include((yield* shigoto(["export", "1", "--reveal"])).stdout, canary)
+      const { jobs } = JSON.parse((yield* shigoto(["export", "--json", "-n", "2"])).stdout) as {
+        readonly jobs: ReadonlyArray<unknown>
+      }
+      assert.deepStrictEqual(
+        jobs,
+        lines.slice(0, 2).map((line) => JSON.parse(line) as unknown)
+      )
+      assert.deepStrictEqual(yield* shigoto(["export", "worker:nobody", "--json"]), {
+        code: 0,
+        stdout: '{ "jobs": [\n] }\n',
+        stderr: ""
+      })
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`SELECT shigoto.enqueue('paged', '{}'::jsonb) FROM generate_series(1, 1200)`
+      const paged = yield* shell(
+        "shigoto export worker:paged | sort -u | wc -l; shigoto export worker:paged | head -n 1 | wc -l"
+      )
+      assert.deepStrictEqual([paged.stdout.split(/\s+/).slice(0, 2), paged.stderr], [["1200", "1"], ""])
+      assert.strictEqual((yield* shigoto(["jobs", "delete", "worker:paged", "--yes"])).code, 0)
     })
   )
 
@@ -332,6 +364,41 @@ layer(Seeded, { excludeTestServices: true })("on a database with jobs", (it) => 
   )
 })
 
+describe("config print", () => {
+  it.live("says what is in force and who says so, without passwords", () =>
+    Effect.gen(function* () {
+      const config = ["--config", join(import.meta.dirname, "..", "..", "examples", "cli", "shigoto.config.ts")]
+      const env = {
+        DATABASE_URL: "postgres://app:hunter2@db.example.com/shop",
+        SHIGOTO_NODE_NAME: "web-1",
+        SHIGOTO_LISTEN_URL: "postgres://app:hunter2@db.example.com/shop"
+      }
+      const told = yield* shigoto(["config", "print", "--json", "--schema", "work", ...config], {
+        database: false,
+        env
+      })
+      assert.strictEqual(told.code, 0, told.stderr)
+      assert.notInclude(told.stdout, "hunter2")
+      const { settings, ...rest } = JSON.parse(told.stdout) as Readonly<Record<string, unknown>>
+      assert.deepStrictEqual(rest, {
+        database: { target: "app@db.example.com/shop", source: "DATABASE_URL" },
+        schema: "work",
+        module: config[1],
+        jobs: ["convert"],
+        workers: true,
+        cipher: false,
+        redactKeys: []
+      })
+      assert.deepInclude(settings, { queues: { weather: 4 }, nodeName: "web-1", leaseTtl: "30s", listenUrl: "••••••" })
+      const alone = yield* shigoto(["config", "print"], { database: false })
+      assert.match(alone.stdout, /^database +none is named\nschema +shigoto\nmodule +none\n/)
+      const wrong = yield* shigoto(["config", "print"], { database: false, env: { SHIGOTO_QUEUES: "a:1" } })
+      assert.strictEqual(wrong.code, 2)
+      assert.include(wrong.stderr, "SHIGOTO_QUEUES cannot be")
+    }).pipe(Effect.provide(TestDatabase.layerDatabase()))
+  )
+})
+
 describe("the executable", () => {
   it.live("says what is missing on an older Node", () =>
     Effect.gen(function* () {
@@ -350,7 +417,7 @@ describe("the executable", () => {
         ["zsh", "#compdef shigoto"],
         ["fish", "complete -c shigoto"]
       ] as const) {
-        const ran = yield* exec(argv[0] ?? "", [...argv.slice(1), "--completions", name], {
+        const ran = yield* exec(argv[0] ?? "", [...argv.slice(1), "completions", name], {
           env: { PATH: process.env.PATH }
         })
         assert.strictEqual(ran.code, 0)

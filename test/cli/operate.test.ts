@@ -4,6 +4,7 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Batch from "../../src/Batch.ts"
 import { CronJobs } from "../../src/CronJobs.ts"
+import * as Flow from "../../src/Flow.ts"
 import * as Job from "../../src/Job.ts"
 import { eventually } from "../setup/eventually.ts"
 import { startNode } from "../integration/support.ts"
@@ -20,6 +21,16 @@ const PartLive = Part.toLayer(({ apiKey, ok }) => (ok ? Effect.void : Effect.die
   rateLimit: { limit: 100, window: "1 hour" }
 })
 
+const Stage = Job.make("stage", { args: { ok: Schema.Boolean }, queue: "parts", maxAttempts: 1 })
+
+const StageLive = Stage.toLayer(({ ok }) => (ok ? Effect.void : Effect.die(new Error("the card was declined"))))
+
+const Order = Flow.make("order", { input: {} }, (flow) => {
+  const stock = flow.node("stock", Stage, { args: { ok: true } })
+  const pay = flow.node("pay", Stage, { after: { stock }, args: { ok: false } })
+  flow.node("ship", Stage, { after: { pay }, args: { ok: true } })
+})
+
 const Unknown = Job.make("nobody-has-it", { args: { secret: Schema.String }, queue: "parts" })
 
 const json = <A>(args: ReadonlyArray<string>) =>
@@ -33,7 +44,7 @@ const json = <A>(args: ReadonlyArray<string>) =>
 const Fleet = Layer.effectDiscard(
   Effect.gen(function* () {
     const node = yield* startNode({
-      workers: PartLive,
+      workers: Layer.merge(PartLive, StageLive),
       config: { queues: { parts: 3 }, nodeName: "web-1", leaseTtl: "1 minute" }
     })
     yield* node.run(
@@ -43,6 +54,10 @@ const Fleet = Layer.effectDiscard(
           Part.prepare({ ok: false, apiKey: canary })
         ])
         for (const { id } of batch.jobs) yield* eventually(node.jobs.get(id), (job) => job.finishedAt !== undefined)
+        const flow = yield* Order.enqueue({})
+        for (const id of Object.values(flow.nodes)) {
+          yield* eventually(node.jobs.get(id), (job) => job.finishedAt !== undefined)
+        }
         const cron = yield* CronJobs
         const args = { ok: true, apiKey: canary }
         yield* cron.upsert({ name: "nightly", cron: "30 3 * * *", timezone: "Europe/Berlin", job: Part, args })
@@ -60,6 +75,8 @@ layer(Fleet, { excludeTestServices: true })("on a running fleet", (it) => {
       const text = yield* transcript([
         "failures",
         "failures list --ndjson",
+        "failures --since 1h --json",
+        "failures --since 0s",
         "cron list",
         "cron list --ndjson",
         "cron next orphan -n 2",
@@ -67,6 +84,8 @@ layer(Fleet, { excludeTestServices: true })("on a running fleet", (it) => {
         "batches list",
         "batches show 1",
         "batches show 1 --json",
+        "flows show 2",
+        "flows show 2 --json",
         "nodes",
         "workers",
         "workers --json",
@@ -82,9 +101,9 @@ layer(Fleet, { excludeTestServices: true })("on a running fleet", (it) => {
   it.effect("retries a group of failures, and says so where there is none", () =>
     Effect.gen(function* () {
       const { failures } = yield* json<{
-        readonly failures: ReadonlyArray<{ readonly fingerprint: string; readonly sample: number }>
+        readonly failures: ReadonlyArray<{ readonly fingerprint: string; readonly worker: string }>
       }>(["failures"])
-      const group = failures[0]?.fingerprint ?? ""
+      const group = failures.find(({ worker }) => worker === "part")?.fingerprint ?? ""
       const dry = yield* json<{ readonly matched: number }>(["failures", "retry", group, "--dry-run"])
       assert.strictEqual(dry.matched, 1)
       assert.strictEqual((yield* shigoto(["failures", "retry", group])).code, 5)
@@ -123,11 +142,14 @@ layer(Fleet, { excludeTestServices: true })("on a running fleet", (it) => {
     })
   )
 
-  it.effect("retries and cancels batches, after a question", () =>
+  it.effect("retries and cancels batches and flows, after a question", () =>
     Effect.gen(function* () {
       assert.strictEqual((yield* shigoto(["batches", "retry", "1"])).code, 5)
       assert.strictEqual((yield* json<{ readonly changed: number }>(["batches", "cancel", "1", "--yes"])).changed, 0)
       assert.strictEqual((yield* shigoto(["batches", "show", "99"])).code, 3)
+      assert.strictEqual((yield* shigoto(["flows", "retry", "2"])).code, 5)
+      const again = yield* shigoto(["flows", "retry", "2", "--yes"])
+      assert.deepStrictEqual([again.code, again.stdout], [0, "✓ 1 job retried\n"])
       assert.deepStrictEqual(yield* json(["batches", "list", "--after", "1"]), { batches: [], next: null })
     })
   )

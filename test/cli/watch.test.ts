@@ -65,6 +65,18 @@ describe("doctor", () => {
         assert.strictEqual(empty.code, 1)
         assert.strictEqual(empty.status, "problem")
         assert.deepInclude(empty.of("schema")[0], { status: "problem", advice: "Run: shigoto migrate" })
+        const mend = yield* shigoto(["doctor", "--fix-sql"])
+        assert.strictEqual(mend.code, 1)
+        assert.strictEqual(mend.stderr, "")
+        assert.include(
+          mend.stdout,
+          `-- The schema "shigoto" has no Shigoto tables, or this role may not see them.\nBEGIN;`
+        )
+        // The test's server is unsafe on purpose.
+        assert.include(
+          mend.stdout,
+          "-- fsync is off: a crash of the machine may destroy the database.\nALTER SYSTEM SET fsync = on;"
+        )
         assert.strictEqual((yield* shigoto(["migrate"])).code, 0)
         assert.strictEqual((yield* doctor()).of("schema")[0]?.status, "ok")
 

@@ -204,6 +204,32 @@ export default defineConfig({
       assert.strictEqual((yield* shigoto(["work", "--once", ...config], { cwd })).code, 0)
       const done = JSON.parse((yield* shigoto([...show, ...config], { cwd })).stdout) as { readonly result: unknown }
       assert.strictEqual(done.result, `charged ${canary}`)
+
+      // A second key becomes the first.
+      const module = Fs.readFileSync(Path.join(cwd, "sealed.ts"), "utf8")
+      const next = `{ id: "k2", key: Redacted.make("${Buffer.alloc(32, 8).toString("base64")}") }, `
+      Fs.writeFileSync(Path.join(cwd, "rotated.ts"), module.replace("keys: [", `keys: [${next}`))
+      const rotated = ["--config", "rotated.ts"]
+      const reencrypt = ["encryption", "reencrypt"]
+      const dry = yield* shigoto([...reencrypt, "--dry-run", "--json", ...rotated], { cwd })
+      assert.deepStrictEqual(JSON.parse(dry.stdout), { key: "k2", values: 2, dryRun: true })
+      assert.strictEqual((yield* shigoto([...reencrypt, ...rotated], { cwd })).code, 5)
+      const moved = yield* shigoto([...reencrypt, "--yes", ...rotated], { cwd })
+      assert.deepStrictEqual(moved, { code: 0, stdout: "✓ 1 row put under the key k2\n", stderr: "" })
+      const { keys } = JSON.parse((yield* shigoto(["encryption", "keys", "--json"])).stdout) as {
+        readonly keys: ReadonlyArray<{ readonly keyId: string | null; readonly values: number }>
+      }
+      assert.deepInclude(
+        keys.map(({ keyId, values }) => ({ keyId, values })),
+        { keyId: "k2", values: 2 }
+      )
+      assert.isFalse(keys.some(({ keyId }) => keyId === "k1"))
+      assert.include((yield* shigoto([...show, ...rotated], { cwd })).stdout, canary)
+      // The old module lacks the key: what it cannot read stays as it is, and is told.
+      const back = yield* shigoto([...reencrypt, "--yes", "--json", ...config], { cwd })
+      assert.strictEqual(back.code, 1)
+      assert.deepInclude(JSON.parse(back.stdout), { key: "k1", changed: 0, left: 2, unreadable: 2 })
+      assert.strictEqual((yield* shigoto(reencrypt, { cwd })).code, 2)
       assert.strictEqual((yield* shigoto(["jobs", "delete", String(id), "--yes"])).code, 0)
     })
   )
@@ -272,8 +298,19 @@ export default defineConfig({
 
   it.effect("dashboard serves this machine, and nobody else without a password", () =>
     Effect.gen(function* () {
-      const server = yield* start(["dashboard", "--port", "0", "--read-only"], /http:\S+/)
+      const { cwd } = yield* Project
+      const opened = Path.join(cwd, "opened")
+      for (const name of ["xdg-open", "open"]) {
+        Fs.writeFileSync(Path.join(cwd, name), `#!/bin/sh\necho "$1" > '${opened}'\n`, { mode: 0o755 })
+      }
+      const server = yield* start(["dashboard", "--port", "0", "--open"], /http:\S+/, {
+        env: { PATH: `${cwd}:${process.env["PATH"] ?? ""}`, SHIGOTO_DASHBOARD_READ_ONLY: "true" }
+      })
       const [url = ""] = /http:\S+/.exec(server.seen.stdout) ?? []
+      yield* eventually(
+        Effect.sync(() => (Fs.existsSync(opened) ? Fs.readFileSync(opened, "utf8") : "")),
+        (text) => text === `${url}\n`
+      )
       const own = yield* request(`${url}api/me`)
       assert.strictEqual(own.status, 200)
       assert.deepStrictEqual(JSON.parse(own.body), { user: "cli", can: ["jobs:view"], queues: null })

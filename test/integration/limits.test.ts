@@ -1,15 +1,18 @@
 import { PgClient } from "@effect/sql-pg/PgClient"
 import { assert, describe } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Job from "../../src/Job.ts"
 import * as JobStore from "../../src/JobStore.ts"
 import * as Limit from "../../src/Limit.ts"
 import { Limits } from "../../src/Limits.ts"
+import { algorithms } from "../../src/internal/rate.ts"
 import type { Governed } from "../../src/internal/sql/limit.ts"
 import * as ShigotoConfig from "../../src/ShigotoConfig.ts"
 import { eventually } from "../setup/eventually.ts"
@@ -26,6 +29,15 @@ const rated = (options: Limit.Options, worker = "work", name = "api"): Governed 
   rate: Limit.make(name, options)
 })
 
+/** Integers below a bound, the same ones each time. */
+const pseudo = (seed: number) => {
+  let state = seed
+  return (below: number): number => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
+    return Math.floor((state / 2 ** 32) * below)
+  }
+}
+
 /** A store on a connection of its own, with a lease, for claims without anybody who runs them. */
 const bareStore = Effect.gen(function* () {
   const database = yield* TestDatabase
@@ -36,17 +48,26 @@ const bareStore = Effect.gen(function* () {
   )
   const node = yield* store.register({ name: "bare", ttlMillis: 600_000 })
   const [row] = yield* client<{ readonly pid: number }>`SELECT pg_backend_pid() AS pid`
-  const claim = (governed: ReadonlyArray<Governed>, limit = 100, names = governed.map(({ worker }) => worker)) =>
+  const claim = (
+    governed: ReadonlyArray<Governed>,
+    limit = 100,
+    names = governed.map(({ worker }) => worker),
+    queueRate?: Limit.Limit
+  ) =>
     store.limits.claim(
       { node, nodeName: "bare", queue: "default", limit, workers: names.map((name) => ({ name, room: limit })) },
-      governed
+      governed,
+      undefined,
+      queueRate
     )
-  return { client, store, claim, pid: row?.pid ?? 0 }
+  return { client, store, node, claim, pid: row?.pid ?? 0 }
 })
 
-const enqueue = Effect.fnUntraced(function* (worker: string, count: number) {
+const enqueue = Effect.fnUntraced(function* (worker: string, count: number, key: string | null = null) {
   const sql = yield* SqlClient.SqlClient
-  yield* sql`SELECT shigoto.enqueue(${worker}, '{"does": "succeed"}') FROM generate_series(1, ${count}::integer)`
+  yield* sql`
+    SELECT shigoto.enqueue(${worker}, '{"does": "succeed"}', partition_key => ${key})
+    FROM generate_series(1, ${count}::integer)`
 })
 
 describe("a claim under limits", () => {
@@ -128,12 +149,182 @@ describe("a claim under limits", () => {
         jobs.map((job) => job.worker),
         ["small", "big", "big"]
       )
+      // One unit is left, which the next big one needs: the small ones behind it do not take it away.
       assert.deepStrictEqual(
         held.map(({ limit, worker }) => [worker, limit]),
-        [["big", "api"]]
+        [
+          ["big", "api"],
+          ["small", "api"]
+        ]
       )
       const next = yield* claim([governed[1] as Governed])
       assert.strictEqual(next.jobs.length, 1)
+    })
+  )
+
+  onDatabase("keeps an account for each partition key, and hides no key behind another", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const { claim, store } = yield* bareStore
+      const governed = rated({ limit: 3, window: "1 hour", perKey: true })
+      yield* enqueue("work", 1000, "a")
+      yield* enqueue("work", 2, "b")
+      yield* enqueue("work", 5)
+      yield* enqueue("other", 1)
+      const starts = (limit: number) =>
+        Effect.map(claim([governed], limit, ["work", "other"]), ({ jobs }) =>
+          jobs.map((job) => job.partitionKey ?? job.worker)
+        )
+      // Also where its first candidates are all of one key.
+      assert.deepStrictEqual(yield* starts(5), ["a", "a", "a", "b", "b"])
+      assert.deepStrictEqual(yield* starts(100), ["work", "work", "work", "other"])
+      assert.deepStrictEqual(yield* starts(100), [])
+      yield* enqueue("work", 2, "b")
+      const { held, jobs } = yield* claim([governed])
+      assert.deepStrictEqual(
+        jobs.map((job) => job.partitionKey),
+        ["b"]
+      )
+      assert.strictEqual(held[0]?.limit, "api")
+      assert.isDefined(held[0]?.only)
+      const rows = yield* sql`SELECT FROM shigoto.jobs WHERE partition_key = 'a' AND attempt = 0 AND epoch = 0`
+      assert.strictEqual(rows.length, 997)
+      // What is given back or held is that of the key alone.
+      const rate = governed.rate as Limit.Limit
+      yield* store.limits.charge(rate, -2, "a")
+      assert.deepStrictEqual(yield* starts(100), ["a", "a"])
+      yield* store.limits.charge(rate, -3, "a")
+      yield* store.limits.backOff(rate, 3_600_000, "a")
+      yield* store.limits.charge(rate, -3, "b")
+      assert.deepStrictEqual(yield* starts(100), ["b"])
+      yield* enqueue("work", 2, "b")
+      yield* store.limits.backOff(rate, 3_600_000)
+      assert.deepStrictEqual(yield* starts(100), [])
+    })
+  )
+
+  onDatabase("keeps the rate of a queue beside those of its workers, and both", () =>
+    Effect.gen(function* () {
+      const { claim } = yield* bareStore
+      const ofQueue = Limit.make("queue default", { limit: 4, window: "1 hour" })
+      const governed = rated({ limit: 2, window: "1 hour" })
+      yield* enqueue("work", 10)
+      yield* enqueue("other", 10)
+      const first = yield* claim([governed], 100, ["work", "other"], ofQueue)
+      assert.deepStrictEqual(
+        first.jobs.map((job) => job.worker),
+        ["work", "work", "other", "other"]
+      )
+      const { held, jobs } = yield* claim([governed], 100, ["work", "other"], ofQueue)
+      assert.strictEqual(jobs.length, 0)
+      assert.deepStrictEqual(
+        held.map(({ limit, only, worker }) => [worker, limit, only]),
+        [
+          ["work", "api", undefined],
+          ["other", "queue default", "queue"]
+        ]
+      )
+    })
+  )
+
+  onDatabase("takes what each job costs by its args, in order, and hides nothing behind one that has to wait", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const { claim } = yield* bareStore
+      const governed: Governed = {
+        ...rated({ limit: 10, window: "1 hour", cost: () => 1 }),
+        costOf: (args) => Effect.succeed((args as { readonly pages: number }).pages)
+      }
+      const pages = [4, 5, 2, 1, 1]
+      yield* sql`
+        SELECT shigoto.enqueue('work', jsonb_build_object('pages', pages))
+        FROM unnest(${pages}::integer[]) WITH ORDINALITY AS given (pages, place)
+        ORDER BY place`
+      yield* enqueue("other", 1)
+      const first = yield* claim([governed], 3, ["work", "other"])
+      assert.deepStrictEqual(
+        first.jobs.map((job) => (job.worker === "other" ? "other" : (job.args as { pages: number }).pages)),
+        [4, 5, "other"]
+      )
+      assert.deepStrictEqual(
+        first.held.map(({ limit, why }) => [limit, why]),
+        [["api", "rate"]]
+      )
+      // One unit is left, and the job of two is first.
+      assert.deepStrictEqual((yield* claim([governed])).jobs, [])
+    })
+  )
+
+  onDatabase("holds what is set at run time in place of what the code says, and what was spent counts on", () =>
+    Effect.gen(function* () {
+      const { claim, store } = yield* bareStore
+      for (const perKey of [false, true]) {
+        const name = perKey ? "keyed" : "whole"
+        const key = perKey ? "a" : null
+        const governed = rated({ limit: 2, window: "1 hour", perKey }, name, name)
+        const rate = governed.rate as Limit.Limit
+        const to = (limit: number) => Limit.make(name, { limit, window: "1 hour" }).rule
+        yield* enqueue(name, 100, key)
+        const starts = Effect.map(claim([governed]), ({ jobs }) => jobs.length)
+        assert.strictEqual(yield* starts, 2)
+        yield* store.limits.change(rate, "", to(5))
+        assert.strictEqual(yield* starts, 3)
+        yield* store.limits.change(
+          rate,
+          "",
+          Limit.make(name, { limit: 6, window: "1 hour", algorithm: "gcra", burst: 6 }).rule
+        )
+        assert.strictEqual(yield* starts, 1)
+        if (perKey) {
+          yield* store.limits.change(rate, "a", to(10))
+          assert.strictEqual(yield* starts, 4)
+          yield* store.limits.change(rate, "a", undefined)
+        }
+        yield* store.limits.change(rate, "", undefined)
+        assert.strictEqual(yield* starts, 0)
+        yield* store.limits.charge(rate, perKey ? -9 : -5, key ?? "")
+        assert.strictEqual(yield* starts, 1)
+      }
+      yield* enqueue("work", 20)
+      const places = Effect.map(claim([concurrent(2)]), ({ jobs }) => jobs.length)
+      assert.strictEqual(yield* places, 2)
+      yield* store.limits.setPlaces("work", 5)
+      assert.strictEqual(yield* places, 3)
+      yield* store.limits.setPlaces("work", undefined)
+      assert.strictEqual(yield* places, 0)
+    })
+  )
+
+  onDatabase("is left aside up to the first job that it is about", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const { node, store } = yield* bareStore
+      const scout = Effect.fnUntraced(function* (limit: number, room = limit) {
+        const { jobs, stopped } = yield* store.limits.scout(
+          {
+            node,
+            nodeName: "bare",
+            queue: "default",
+            limit,
+            workers: [
+              { name: "work", room },
+              { name: "other", room }
+            ]
+          },
+          ["work"]
+        )
+        return [jobs.map((job) => job.worker).join(), stopped]
+      })
+      assert.deepStrictEqual(yield* scout(10), ["", false])
+      yield* enqueue("other", 4)
+      yield* enqueue("work", 2)
+      yield* enqueue("other", 1)
+      assert.deepStrictEqual(yield* scout(1), ["other", false])
+      assert.deepStrictEqual(yield* scout(10, 1), ["other", true])
+      assert.deepStrictEqual(yield* scout(10), ["other,other", true])
+      assert.deepStrictEqual(yield* scout(10), ["", true])
+      assert.strictEqual((yield* sql`SELECT FROM shigoto.jobs WHERE worker = 'work' AND epoch = 0`).length, 2)
+      assert.strictEqual((yield* sql`SELECT FROM shigoto.limits`).length, 0)
     })
   )
 
@@ -158,7 +349,140 @@ describe("a claim under limits", () => {
   )
 })
 
+/** A rate said plainly, from what was granted when; the account of one partition key. */
+const plainRate = ({ algorithm, burst, limit, windowMillis }: Limit.Limit["rule"]) => {
+  const granted: Array<{ readonly at: number; readonly amount: number }> = []
+  let tokens = burst
+  let filledAt = 0
+  const counts = (at: number, now: number): boolean => {
+    if (algorithm === "fixed-window") return Math.floor(at / windowMillis) === Math.floor(now / windowMillis)
+    const slot = windowMillis / 64
+    return (Math.floor(at / slot) + 1) * slot + slot + windowMillis > now
+  }
+  return (now: number, amount: number): boolean => {
+    if (algorithm === "sliding-window" || algorithm === "fixed-window") {
+      const spent = granted.filter(({ at }) => counts(at, now)).reduce((sum, one) => sum + one.amount, 0)
+      if (spent + amount > limit) return false
+      granted.push({ at: now, amount })
+      return true
+    }
+    tokens = Math.min(burst, tokens + ((now - filledAt) * limit) / windowMillis)
+    filledAt = now
+    if (tokens + 1e-6 < amount) return false
+    tokens -= amount
+    return true
+  }
+}
+
+describe("in virtual time", () => {
+  for (const algorithm of algorithms) {
+    onDatabase(`${algorithm} starts the jobs of each key when the plain rate does`, () =>
+      Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
+        let now = Date.now() + 3_600_000
+        const clock = yield* Clock.Clock
+        // Only what time it is changes: methods of the clock live on its prototype.
+        const virtual: Clock.Clock = Object.assign(Object.create(clock) as Clock.Clock, {
+          currentTimeMillis: Effect.sync(() => now),
+          currentTimeMillisUnsafe: () => now
+        })
+        const store = yield* Effect.provide(JobStore.make, ShigotoConfig.layer({ timeSource: "clock" }))
+        const then = Effect.provideService(Clock.Clock, virtual)
+        const node = yield* then(store.register({ name: "bare", ttlMillis: 86_400_000 }))
+        const limit = Limit.make("api", {
+          limit: 12,
+          window: "64 seconds",
+          algorithm,
+          perKey: true,
+          ...(algorithm === "gcra" && { burst: 4 })
+        })
+        const most = limit.rule.burst
+        const governed: Governed = {
+          ...rated({ limit: 1, window: 10 }),
+          rate: limit,
+          costOf: (args) => Effect.succeed((args as { readonly cost: number }).cost)
+        }
+        const keys = ["a", "b"]
+        const models = new Map(keys.map((key) => [key, plainRate(limit.rule)]))
+        const waiting = new Map(keys.map((key) => [key, [] as Array<number>]))
+        const random = pseudo(algorithm.length)
+        for (let step = 0; step < 40; step++) {
+          now += random(20_000)
+          const news = Array.from({ length: random(4) }, () => ({
+            key: keys[random(2)] ?? "a",
+            cost: Math.min(1 + random(3), most)
+          }))
+          yield* sql`
+            SELECT shigoto.enqueue('work', jsonb_build_object('cost', cost), partition_key => key)
+            FROM unnest(
+              ${news.map(({ key }) => key)}::text[],
+              ${news.map(({ cost }) => cost)}::integer[]
+            ) WITH ORDINALITY AS given (key, cost, place)
+            ORDER BY place`
+          for (const { cost, key } of news) waiting.get(key)?.push(cost)
+          const { jobs } = yield* then(
+            store.limits.claim(
+              { node, nodeName: "bare", queue: "default", limit: 100, workers: [{ name: "work", room: 100 }] },
+              [governed]
+            )
+          )
+          for (const key of keys) {
+            const queue = waiting.get(key) ?? []
+            const model = models.get(key)
+            const expected: Array<number> = []
+            while (queue[0] !== undefined && model?.(now, queue[0]) === true) expected.push(queue.shift() ?? 0)
+            const started = jobs.filter((job) => job.partitionKey === key)
+            assert.deepStrictEqual(
+              started.map((job) => (job.args as { readonly cost: number }).cost),
+              expected,
+              `${key} at step ${step}`
+            )
+          }
+        }
+      })
+    )
+  }
+})
+
 describe("over processes", () => {
+  onDatabase(
+    "a rate by key is kept for each, and a change at run time reaches all of them",
+    () =>
+      Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
+        yield* makeDiary
+        const operator = yield* startNode()
+        const options: Limit.Options = { limit: 1, window: "1 hour", perKey: true }
+        yield* Effect.forEach([1, 2, 3, 4], () => startProcess({ limits: { rateLimit: options } }), { concurrency: 4 })
+        const keys = ["a", "b", "c"]
+        yield* operator.run(
+          Work.enqueueAll(
+            Array.from({ length: 120 }, () => ({ does: "succeed" as const })),
+            (_, i) => ({ partitionKey: keys[i % 3] })
+          )
+        )
+        yield* eventually(tally, (counts) => counts.completed === 3)
+        const change = (of: Limit.Options) =>
+          operator.run(Effect.flatMap(Limits, (limits) => limits.change(Limit.make("work", options), of)))
+        yield* change({ limit: 20, window: "1 second" })
+        yield* eventually(tally, (counts) => counts.completed === 120)
+        const [seen] = yield* sql<{ readonly most: number; readonly keys: number }>`
+          SELECT max(inside)::integer AS most, count(DISTINCT partition_key)::integer AS keys
+          FROM (
+            SELECT partition_key, count(*) OVER (
+              PARTITION BY partition_key
+              ORDER BY claimed_at RANGE BETWEEN CURRENT ROW AND interval '999 milliseconds' FOLLOWING
+            ) AS inside
+            FROM shigoto.all_jobs
+          ) AS windows`
+        assert.isAtMost(seen?.most ?? Infinity, 20)
+        assert.strictEqual(seen?.keys, 3)
+        const attempts = yield* sql`SELECT FROM shigoto.all_jobs WHERE attempt <> 1`
+        assert.strictEqual(attempts.length, 0)
+      }),
+    { timeout: 120_000 }
+  )
+
   onDatabase(
     "a rate is kept in every sliding window of the database's clock",
     () =>
@@ -253,6 +577,150 @@ describe("a node", () => {
       assert.deepInclude(event, { worker: event.worker, limit: "api" })
       assert.isAbove(event.freesInMillis, 3_000_000)
       assert.strictEqual((yield* node.jobs.get(held.id)).state, "available")
+    })
+  )
+
+  onDatabase("keeps rates by the key and the cost that a definition and its worker compute from the args", () =>
+    Effect.gen(function* () {
+      const Page = Job.make("page", {
+        args: { site: Schema.String, weight: Schema.Int },
+        partitionKey: ({ site }) => (site === "" ? undefined : site)
+      })
+      const limit = Limit.make("sites", {
+        limit: 4,
+        window: "1 hour",
+        perKey: true,
+        cost: ({ weight }: { readonly weight: number }) => weight
+      })
+      const held = yield* Deferred.make<void>()
+      const PageLive = Page.toLayer(
+        Effect.fnUntraced(function* ({ site }) {
+          if (site !== "asks") return
+          // Of the key of the job in hand.
+          yield* Effect.orDie(Effect.flatMap(Limits, (limits) => limits.backOff(limit, "1 hour")))
+          yield* Deferred.succeed(held, undefined)
+        }),
+        { rateLimit: limit }
+      )
+      const node = yield* startNode({ workers: PageLive })
+      const stored = yield* node.run(
+        Page.enqueueAll([
+          { site: "a", weight: 3 },
+          { site: "a", weight: 2 },
+          { site: "", weight: 4 },
+          { site: "b", weight: 4 },
+          { site: "asks", weight: 1 }
+        ])
+      )
+      yield* Effect.forEach([0, 2, 3, 4], (i) => reaches(node, stored[i]?.id as never, "completed"))
+      yield* Deferred.await(held)
+      const waits = stored[1]?.id as never
+      const again = yield* node.run(Page.enqueue({ site: "asks", weight: 1 }))
+      const last = yield* node.run(Page.enqueue({ site: "c", weight: 1 }))
+      yield* reaches(node, last.id, "completed")
+      assert.strictEqual((yield* node.jobs.get(again.id)).state, "available")
+      const { reasons } = yield* node.jobs.explain(again.id)
+      assert.deepInclude(reasons[0], { _tag: "RateLimited", limit: "sites", partitionKey: "asks" })
+      const [standing] = yield* node.run(Effect.flatMap(Limits, ({ list }) => list))
+      assert.deepStrictEqual(standing?.rate?.keys.map(({ partitionKey, room }) => [partitionKey, room]).toSorted(), [
+        ["a", 1],
+        ["asks", 3],
+        ["b", 0],
+        ["c", 3]
+      ])
+      // The one of two units is let through by a change, for its key alone.
+      yield* node.run(
+        Effect.flatMap(Limits, (limits) => limits.change(limit, { limit: 5, window: "1 hour" }, { partitionKey: "a" }))
+      )
+      yield* reaches(node, waits, "completed")
+      assert.strictEqual((yield* node.jobs.get(again.id)).state, "available")
+      const clash = yield* Effect.flip(node.run(Page.enqueue({ site: "\u0000", weight: 1 })))
+      assert.strictEqual(clash._tag, "InvalidPartitionKey")
+    })
+  )
+
+  onDatabase("takes over what another one changes at run time: rates of workers and queues, and concurrencies", () =>
+    Effect.gen(function* () {
+      const limit = Limit.make("api", { limit: 1, window: "1 hour" })
+      const ofQueue = Limit.make("other queue", { limit: 1, window: "1 hour" })
+      const go = Latch.makeUnsafe(false)
+      const Places = Job.make("places")
+      const workers = Layer.mergeAll(
+        Api.toLayer(() => Effect.void, { rateLimit: limit }),
+        Other.toLayer(() => Effect.void),
+        Places.toLayer(() => go.await, { globalConcurrency: 1 })
+      )
+      const node = yield* startNode({
+        workers,
+        config: { queues: { default: 10, slow: { concurrency: 10, rateLimit: ofQueue } } }
+      })
+      const operator = yield* startNode({ config: { queues: { elsewhere: 1 } } })
+      const limits = <A, E>(use: (limits: Limits["Service"]) => Effect.Effect<A, E>) =>
+        operator.run(Effect.flatMap(Limits, use))
+      const three = { args: [{}, {}, {}] }
+      yield* operator.run(Api.enqueueAll(three.args))
+      yield* operator.run(Other.enqueueAll(three.args, { queue: "slow" }))
+      yield* operator.run(Places.enqueueAll(three.args))
+      yield* eventually(tally, (counts) => counts.completed === 2 && counts.executing === 1)
+      const heard = (tag: "RateLimited" | "ConcurrencyLimited", worker: string) =>
+        eventually(
+          Effect.sync(() => node.events),
+          (events) => events.some((event) => event._tag === tag && event.worker === worker)
+        )
+      yield* heard("RateLimited", "api")
+      yield* heard("RateLimited", "other")
+      yield* heard("ConcurrencyLimited", "places")
+      yield* limits(({ change }) => change(limit, { limit: 3, window: "1 hour" }))
+      yield* eventually(tally, (counts) => counts.completed === 4)
+      yield* limits(({ change }) => change(ofQueue, { limit: 3, window: "1 hour" }))
+      yield* eventually(tally, (counts) => counts.completed === 6)
+      yield* limits(({ changeConcurrency }) => changeConcurrency("places", 3))
+      yield* eventually(tally, (counts) => counts.executing === 3)
+      const list = yield* limits(({ list }) => list)
+      assert.deepStrictEqual(
+        list.map(({ concurrency, queue, rate, worker }) => [worker, queue, concurrency, rate?.limit, rate?.changed]),
+        [
+          ["", "slow", undefined, 3, true],
+          ["api", undefined, undefined, 3, true],
+          ["places", undefined, 3, undefined, undefined]
+        ]
+      )
+      go.openUnsafe()
+      yield* eventually(tally, (counts) => counts.completed === 9)
+      for (const [field, refused] of [
+        ["rateLimit.limit", limits(({ change }) => change(limit, { limit: 0, window: "1 hour" }))],
+        ["partitionKey", limits(({ change }) => change(limit, undefined, { partitionKey: "a" }))],
+        ["partitionKey", limits(({ charge }) => charge(limit, 1, { partitionKey: "a" }))],
+        ["concurrency", limits(({ changeConcurrency }) => changeConcurrency("places", 0))]
+      ] as const) {
+        const error = yield* Effect.flip(refused)
+        assert.strictEqual(error._tag === "InvalidConfig" ? error.field : error._tag, field)
+      }
+    })
+  )
+
+  onDatabase("leaves the locks of limits alone for queues that have nothing of limited workers", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const workers = Layer.mergeAll(
+        Api.toLayer(() => Effect.void, { rateLimit: { limit: 1000, window: "1 second" } }),
+        Other.toLayer(() => Effect.void)
+      )
+      const node = yield* startNode({ workers, config: { queues: { default: 5, slow: 5 } } })
+      const first = yield* node.run(Api.enqueue({}))
+      yield* reaches(node, first.id, "completed")
+      const { waits } = yield* sql.withTransaction(
+        Effect.gen(function* () {
+          const rows = yield* sql`SELECT FROM shigoto.limits WHERE name = 'rate:api' FOR UPDATE`
+          assert.strictEqual(rows.length, 1)
+          const waits = yield* node.run(Api.enqueue({}))
+          const others = yield* node.run(Other.enqueueAll([{}, {}, {}], { queue: "slow" }))
+          yield* Effect.forEach(others, ({ id }) => reaches(node, id, "completed"))
+          assert.strictEqual((yield* node.jobs.get(waits.id)).state, "available")
+          return { waits }
+        })
+      )
+      yield* reaches(node, waits.id, "completed")
     })
   )
 })

@@ -50,8 +50,11 @@ describe("a rate limiter's cell", () => {
     const store = Context.get(build(RateLimiter.layerStoreMemory), RateLimiter.RateLimiterStore)
     const refillRate = Duration.millis(1000 / limit)
     let bucket: Rates.Bucket | undefined
+    let idleAt = Infinity
     for (const { overflows, tokens, wait } of asked) {
       time.now += wait
+      // What is stored says nothing any more from then on: without it, the answers are the same.
+      if (idleAt <= time.now) bucket = undefined
       const options = { tokens, limit, allowOverflow: overflows }
       const expected = Result.getOrThrow(run(store.tokenBucket({ key: "k", refillRate, ...options })))
       const { answer, next } = Rates.takeTokens(
@@ -60,9 +63,9 @@ describe("a rate limiter's cell", () => {
         time.now
       )
       assert.deepStrictEqual(answer, expected)
-      bucket = next === undefined ? bucket : stored(next.value)
-      // A bucket that is forgotten is a full one.
-      if (next !== undefined && next.idleAt <= time.now) assert.isAtLeast(next.value.tokens, limit - 1e-9)
+      if (next === undefined) continue
+      bucket = stored(next.value)
+      idleAt = next.idleAt
     }
   })
 

@@ -9,12 +9,13 @@ import type { JobId, JobState } from "../../JobRow.ts"
 import { type BulkOptions, type BulkProgress, Jobs } from "../../Jobs.ts"
 import type { InvalidFilter, JobNotFound, StorageFailure } from "../../ShigotoError.ts"
 import { confirm } from "./ask.ts"
+import { makeBar } from "./bar.ts"
 import { connected } from "./connection.ts"
 import { exitCodes, Unwell, UsageError } from "./exit.ts"
 import { Screen } from "./screen.ts"
 import * as shapes from "./shapes.ts"
 import type { Selection } from "./selection.ts"
-import { count, duration, many, pad } from "./text.ts"
+import { count, many } from "./text.ts"
 
 /** What is done to jobs. */
 export interface Verb {
@@ -146,22 +147,3 @@ const sampleOf = (ids: ReadonlyArray<JobId>): string =>
 const describe = (
   jobs: ReadonlyArray<{ readonly id: JobId; readonly worker: string; readonly state: string }>
 ): string => jobs.map((job) => `#${job.id} ${job.worker} (${job.state})`).join(", ")
-
-/** A bar on standard error, for people only: at most ten times a second, and gone at the end. */
-const makeBar = (screen: Screen["Service"], label: string, total: number | undefined) => {
-  const started = performance.now()
-  let drawn = 0
-  const draw = (done: number): Effect.Effect<void> => {
-    const now = performance.now()
-    if (!screen.isAnimated || now - drawn < 100) return Effect.void
-    drawn = now
-    const share = total === undefined || total === 0 ? undefined : Math.min(1, done / total)
-    const filled = Math.round((share ?? 0) * 30)
-    const left = share === undefined || share === 0 ? undefined : ((now - started) / share) * (1 - share)
-    const bar = share === undefined ? "" : `${"━".repeat(filled)}${"─".repeat(30 - filled)} `
-    return screen.draw(
-      `\r${label} ${bar}${count(done)}${total === undefined ? "" : `/${count(total)} ${pad(`${Math.floor((share ?? 0) * 100)}%`, 4)}`}${left === undefined ? "" : ` eta ${duration(left)}`}\u001b[K`
-    )
-  }
-  return { draw, end: Effect.suspend(() => (drawn === 0 ? Effect.void : screen.draw("\r\u001b[K"))) }
-}

@@ -16,6 +16,7 @@ import * as Cause from "effect/Cause"
 import type { Audit } from "../../Audit.ts"
 import type { Batches } from "../../Batches.ts"
 import type { Cipher } from "../../Cipher.ts"
+import type { Encryption } from "../../Encryption.ts"
 import type { Flows } from "../../Flows.ts"
 import type { CronJobs } from "../../CronJobs.ts"
 import type { History } from "../../History.ts"
@@ -37,12 +38,14 @@ export interface Target {
   /** For people: without the password. */
   readonly shown: string
   readonly schema: string
+  /** Who named it. */
+  readonly source: string
 }
 
-/** Finds out which database is meant, with what a config module says where nobody else does. */
-export const targetOf = Effect.fnUntraced(function* (
+/** Finds out which database is meant, with what a config module says where nobody else does; undefined for none. */
+export const findTarget = Effect.fnUntraced(function* (
   config: Config | undefined
-): Effect.fn.Return<Target, UsageError, TargetFlags> {
+): Effect.fn.Return<Target | undefined, UsageError, TargetFlags> {
   const flag = yield* Url
   const variables = yield* environment
   const named =
@@ -50,31 +53,63 @@ export const targetOf = Effect.fnUntraced(function* (
     variables.schema ??
     config?.settings?.schema ??
     ShigotoConfig.defaults.schema
-  const url = Option.getOrUndefined(flag) ?? variables.own ?? variables.usual
-  if (url !== undefined) return { ...(yield* fromUrl(url)), schema: named }
+  for (const [source, url] of [
+    ["--url", Option.getOrUndefined(flag)],
+    ["SHIGOTO_DATABASE_URL", variables.own],
+    ["DATABASE_URL", variables.usual]
+  ] as const) {
+    if (url !== undefined) return { ...(yield* fromUrl(url)), schema: named, source }
+  }
   const { database, host, password, port, ssl, user } = variables
   if (port !== undefined && !(Number.isInteger(port) && port > 0 && port < 65_536)) {
     return yield* new UsageError({ message: "PGPORT is no port." })
   }
   const anyOfThem = [host, database, user, port].some((one) => one !== undefined)
-  if (!anyOfThem && config?.url !== undefined) {
-    return { ...(yield* fromUrl(Redacted.make(config.url))), schema: named }
-  }
   if (!anyOfThem) {
-    return yield* new UsageError({
-      message: "No database is named.",
-      hint: "Pass --url postgres://user@host/database, or set SHIGOTO_DATABASE_URL or DATABASE_URL."
-    })
+    return config?.url === undefined
+      ? undefined
+      : { ...(yield* fromUrl(Redacted.make(config.url))), schema: named, source: "the config module" }
   }
   return {
     pool: { host: host ?? "localhost", port, username: user, database, password, ssl },
     shown: `${user === undefined ? "" : `${user}@`}${host ?? "localhost"}:${port ?? 5432}/${database ?? user ?? ""}`,
-    schema: named
+    schema: named,
+    source: "the PG* variables"
   }
 })
 
+/** The same where there must be one. */
+export const targetOf = (config: Config | undefined): Effect.Effect<Target, UsageError, TargetFlags> =>
+  Effect.flatMap(findTarget(config), (target) =>
+    target === undefined
+      ? Effect.fail(
+          new UsageError({
+            message: "No database is named.",
+            hint: "Pass --url postgres://user@host/database, or set SHIGOTO_DATABASE_URL or DATABASE_URL."
+          })
+        )
+      : Effect.succeed(target)
+  )
+
+/** The settings that the environment gives a node, over those of a config module. */
+export const environmentSettings: Effect.Effect<ShigotoConfig.Options, UsageError> = Effect.mapError(
+  ShigotoConfig.optionsFromEnv,
+  ({ message }) => new UsageError({ message })
+)
+
 /** The services that commands speak to; the schema must be at the version of this code. */
-export type Services = Jobs | Queues | CronJobs | Batches | Flows | Limits | Audit | History | JobStore.JobStore | Base
+export type Services =
+  | Jobs
+  | Queues
+  | CronJobs
+  | Batches
+  | Flows
+  | Limits
+  | Audit
+  | Encryption
+  | History
+  | JobStore.JobStore
+  | Base
 
 /** The database and nothing that asks for tables. */
 export type Base = PgClient.PgClient | SqlClient | ShigotoConfig.ShigotoConfig

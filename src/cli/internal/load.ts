@@ -18,6 +18,8 @@ export class Loaded extends Context.Service<
     readonly named: Effect.Effect<Config | undefined, UsageError | Failed>
     /** What `--config` names, or what is found in the working directory, or nothing. */
     readonly found: Effect.Effect<Config | undefined, UsageError | Failed>
+    /** The file of `found`. */
+    readonly file: Effect.Effect<string | undefined>
   }
 >()("effect-shigoto/cli/Loaded") {}
 
@@ -30,13 +32,11 @@ export const layer = Layer.effect(
   Effect.gen(function* () {
     const flag = Option.getOrUndefined(yield* ConfigFile) ?? (process.env["SHIGOTO_CONFIG"] || undefined)
     const own = yield* Effect.cached(flag === undefined ? Effect.undefined : load(flag))
+    const file = yield* Effect.cached(Effect.sync(() => flag ?? fileNames.find((one) => existsSync(one))))
     const beside = yield* Effect.cached(
-      Effect.suspend(() => {
-        const name = fileNames.find((one) => existsSync(one))
-        return name === undefined ? Effect.undefined : load(name)
-      })
+      Effect.flatMap(file, (name) => (name === undefined ? Effect.undefined : load(name)))
     )
-    return Loaded.of({ named: own, found: flag === undefined ? beside : own })
+    return Loaded.of({ named: own, found: flag === undefined ? beside : own, file })
   })
 )
 

@@ -4,8 +4,6 @@ import * as Command from "effect/cli/Command"
 import * as Completions from "effect/cli/Completions"
 import * as Flag from "effect/cli/Flag"
 import * as GlobalFlag from "effect/cli/GlobalFlag"
-import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 
 /** The database. */
 export const Url = GlobalFlag.Setting("url")({
@@ -29,7 +27,7 @@ export const SchemaName = GlobalFlag.Setting("schema")({
 export const ConfigFile = GlobalFlag.Setting("config")({
   flag: Flag.String("config").pipe(
     Flag.withMetavar("<file>"),
-    Flag.withDescription("The config module; else SHIGOTO_CONFIG; work, enqueue and prune also find shigoto.config.ts"),
+    Flag.withDescription("The config module; else SHIGOTO_CONFIG; what needs one also finds shigoto.config.ts"),
     Flag.optional
   )
 })
@@ -55,32 +53,25 @@ export const Reveal = GlobalFlag.Setting("reveal")({
   )
 })
 
+/** The shells that command lines can be completed in. */
+export const shells = ["bash", "zsh", "fish", "powershell"] as const
+
 /** The script that completes command lines: the one of `effect/cli` leaves out flags that every command understands. */
-const Complete = GlobalFlag.Action({
-  flag: Flag.Literals("completions", ["bash", "zsh", "fish", "powershell"]).pipe(
-    Flag.withDescription("Print a completion script for a shell"),
-    Flag.optional
-  ),
-  run: (shell, { command }) =>
-    Effect.sync(() => {
-      if (Option.isNone(shell)) return
-      const flags = { url: Url.flag, schema: SchemaName.flag, config: ConfigFile.flag, json: Json.flag }
-      const shared = Completions.fromCommand(
-        Command.make("all", { ...flags, ndjson: Ndjson.flag, reveal: Reveal.flag, help: GlobalFlag.Help.flag })
-      ).flags
-      const add = (one: Completions.CommandDescriptor): Completions.CommandDescriptor => ({
-        ...one,
-        flags: [...one.flags, ...shared],
-        subcommands: one.subcommands.map(add)
-      })
-      process.stdout.write(
-        `${Completions.generate(command.name, shell.value, add(Completions.fromCommand(command)))}\n`
-      )
-    })
-})
+export const completionScript = (command: Command.Command.Any, shell: (typeof shells)[number]): string => {
+  const flags = { url: Url.flag, schema: SchemaName.flag, config: ConfigFile.flag, json: Json.flag }
+  const shared = Completions.fromCommand(
+    Command.make("all", { ...flags, ndjson: Ndjson.flag, reveal: Reveal.flag, help: GlobalFlag.Help.flag })
+  ).flags
+  const add = (one: Completions.CommandDescriptor): Completions.CommandDescriptor => ({
+    ...one,
+    flags: [...one.flags, ...shared],
+    subcommands: one.subcommands.map(add)
+  })
+  return `${Completions.generate(command.name, shell, add(Completions.fromCommand(command)))}\n`
+}
 
 /** All of them. */
-export const all = [Url, SchemaName, ConfigFile, Json, Ndjson, Reveal, Complete] as const
+export const all = [Url, SchemaName, ConfigFile, Json, Ndjson, Reveal] as const
 
 /** Those of `effect/cli`, without the wizard: a filter or a URL is not put together by questions. */
 export const builtIns = CliConfig.layer({

@@ -1,11 +1,13 @@
 /** Which jobs a command is about: ids, or the text of a filter. */
 import * as Argument from "effect/cli/Argument"
 import * as Effect from "effect/Effect"
-import * as Result from "effect/Result"
 import * as Filter from "../../Filter.ts"
 import type { JobId } from "../../JobRow.ts"
+import { asksForSecret } from "../../Redaction.ts"
 import type { InvalidFilter } from "../../ShigotoError.ts"
 import { UsageError } from "./exit.ts"
+import { Reveal } from "./options.ts"
+import { Screen } from "./screen.ts"
 
 /** The operands of commands about jobs. */
 export const jobsArgument = Argument.String("jobs").pipe(
@@ -24,10 +26,10 @@ export type Selection =
   | { readonly _tag: "Ids"; readonly ids: ReadonlyArray<JobId> }
   | { readonly _tag: "Filter"; readonly filter: Filter.Filter; readonly text: string }
 
-/** Reads operands: all of them ids, or all of them tokens of one filter. */
+/** Reads operands: all of them ids, or all of them tokens of one filter, which asks for no secret unless `--reveal`. */
 export const select = Effect.fnUntraced(function* (
   operands: ReadonlyArray<string>
-): Effect.fn.Return<Selection, UsageError | InvalidFilter> {
+): Effect.fn.Return<Selection, UsageError | InvalidFilter, Screen | Effect.Services<typeof Reveal>> {
   const ids = operands.filter((operand) => /^#?\d{1,16}$/.test(operand))
   if (operands.length > 0 && ids.length === operands.length) {
     return { _tag: "Ids", ids: [...new Set(ids.map((id) => Number(id.replace("#", "")) as JobId))] }
@@ -39,9 +41,17 @@ export const select = Effect.fnUntraced(function* (
     })
   }
   const text = operands.join(" ")
-  return { _tag: "Filter", filter: yield* readFilter(text), text }
+  const filter = yield* Effect.fromResult(Filter.parse(text))
+  // Whether any job matches tells as much as the job would.
+  if (!(yield* Reveal) && asksForSecret([filter.args, filter.meta], (yield* Screen).isSecret)) {
+    return yield* new UsageError({
+      message: "The filter asks for a value that is hidden: to search for a secret is to guess it.",
+      hint: "Pass --reveal if you may see it."
+    })
+  }
+  return { _tag: "Filter", filter, text }
 })
 
-/** Reads a filter. */
-export const readFilter = (text: string): Effect.Effect<Filter.Filter, InvalidFilter> =>
-  Result.match(Filter.parse(text), { onFailure: (problem) => Effect.fail(problem), onSuccess: Effect.succeed })
+/** The selection as a filter. */
+export const filterOf = (selection: Selection): Filter.Filter =>
+  selection._tag === "Ids" ? { id: selection.ids } : selection.filter

@@ -136,10 +136,18 @@ export const batch = (status: BatchStatus) => ({
   callbacks: status.callbacks
 })
 
-/** A worker's limits. */
-export const limit = ({ concurrency, rate, running, worker }: LimitStanding) => ({
+/** The limits of a worker or of a queue. */
+export const limit = ({ concurrency, queue, rate, running, worker }: LimitStanding) => ({
   worker,
+  queue: queue ?? null,
   running,
   concurrency: concurrency ?? null,
-  rate: rate === undefined ? null : { ...rate, heldUntil: rate.heldUntil?.toISOString() ?? null }
+  rate:
+    rate === undefined
+      ? null
+      : {
+          ...rate,
+          heldUntil: rate.heldUntil?.toISOString() ?? null,
+          keys: rate.keys.map((key) => ({ ...key, heldUntil: key.heldUntil?.toISOString() ?? null }))
+        }
 })

@@ -71,8 +71,8 @@ export const FleetLive = HttpApiBuilder.group(
       limits: Effect.fnUntraced(function* () {
         if (!seesAll(yield* CurrentAccess)) return []
         const standings = yield* looked(limits.list)
-        return standings.map(({ concurrency, rate, running, worker }) => ({
-          worker,
+        return standings.map(({ concurrency, queue, rate, running, worker }) => ({
+          worker: queue === undefined ? worker : `queue ${queue}`,
           running,
           concurrency: concurrency ?? null,
           rate:

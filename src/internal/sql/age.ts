@@ -9,11 +9,12 @@ import type { Fragment } from "effect/sql/Statement"
 import type { Db } from "./db.ts"
 import { type Asker, isLive, isPaused, isRemoved, isWaiting } from "./eligible.ts"
 
-/** The first candidates of a claim; of each priority as many are locked as are among the first of all. */
-export const byAge = (db: Db, asker: Asker, limit: number, millis: number): Fragment => {
+/** The first candidates of a claim; of each priority as many are locked as are among the first of all. `except` leaves some out. */
+export const byAge = (db: Db, asker: Asker, limit: number, millis: number, except: Fragment): Fragment => {
   const { sql } = db
   const age = sql`extract(epoch FROM j.run_at)::float8 * 1000 + j.rank::float8 * ${millis}::float8`
   const allowed = sql`${isWaiting(db, asker)}
+          ${except}
           AND j.rank = share.rank
           AND ${isLive(db, asker)}
           AND NOT ${isPaused(db, asker)}

@@ -1,6 +1,6 @@
 /** Takes available jobs for this node. */
-import type { Parameter } from "@effect/sql-pg/PgTypes"
 import * as Effect from "effect/Effect"
+import type { Fragment } from "effect/sql/Statement"
 import type { BatchId, AttemptFailure, JobId } from "../../JobRow.ts"
 import { type Dependency, link } from "../newJob.ts"
 import { batchId } from "./batch.ts"
@@ -9,7 +9,7 @@ import { array, type Db, oid } from "./db.ts"
 import { type Asker, isLive, isPaused, isRemoved, isWaiting } from "./eligible.ts"
 import { read } from "./depend.ts"
 import { jobId } from "./row.ts"
-import { isPlain, openClaimed } from "./seal.ts"
+import { argsOf, isPlain, open, openClaimed } from "./seal.ts"
 
 /** What a claim asks for. */
 export interface ClaimRequest {
@@ -25,8 +25,6 @@ export interface ClaimRequest {
   readonly workers: ReadonlyArray<{
     readonly name: string
     readonly room: number
-    /** Units that workers of one name share, and what one job of this worker takes of them. */
-    readonly share?: { readonly name: string; readonly units: number; readonly cost: number }
   }>
   /** Whether the jobs of a worker are encrypted, for workers whose definition says so or not. */
   readonly encrypted?: ReadonlyMap<string, boolean> | undefined
@@ -34,6 +32,22 @@ export interface ClaimRequest {
   readonly aging?: number | undefined
   /** How many jobs to take from which partitions, and none from others; the empty key is that of jobs without one. */
   readonly partitions?: ReadonlyArray<{ readonly key: string; readonly room: number }>
+  /** Partition keys of workers whose jobs are left alone; the empty key is that of jobs without one. */
+  readonly except?: ReadonlyArray<{ readonly worker: string; readonly key: string }>
+  /** Says which of the first jobs are taken, instead of all that there is room for. */
+  readonly choose?: (jobs: ReadonlyArray<Waiting>) => Effect.Effect<ReadonlyArray<bigint>>
+  /** The workers for which this needs to know the args. */
+  readonly reading?: ReadonlyArray<string>
+}
+
+/** A job that a claim may take. */
+export interface Waiting {
+  readonly id: bigint
+  readonly worker: string
+  /** Its partition key; empty for none. */
+  readonly key: string
+  /** As its handler would read them; null where nobody asked. */
+  readonly args: unknown
 }
 
 /** A claimed job, as its attempt needs it. */
@@ -82,7 +96,26 @@ export interface Claimed {
  * session holds a snapshot. The update names the rows by an array and not by a join, and says `claimed_by IS NULL` and
  * not the state: whatever the statistics say, it looks up each row by its id once.
  */
-export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest) {
+export const claim = (db: Db, request: ClaimRequest) =>
+  Effect.map(claimUpTo(db, request, undefined), ({ jobs }) => jobs)
+
+/**
+ * Claims those that come before the first job of some workers, in one statement as well, and says whether there was one:
+ * a queue that has nothing of limited workers needs none of their locks.
+ */
+export const scout = (db: Db, request: ClaimRequest, workers: ReadonlyArray<string>) =>
+  Effect.map(
+    claimUpTo(db, request, workers),
+    (found): { readonly jobs: ReadonlyArray<Claimed>; readonly stopped: boolean } => found
+  )
+
+// internal
+
+const claimUpTo = Effect.fnUntraced(function* (
+  db: Db,
+  request: ClaimRequest,
+  stopAt: ReadonlyArray<string> | undefined
+) {
   const { sql } = db
   const { from } = request
   const now = yield* db.now
@@ -91,7 +124,6 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     oid.text
   )
   const bounded = request.workers.some((worker) => worker.room < request.limit)
-  const shared = request.workers.some((worker) => worker.share !== undefined)
   const asker: Asker = {
     node: sql`${request.node}::integer`,
     nodeName: sql`${request.nodeName}`,
@@ -102,12 +134,13 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
   }
   const candidate =
     request.aging !== undefined
-      ? byAge(db, asker, request.limit, request.aging)
+      ? byAge(db, asker, request.limit, request.aging, exceptKeys(db, request))
       : request.partitions === undefined
         ? sql`
     SELECT j.id, j.worker, j.rank, j.run_at
     FROM ${db.jobs} AS j
     WHERE ${isWaiting(db, asker)}
+      ${exceptKeys(db, request)}
       ${
         from === undefined
           ? sql``
@@ -119,11 +152,11 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     ORDER BY j.rank, j.run_at, j.id
     LIMIT ${request.limit}::integer
     FOR UPDATE OF j SKIP LOCKED`
-        : ofPartitions(db, asker, request.partitions)
-  const chosen = shared
-    ? withinShares(db, request, names)
-    : bounded
-      ? sql`
+        : ofPartitions(db, asker, request, request.partitions)
+  const choice = request.choose === undefined ? undefined : yield* choose(db, request, request.choose, candidate)
+  if (choice !== undefined && choice.length === 0) return { jobs: [], stopped: false }
+  const chosen = bounded
+    ? sql`
     SELECT ranked.id
     FROM (
       SELECT id, worker, row_number() OVER (PARTITION BY worker ORDER BY rank, run_at, id) AS place
@@ -138,9 +171,36 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     ) AS worker (name, room)
       ON worker.name = ranked.worker
       AND ranked.place <= worker.room`
-      : sql`SELECT id FROM candidate`
-  const rows = yield* db.statement(sql<{
-    readonly id: bigint
+    : sql`SELECT id FROM candidate`
+  const isStop = sql`worker = ANY(${array(stopAt ?? [], oid.text)}::text[])`
+  const [before, after] =
+    choice !== undefined
+      ? [sql``, sql``]
+      : stopAt === undefined
+        ? [sql`WITH candidate AS MATERIALIZED (${candidate}), chosen AS MATERIALIZED (${chosen})`, sql``]
+        : [
+            sql`
+    WITH seen AS MATERIALIZED (${candidate}),
+    candidate AS MATERIALIZED (
+      SELECT c.id, c.worker, c.rank, c.run_at
+      FROM seen AS c
+      LEFT JOIN (SELECT rank, run_at, id FROM seen WHERE ${isStop} ORDER BY rank, run_at, id LIMIT 1) AS stop
+        ON true
+      WHERE stop.id IS NULL
+        OR (c.rank, c.run_at, c.id) < (stop.rank, stop.run_at, stop.id)
+    ),
+    chosen AS MATERIALIZED (${chosen}),
+    taken AS (`,
+            sql`)
+    SELECT taken.*, EXISTS (SELECT FROM seen WHERE ${isStop}) AS stopped
+    FROM (VALUES (1)) AS always
+    LEFT JOIN taken
+      ON true`
+          ]
+  const found = yield* db.statement(sql<{
+    /** Null where a claim that says whether it stopped has brought nothing. */
+    readonly id: bigint | null
+    readonly stopped?: boolean
     readonly epoch: number
     readonly worker: string
     readonly queue: string
@@ -163,8 +223,7 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     readonly trace: string | null
     readonly start_before: Date | null
   }>`
-    WITH candidate AS MATERIALIZED (${candidate}),
-    chosen AS MATERIALIZED (${chosen})
+    ${before}
     UPDATE ${db.jobs} AS j
     SET state = 'executing',
       claimed_by = ${request.node}::integer,
@@ -172,11 +231,13 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
       attempt = j.attempt + 1,
       epoch = j.epoch + 1,
       progress = NULL
-    WHERE j.id = ANY(ARRAY(SELECT id FROM chosen))
+    WHERE j.id = ANY(${choice === undefined ? sql`ARRAY(SELECT id FROM chosen)` : sql`${array(choice, oid.int8)}::bigint[]`})
       AND j.claimed_by IS NULL
     RETURNING j.id, j.epoch, j.worker, j.queue, j.attempt, j.max_attempts, j.priority, j.args, j.run_at,
       j.inserted_at, j.claimed_at, j.errors, j.meta, j.tags, j.partition_key, j.snoozes, j.scheduled_for, j.links, j.batch_id, j.step,
-      j.trace, j.start_before`)
+      j.trace, j.start_before
+    ${after}`)
+  const rows = found.flatMap((row) => (row.id === null ? [] : [{ ...row, id: row.id }]))
   const waited = rows.filter((row) => (row.links & link.waits) !== 0)
   const dependencies =
     waited.length === 0
@@ -215,19 +276,24 @@ export const claim = Effect.fnUntraced(function* (db: Db, request: ClaimRequest)
     }))
     .toSorted((a, b) => b.priority - a.priority || a.runAt.getTime() - b.runAt.getTime() || a.id - b.id)
   const wanted = ({ worker }: Claimed): boolean | undefined => request.encrypted?.get(worker)
-  return claimed.every((job) => isPlain(db, job, wanted(job)))
+  const jobs = claimed.every((job) => isPlain(db, job, wanted(job)))
     ? claimed
     : yield* Effect.forEach(claimed, (job) => openClaimed(db, job, wanted(job)))
+  return { jobs, stopped: found[0]?.stopped === true }
 })
 
-// internal
-
 /** The first candidates of each partition, read from the index of partitions whatever the statistics say. */
-const ofPartitions = (db: Db, asker: Asker, partitions: NonNullable<ClaimRequest["partitions"]>) => {
+const ofPartitions = (
+  db: Db,
+  asker: Asker,
+  request: ClaimRequest,
+  partitions: NonNullable<ClaimRequest["partitions"]>
+) => {
   const { sql } = db
   const keyed = partitions.filter(({ key }) => key !== "")
   const keyless = partitions.find(({ key }) => key === "")?.room ?? 0
   const allowed = sql`${isWaiting(db, asker)}
+        ${exceptKeys(db, request)}
         AND ${isLive(db, asker)}
         AND NOT ${isPaused(db, asker)}
         AND NOT ${isRemoved(db, asker)}`
@@ -266,40 +332,48 @@ const ofPartitions = (db: Db, asker: Asker, partitions: NonNullable<ClaimRequest
     ) AS j`
 }
 
-/**
- * The candidates within the rooms of their workers and within the units that workers share: in the claim order, so that
- * a costly job is not overtaken for ever by cheap ones of the same limit.
- */
-const withinShares = ({ sql }: Db, { limit, workers }: ClaimRequest, names: Parameter) => sql`
-    SELECT ranked.id
-    FROM (
-      SELECT c.id, worker.room, worker.units,
-        row_number() OVER (PARTITION BY c.worker ORDER BY c.rank, c.run_at, c.id) AS place,
-        sum(worker.cost) OVER (PARTITION BY worker.share ORDER BY c.rank, c.run_at, c.id) AS spent
-      FROM candidate AS c
-      JOIN unnest(
-        ${names}::text[],
-        ${array(
-          workers.map((worker) => Math.min(worker.room, limit)),
-          oid.int4
-        )}::integer[],
-        ${array(
-          workers.map((worker) => worker.share?.name ?? null),
-          oid.text
-        )}::text[],
-        ${array(
-          workers.map((worker) => worker.share?.units ?? null),
-          oid.float8
-        )}::float8[],
-        ${array(
-          workers.map((worker) => worker.share?.cost ?? null),
-          oid.float8
-        )}::float8[]
-      ) AS worker (name, room, share, units, cost)
-        ON worker.name = c.worker
-    ) AS ranked
-    WHERE ranked.place <= ranked.room
-      AND (ranked.units IS NULL OR ranked.spent <= ranked.units)`
+/** Leaves out jobs by the pair of their worker and partition key, neither of which can contain the separator. */
+const exceptKeys = ({ sql }: Db, { except = [] }: ClaimRequest) =>
+  except.length === 0
+    ? sql``
+    : sql`AND j.worker || E'\\x1f' || coalesce(j.partition_key, '') <> ALL(${array(
+        except.map(({ key, worker }) => `${worker}\u001f${key}`),
+        oid.text
+      )}::text[])`
+
+/** Locks the candidates, shows them in the order of the queue, and says which of them are to be taken. */
+const choose = Effect.fnUntraced(function* (
+  db: Db,
+  { reading = [] }: ClaimRequest,
+  pick: NonNullable<ClaimRequest["choose"]>,
+  candidate: Fragment
+) {
+  const rows = yield* db.statement(db.sql<{
+    readonly id: bigint
+    readonly worker: string
+    readonly key: string | null
+    readonly args: unknown
+  }>`
+    WITH candidate AS MATERIALIZED (${candidate})
+    SELECT c.id, c.worker, j.partition_key AS key, j.args
+    FROM candidate AS c
+    CROSS JOIN LATERAL (
+      SELECT j.partition_key, CASE WHEN j.worker = ANY(${array(reading, oid.text)}::text[]) THEN j.args END AS args
+      FROM ${db.jobs} AS j
+      WHERE j.id = c.id
+      LIMIT 1
+    ) AS j
+    ORDER BY c.rank, c.run_at, c.id`)
+  return yield* Effect.flatMap(
+    Effect.forEach(rows, ({ args, id, key, worker }) =>
+      Effect.map(
+        args === null ? Effect.succeed(null) : open(db, args, argsOf(jobId(id), worker), false),
+        (opened): Waiting => ({ id, worker, key: key ?? "", args: opened })
+      )
+    ),
+    pick
+  )
+})
 
 const readFlows = Effect.fnUntraced(function* (
   db: Db,

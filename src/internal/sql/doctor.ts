@@ -136,3 +136,9 @@ export const backend = Effect.fnUntraced(function* (sql: PgClient) {
   const [row] = yield* sql<{ readonly pid: number }>`SELECT pg_backend_pid() AS pid`
   return row?.pid ?? 0
 })
+
+/** SQL text for people: turns a setting of the server on. */
+export const turnOn = (setting: string): string => `ALTER SYSTEM SET ${setting} = on;\nSELECT pg_reload_conf();\n`
+
+/** SQL text for people: takes dead rows out of the table of live jobs. */
+export const vacuum = (schema: string): string => `VACUUM (ANALYZE) "${schema}".jobs;\n`

@@ -55,6 +55,7 @@ export const insert = Effect.fnUntraced(function* (
   if (!db.inserts && won === undefined && awaited === undefined && !jobs.some(isTied)) {
     return yield* call(db, jobs, reserved)
   }
+  if (reserved === undefined && awaited === undefined && isUniform(jobs)) return yield* insertUniform(db, jobs)
   const column = (read: (job: NewJob) => unknown, type: number) => array(jobs.map(read), type)
   const extra =
     reserved === undefined
@@ -185,6 +186,77 @@ export const told = (row: Inserted, job: NewJob): Aftermath["inserted"][number] 
 
 /** Whether a job's row says more than what it is to do. */
 const isTied = (job: NewJob): boolean => isLinked(job) || job.watched === true || job.step !== undefined
+
+/** Whether jobs differ in nothing but their args, and ask for nothing that few do. */
+const isUniform = (jobs: ReadonlyArray<NewJob>): boolean => {
+  const first = jobs[0]
+  return (
+    first !== undefined &&
+    "delayMillis" in first.due &&
+    jobs.every(
+      (job) =>
+        job.worker === first.worker &&
+        job.queue === first.queue &&
+        job.priority === first.priority &&
+        job.maxAttempts === first.maxAttempts &&
+        "delayMillis" in job.due &&
+        "delayMillis" in first.due &&
+        job.due.delayMillis === first.due.delayMillis &&
+        job.tags === undefined &&
+        job.meta === undefined &&
+        job.partitionKey === undefined &&
+        job.scheduledFor === undefined &&
+        job.expires === undefined &&
+        job.trace === undefined &&
+        !isTied(job)
+    )
+  )
+}
+
+/** Inserts jobs that share everything but their args: what they share travels, and comes back, once. */
+const insertUniform = Effect.fnUntraced(function* (db: Db, jobs: ReadonlyArray<NewJob>) {
+  const { sql } = db
+  const [first] = jobs
+  if (first === undefined || !("delayMillis" in first.due)) return []
+  const now = yield* db.now
+  const [row] = yield* sql<{
+    readonly ids: ReadonlyArray<bigint>
+    readonly state: JobState
+    readonly run_at: Date
+    readonly inserted_at: Date
+  }>`
+    WITH inserted AS (
+      INSERT INTO ${db.jobs} (state, worker, queue, args, priority, max_attempts, run_at, inserted_at, scheduled_for)
+      SELECT
+        CASE WHEN due.at > (${now})::timestamptz(3) THEN 'scheduled' ELSE 'available' END,
+        ${first.worker}::text,
+        ${first.queue}::text,
+        job.args,
+        ${first.priority}::smallint,
+        ${first.maxAttempts}::smallint,
+        due.at,
+        ${now},
+        CASE WHEN due.at > ${now} THEN due.at END
+      FROM (
+        SELECT greatest((${now} + ${first.due.delayMillis}::float8 * interval '1 millisecond')::timestamptz(3), ${now}) AS at
+      ) AS due
+      CROSS JOIN unnest(${array(
+        jobs.map((job) => job.args),
+        oid.text
+      )}::text[]::jsonb[]) WITH ORDINALITY AS job (args, position)
+      ORDER BY job.position
+      RETURNING id, state, run_at, inserted_at
+    )
+    SELECT array_agg(id ORDER BY id) AS ids, min(state) AS state, min(run_at) AS run_at, min(inserted_at) AS inserted_at
+    FROM inserted`
+  if (row === undefined) return []
+  return row.ids.map((id): Inserted => ({
+    id: jobId(id),
+    state: row.state,
+    runAt: row.run_at,
+    insertedAt: row.inserted_at
+  }))
+})
 
 /** Inserts jobs through the function for those who may not insert. */
 const call = Effect.fnUntraced(function* (

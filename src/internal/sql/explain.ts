@@ -1,6 +1,6 @@
 /** Reads what bears on whether a job runs: its row, its queue, the nodes, what it waits for, who comes first. */
 import * as Effect from "effect/Effect"
-import type { JobId } from "../../JobRow.ts"
+import type { JobId, JobRow } from "../../JobRow.ts"
 import { aheadByAge } from "./age.ts"
 import { countCopies, isCopyKey, nodeOf } from "./broadcast.ts"
 import { type Db, oid, array } from "./db.ts"
@@ -24,12 +24,7 @@ const holderLimit = 10
  * Whether a node would be given the job is asked in the words of the claim itself. In one transaction under a statement
  * timeout of two seconds; it is a savepoint where the caller has a transaction.
  */
-export const explain = (
-  db: Db,
-  id: JobId,
-  partitionLimit: (queue: string, key: string | undefined) => number,
-  aging: ReadonlyMap<string, number>
-) =>
+export const explain = (db: Db, id: JobId, rules: QueueRules) =>
   autonomous(
     db.sql,
     Effect.gen(function* () {
@@ -46,33 +41,45 @@ export const explain = (
       const only = isCopyKey(job.partitionKey) ? yield* nodeOf(db, id) : undefined
       const nodes = yield* withLimits(
         db,
-        job.worker,
+        job,
         asked.filter((node) => only === undefined || node.id === only)
       )
-      const most = job.state === "available" ? partitionLimit(job.queue, job.partitionKey) : Infinity
+      const most = job.state === "available" ? rules.partitionLimit(job.queue, job.partitionKey) : Infinity
       const inPartition = most === Infinity ? 0 : yield* countPartition(db, job.queue, job.partitionKey)
       const isCrowded = nodes.some((node) => node.takes) && inPartition >= most
+      const keyPausedAt = rules.hasPausableKeys(job.queue) ? yield* pauseOfKey(db, job) : undefined
       const wishes = yield* db.sql<WishColumns>`
         SELECT node, paused_at, removed_at
         FROM ${db.queues}
         WHERE name = ${job.queue}
           AND (paused_at IS NOT NULL OR removed_at IS NOT NULL)
         ORDER BY node`
-      const ahead = job.state === "available" ? yield* countAhead(db, row, aging.get(job.queue)) : 0
+      const ahead = job.state === "available" ? yield* countAhead(db, row, rules.aging.get(job.queue)) : 0
       const concurrent = nodes.some((node) => node.held?.why === "concurrency")
       return {
         job,
         waitMillis: row.wait_millis,
         parents,
         copies: job.state === "scheduled" ? yield* countCopies(db, job) : 0,
-        nodes: isCrowded ? nodes.map((node) => ({ ...node, takes: false })) : nodes,
+        nodes: isCrowded || keyPausedAt !== undefined ? nodes.map((node) => ({ ...node, takes: false })) : nodes,
         wishes,
+        keyPausedAt,
         ahead,
         partition: isCrowded ? { running: inPartition, limit: most } : undefined,
         holders: concurrent ? yield* holdersOf(db, job.worker) : []
       } satisfies Findings
     })
   )
+
+/** What the configuration of the process that asks says of queues. */
+export interface QueueRules {
+  /** How many jobs of a partition may run; Infinity for any number. */
+  readonly partitionLimit: (queue: string, key: string | undefined) => number
+  /** Whether keys of the queue may be paused: it is fair, or this process does not know. */
+  readonly hasPausableKeys: (queue: string) => boolean
+  /** How many milliseconds of a wait count as one priority. */
+  readonly aging: ReadonlyMap<string, number>
+}
 
 /** Everything found out about a job. */
 export interface Findings {
@@ -93,6 +100,8 @@ export interface Findings {
   readonly copies: number
   readonly nodes: ReadonlyArray<AskerRow>
   readonly wishes: ReadonlyArray<WishColumns>
+  /** Since when its partition key is paused. */
+  readonly keyPausedAt: Date | undefined
   /** How many jobs of its queue come before it, up to the limit. */
   readonly ahead: number
   /** How many jobs of its partition run, where these are as many as may. */
@@ -205,15 +214,15 @@ const askers = Effect.fnUntraced(function* (
 })
 
 /** Asks the limits, as each node keeps them, of those that would take the job. */
-const withLimits = Effect.fnUntraced(function* (db: Db, worker: string, nodes: ReadonlyArray<AskerColumns>) {
+const withLimits = Effect.fnUntraced(function* (db: Db, job: JobRow, nodes: ReadonlyArray<AskerColumns>) {
   const answers = new Map<string, Held | undefined>()
   return yield* Effect.forEach(
     nodes,
     Effect.fnUntraced(function* (node) {
-      const governed = node.limits.filter((one) => one.worker === worker)
+      const governed = node.limits.filter((one) => one.worker === job.worker || one.queue === job.queue)
       if (!node.takes || governed.length === 0) return { ...node, held: undefined } satisfies AskerRow
       const key = JSON.stringify(governed)
-      if (!answers.has(key)) answers.set(key, (yield* look(db, governed))[0])
+      if (!answers.has(key)) answers.set(key, yield* look(db, governed, job))
       const held = answers.get(key)
       return { ...node, takes: held === undefined, held } satisfies AskerRow
     })
@@ -239,6 +248,17 @@ const countPartition = Effect.fnUntraced(function* (db: Db, queue: string, key: 
       AND queue = ${queue}
       AND partition_key IS NOT DISTINCT FROM ${key ?? null}::text`
   return row?.count ?? 0
+})
+
+const pauseOfKey = Effect.fnUntraced(function* (db: Db, { partitionKey, queue }: JobRow) {
+  if (partitionKey === undefined) return undefined
+  const [row] = yield* db.sql<{ readonly paused_at: Date }>`
+    SELECT paused_at
+    FROM ${db.sql(`${db.schema}.partitions`)}
+    WHERE queue = ${queue}
+      AND key = ${partitionKey}
+      AND paused_at IS NOT NULL`
+  return row?.paused_at
 })
 
 /** The parents that have not ended, and those whose end keeps the job where it is; the unfinished ones first. */

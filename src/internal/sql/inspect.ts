@@ -48,9 +48,14 @@ export const progress = Effect.fnUntraced(function* (
       AND j.state = 'executing'`)
 })
 
-/** Tells listeners; each payload at most once a statement. */
+/**
+ * Tells listeners; each payload at most once a statement.
+ *
+ * A hint may be lost, so its commit does not wait for the disk, where the commits of jobs would wait behind it.
+ */
 export const notify = Effect.fnUntraced(function* (db: Db, payloads: ReadonlyArray<string>) {
   yield* db.sql`
     SELECT pg_notify(${db.schema}::text, payload)
-    FROM unnest(${array(payloads, oid.text)}::text[]) AS payload`
+    FROM set_config('synchronous_commit', 'off', true),
+      unnest(${array(payloads, oid.text)}::text[]) AS payload`
 })

@@ -1,20 +1,27 @@
 /** Limits over all nodes: claims what they admit, and keeps their accounts. */
 import * as Effect from "effect/Effect"
 import type { Rule as CircuitRule } from "../../CircuitBreaker.ts"
+import type { JobRow } from "../../JobRow.ts"
 import type { Limit } from "../../Limit.ts"
 import type { Partitions } from "../../ShigotoConfig.ts"
-import { type Account, freesAt, idleAt, room, slack, spend } from "../rate.ts"
-import { claim, type Claimed, type ClaimRequest } from "./claim.ts"
+import { type Accounts, type Books, type Entry, makeBooks, makeBudget, type Share, type Stored } from "../budget.ts"
+import { type Rule, slack } from "../rate.ts"
+import { holdAccount, keepAccounts, lockAccounts, rateRow, readAccounts, setRule, workerRow } from "./account.ts"
+import { claim, type Claimed, type ClaimRequest, type Waiting } from "./claim.ts"
 import { type Guarded, lookAtPassages, type Passage, passages } from "./circuit.ts"
 import { array, type Db, oid } from "./db.ts"
-import { claimFair, type FairClaim } from "./partition.ts"
+import { claimFair, type FairClaim, type Taken } from "./partition.ts"
 import { autonomous } from "./statement.ts"
 
-/** What limits one worker over all nodes. */
+/** What limits one worker over all nodes, or one queue. */
 export interface Governed {
+  /** Empty for a queue. */
   readonly worker: string
+  readonly queue?: string
   readonly concurrency: number | undefined
-  readonly rate: Limit | undefined
+  readonly rate: Limit<never> | undefined
+  /** What a job takes of the rate, by its args; undefined where all take the same. */
+  readonly costOf?: ((args: unknown) => Effect.Effect<number>) | undefined
   /** Of a circuit that all nodes share. */
   readonly circuit?: CircuitRule | undefined
 }
@@ -27,6 +34,8 @@ export interface Held {
   readonly limit: string
   /** In how many milliseconds there is room again; undefined where that depends on running jobs. */
   readonly freesInMillis: number | undefined
+  /** What of the worker is held, where that is not all of it: its jobs in this queue, or those of a partition key. */
+  readonly only?: "queue" | { readonly key: string }
 }
 
 /** A claim under limits, and what they held back. */
@@ -40,7 +49,7 @@ export interface LimitedClaim {
 }
 
 /**
- * Claims what the limits of the workers admit, in the order of a plain claim or of a fair queue.
+ * Claims what the limits of the workers and of the queue admit, in the order of a plain claim or of a fair queue.
  *
  * The rows of the limits are locked first, in the order of their names; what runs and what was spent is read by later
  * statements, so each claim sees what the one before it did. Running jobs are counted, never booked: a dead holder's
@@ -50,56 +59,85 @@ export const claimLimited = (
   db: Db,
   request: ClaimRequest,
   governed: ReadonlyArray<Governed>,
-  partitions: Partitions | undefined
+  partitions: Partitions | undefined,
+  queueRate: Limit<never> | undefined
 ) =>
   autonomous(
     db.sql,
     Effect.gen(function* () {
       const fair = partitions === undefined ? [] : [`queue:${request.queue}`]
-      const accounts = yield* lock(db, [...new Set([...fair, ...governed.flatMap(rowsOf)])].toSorted())
-      const running = yield* count(
+      const rates = ratesOf(governed, queueRate)
+      const accounts = yield* lockAccounts(
         db,
-        governed.flatMap(({ concurrency, worker }) => (concurrency === undefined ? [] : [worker]))
+        [...new Set([...fair, ...governed.flatMap(placesRow), ...rates.map(rateRow)])].toSorted(),
+        keyedRows(rates)
       )
+      const running = yield* count(db, governed)
       const now = (yield* db.instant).getTime()
       const circuits = yield* circuitsOf(governed, (guarded) => passages(db, guarded))
+      const books = makeBooks(accounts, now)
       const byWorker = new Map(governed.map((one) => [one.worker, one]))
-      const places = (worker: string) =>
-        Math.min(
-          (byWorker.get(worker)?.concurrency ?? Infinity) - (running.get(worker) ?? 0),
-          circuits.get(worker)?.room ?? Infinity
+      const sharesOf = (worker: string) => shares(byWorker.get(worker)?.rate, queueRate)
+      const rooms = new Map(
+        request.workers.map(({ name, room }) => {
+          const free = placesOf(books, byWorker.get(name)) - (running.get(name) ?? 0)
+          return [name, Math.min(room, free, circuits.get(name)?.room ?? Infinity)]
+        })
+      )
+      const budget = makeBudget(books, rooms, sharesOf)
+      const reading = governed.flatMap(({ costOf, worker }) => (costOf === undefined ? [] : [worker]))
+      const choose = (waiting: ReadonlyArray<Waiting>) =>
+        Effect.map(
+          Effect.forEach(waiting, ({ args, id, key, worker }) => {
+            const costOf = byWorker.get(worker)?.costOf
+            return Effect.map(costOf === undefined ? Effect.undefined : costOf(args), (cost) => ({
+              id,
+              worker,
+              key,
+              cost
+            }))
+          }),
+          (candidates) => budget.choose(candidates).map(({ id }) => id)
         )
-      const units = (rate: Limit) => unitsOf(rate, accounts.get(rateRow(rate)), now)
-      const workers = request.workers.flatMap(({ name, room: here }) => {
-        const rate = byWorker.get(name)?.rate
-        const left = Math.min(here, places(name))
-        if (rate === undefined) return left > 0 ? [{ name, room: left }] : []
-        const share = { name: rateRow(rate), units: units(rate) + slack, cost: rate.cost }
-        return left > 0 && share.units >= share.cost ? [{ name, room: left, share }] : []
+      const take = Effect.fnUntraced(function* (asked: ClaimRequest) {
+        const workers = budget.workers()
+        if (workers.length === 0) return { jobs: [], refused: false } satisfies Taken
+        if (rates.length === 0) {
+          const jobs = yield* claim(db, { ...asked, workers })
+          for (const { worker } of jobs) budget.took(worker)
+          return { jobs, refused: false } satisfies Taken
+        }
+        const before = budget.refused().length
+        const jobs = yield* claim(db, { ...asked, workers, except: budget.except(), reading, choose })
+        return { jobs, refused: budget.refused().length > before } satisfies Taken
       })
-      const admitted: ClaimRequest = { ...request, workers, from: undefined }
+      const admitted: ClaimRequest = { ...request, from: undefined }
       const { jobs, saturated }: FairClaim =
-        workers.length === 0
-          ? { jobs: [], saturated: false }
-          : partitions === undefined
-            ? { jobs: yield* claim(db, admitted), saturated: false }
-            : yield* claimFair(db, admitted, partitions)
-      // Spent no earlier than the claim's own instant, so that a slow statement admits no more to a window.
-      const spentAt = jobs.length === 0 ? now : (yield* db.instant).getTime()
+        partitions === undefined
+          ? { jobs: yield* takeAll(admitted, take), saturated: false }
+          : yield* claimFair(db, admitted, partitions, take)
       const started = new Map<string, number>()
       for (const { worker } of jobs) started.set(worker, (started.get(worker) ?? 0) + 1)
-      for (const { rate, worker } of governed) {
-        const amount = (rate?.cost ?? 0) * (started.get(worker) ?? 0)
-        if (rate === undefined || amount === 0) continue
-        const account = accounts.get(rateRow(rate))
-        accounts.set(rateRow(rate), {
-          spent: spend(rate.rule, account?.spent ?? [], spentAt, amount),
-          heldUntil: account?.heldUntil
-        })
-      }
-      if (jobs.length > 0) yield* keep(db, governed, accounts, spentAt)
+      // Spent no earlier than the claim's own instant, so that a slow statement admits no more to a window.
+      const spent = budget.spent()
+      const spentAt = spent.length === 0 ? now : (yield* db.instant).getTime()
+      const kept = spent.map(({ amount, key, share }) => ({
+        name: share.row,
+        key,
+        rule: books.ruleOf(share, key),
+        spent: books.after(share, key, spentAt, amount)
+      }))
+      yield* keepAccounts(db, kept, spentAt)
       for (const [worker, more] of started) running.set(worker, (running.get(worker) ?? 0) + more)
-      const held = heldBack(governed, running, accounts, now)
+      const held = heldBack(
+        makeBooks(withSpent(accounts, kept), now),
+        request.workers.map(
+          ({ name }) => byWorker.get(name) ?? { worker: name, concurrency: undefined, rate: undefined }
+        ),
+        queueRate,
+        running,
+        budget.refused()
+      )
       return {
         jobs: circuits.size === 0 ? jobs : jobs.map((job) => passed(job, circuits.get(job.worker))),
         held: withCircuits(held, circuits, started),
@@ -109,103 +147,152 @@ export const claimLimited = (
     })
   )
 
-/** Says which workers their limits hold back, without a lock: as a claim of this instant would find it. */
-export const look = Effect.fnUntraced(function* (db: Db, governed: ReadonlyArray<Governed>) {
-  const rows = yield* read(db, governed.flatMap(rowsOf))
-  const running = yield* count(
-    db,
-    governed.flatMap(({ concurrency, worker }) => (concurrency === undefined ? [] : [worker]))
+/** Says what limits hold a job back, without a lock: as a claim of this instant would find it. */
+export const look = Effect.fnUntraced(function* (
+  db: Db,
+  governed: ReadonlyArray<Governed>,
+  job: Pick<JobRow, "worker" | "queue" | "partitionKey">
+) {
+  const own = governed.filter(({ worker }) => worker === job.worker)
+  const queueRate = governed.find(({ queue }) => queue === job.queue)?.rate ?? undefined
+  const rates = ratesOf(own, queueRate)
+  const accounts = yield* readAccounts(db, [...own.flatMap(placesRow), ...rates.map(rateRow)], keyedRows(rates))
+  const running = yield* count(db, own)
+  const books = makeBooks(accounts, (yield* db.instant).getTime())
+  const held = heldBack(
+    books,
+    own.length === 0 ? [ungoverned(job.worker)] : own,
+    queueRate,
+    running,
+    [],
+    job.partitionKey ?? ""
   )
-  const held = heldBack(governed, running, byName(rows), (yield* db.instant).getTime())
-  return withCircuits(held, yield* circuitsOf(governed, (guarded) => lookAtPassages(db, guarded)), new Map())
+  return withCircuits(held, yield* circuitsOf(own, (guarded) => lookAtPassages(db, guarded)), new Map())[0]
 })
 
 /**
- * Charges a limit for more than its jobs' costs, or less; what is charged above the rate holds back later jobs.
+ * Charges a limit, or one of its keys, for more than its jobs' costs, or less; what is charged above the rate holds back
+ * later jobs.
  *
  * A limit that nobody has used yet is charged all the same.
  */
-export const charge = (db: Db, limit: Limit, amount: number) =>
+export const charge = (db: Db, limit: Limit<never>, key: string, amount: number) =>
   autonomous(
     db.sql,
     Effect.gen(function* () {
-      const name = rateRow(limit)
-      const accounts = yield* lock(db, [name])
-      const now = (yield* db.instant).getTime()
-      const account = accounts.get(name)
-      accounts.set(name, {
-        spent: spend(limit.rule, account?.spent ?? [], now, amount),
-        heldUntil: account?.heldUntil
-      })
-      yield* keep(db, [{ worker: "", concurrency: undefined, rate: limit }], accounts, now)
+      const share: Share = { row: rateRow(limit), limit }
+      const books = makeBooks(yield* lockAccounts(db, [share.row], keyedRows([limit])), (yield* db.instant).getTime())
+      const spent = books.after(share, key, books.now, amount)
+      yield* keepAccounts(db, [{ name: share.row, key, rule: books.ruleOf(share, key), spent }], books.now)
     })
   )
 
-/** Admits nothing more under a limit for some time, or for longer than was asked before. */
-export const backOff = (db: Db, limit: Limit, millis: number) =>
+/** Admits nothing more under a limit, or one of its keys, for some time, or for longer than was asked before. */
+export const backOff = (db: Db, limit: Limit<never>, key: string, millis: number) =>
   autonomous(
     db.sql,
-    Effect.gen(function* () {
-      const name = rateRow(limit)
-      yield* lock(db, [name])
-      const now = yield* db.now
-      yield* db.sql`
-        UPDATE ${table(db)}
-        SET held_until = greatest(held_until, ${now} + ${millis}::float8 * interval '1 millisecond'),
-          updated_at = ${now}
-        WHERE name = ${name}`
-    })
+    Effect.andThen(lockAccounts(db, [rateRow(limit)], []), holdAccount(db, rateRow(limit), key, millis))
   )
 
-/** Removes accounts that say no more than none would. */
-export const pruneLimits = Effect.fnUntraced(function* (db: Db) {
-  const now = yield* db.now
-  yield* db.statement(db.sql`
-    DELETE FROM ${table(db)}
-    WHERE name = ANY(ARRAY(
-      SELECT name
-      FROM ${table(db)}
-      WHERE idle_at < ${now} - interval '1 minute'
-        AND (held_until IS NULL OR held_until < ${now})
-      FOR UPDATE SKIP LOCKED
-    ))`)
-})
+/** Sets the rule of a limit, or of one of its keys, in place of the code's; undefined takes that back. */
+export const change = (db: Db, limit: Limit<never>, key: string, rule: Rule | undefined) =>
+  autonomous(
+    db.sql,
+    Effect.flatMap(lockAccounts(db, [rateRow(limit)], [rateRow(limit)]), (accounts) =>
+      setRule(db, limit, key, rule, accounts)
+    )
+  )
 
 // internal
 
-interface Stored {
-  readonly spent: Account
-  readonly heldUntil: number | undefined
+const ungoverned = (worker: string): Governed => ({ worker, concurrency: undefined, rate: undefined })
+
+const placesRow = ({ concurrency, worker }: Governed): ReadonlyArray<string> =>
+  concurrency == null ? [] : [workerRow(worker)]
+
+/** The rates that apply, each once. */
+const ratesOf = (
+  governed: ReadonlyArray<Governed>,
+  queueRate: Limit<never> | undefined
+): ReadonlyArray<Limit<never>> => {
+  const rates = [...governed.map(({ rate }) => rate), queueRate].filter((rate) => rate != null)
+  return [...new Map(rates.map((rate) => [rate.name, rate])).values()]
 }
 
-const table = (db: Db) => db.sql(`${db.schema}.limits`)
+const keyedRows = (rates: ReadonlyArray<Limit<never>>): ReadonlyArray<string> =>
+  rates.filter(({ perKey }) => perKey).map(rateRow)
 
-const rateRow = (limit: Limit): string => `rate:${limit.name}`
+/** What a job takes from: its worker's rate first, then that of its queue. */
+const shares = (own: Limit<never> | undefined, ofQueue: Limit<never> | undefined): ReadonlyArray<Share> =>
+  [own, ofQueue].filter((limit) => limit != null).map((limit) => ({ row: rateRow(limit), limit }))
 
-const rowsOf = ({ concurrency, rate, worker }: Governed): ReadonlyArray<string> => [
-  ...(concurrency === undefined ? [] : [`worker:${worker}`]),
-  ...(rate === undefined ? [] : [rateRow(rate)])
-]
+const placesOf = (books: Books, governed: Governed | undefined): number =>
+  governed?.concurrency == null ? Infinity : (books.places(workerRow(governed.worker)) ?? governed.concurrency)
 
-const unitsOf = (rate: Limit, account: Stored | undefined, now: number): number =>
-  account === undefined ? rate.rule.burst : (account.heldUntil ?? now) > now ? 0 : room(rate.rule, account.spent, now)
+/** Claims again while a limit refused some of what was seen, without that: what stands behind it is not hidden. */
+const takeAll = Effect.fnUntraced(function* <E>(
+  request: ClaimRequest,
+  take: (request: ClaimRequest) => Effect.Effect<Taken, E>
+) {
+  const jobs: Array<Claimed> = []
+  let again = true
+  while (again && jobs.length < request.limit) {
+    const taken = yield* take({ ...request, limit: request.limit - jobs.length })
+    jobs.push(...taken.jobs)
+    again = taken.refused
+  }
+  return jobs
+})
 
-/** Which workers have too few units for one job, or no place left. */
+const withSpent = (
+  accounts: Accounts,
+  kept: ReadonlyArray<{ readonly name: string; readonly key: string; readonly spent: Stored["spent"] }>
+): Accounts => {
+  const after = new Map([...accounts].map(([name, keys]) => [name, new Map(keys)]))
+  for (const { key, name, spent } of kept) {
+    const keys = after.get(name)
+    const none = { heldUntil: undefined, rule: undefined, places: undefined }
+    keys?.set(key, { ...(keys.get(key) ?? none), spent })
+  }
+  return after
+}
+
+/** Which workers have too few units for their next job, or no place left; of one partition key, where it is given. */
 const heldBack = (
+  books: Books,
   governed: ReadonlyArray<Governed>,
+  queueRate: Limit<never> | undefined,
   running: ReadonlyMap<string, number>,
-  accounts: ReadonlyMap<string, Stored>,
-  now: number
+  refused: ReadonlyArray<Entry>,
+  partitionKey?: string
 ): ReadonlyArray<Held> =>
-  governed.flatMap(({ concurrency = Infinity, rate, worker }): ReadonlyArray<Held> => {
-    const account = rate === undefined ? undefined : accounts.get(rateRow(rate))
-    if (rate !== undefined && unitsOf(rate, account, now) + slack < rate.cost) {
-      const at = Math.max(account?.heldUntil ?? now, freesAt(rate.rule, account?.spent ?? [], now, rate.cost))
-      return [{ worker, why: "rate", limit: rate.name, freesInMillis: Math.max(1, Math.ceil(at - now)) }]
-    }
-    return concurrency <= (running.get(worker) ?? 0)
+  governed.flatMap((one): ReadonlyArray<Held> => {
+    const { rate, worker } = one
+    const rates = shares(rate, queueRate).flatMap((share): ReadonlyArray<Held> => {
+      const ofShare = refused.filter(({ share: { row } }) => row === share.row)
+      const keys = !share.limit.perKey
+        ? [""]
+        : partitionKey !== undefined
+          ? [partitionKey]
+          : [...new Set([...books.keys(share), ...ofShare.map(({ key }) => key)])]
+      const [first] = keys
+        .flatMap((key) => {
+          const cost = ofShare.find((entry) => entry.key === key)?.amount ?? books.priceOf(share, key)
+          return books.units(share, key) + slack >= cost ? [] : [{ key, at: books.freesAt(share, key, cost) }]
+        })
+        .toSorted((a, b) => a.at - b.at)
+      if (first === undefined) return []
+      const freesInMillis = Math.max(1, Math.ceil(first.at - books.now))
+      const only = share.limit.perKey ? { key: first.key } : share.limit === rate ? undefined : ("queue" as const)
+      return [{ worker, why: "rate", limit: share.limit.name, freesInMillis, ...(only !== undefined && { only }) }]
+    })
+    const whole = rates.find(({ only }) => only === undefined) ?? rates[0]
+    if (whole !== undefined && whole.only === undefined) return [whole]
+    return placesOf(books, one) <= (running.get(worker) ?? 0)
       ? [{ worker, why: "concurrency", limit: worker, freesInMillis: undefined }]
-      : []
+      : whole === undefined
+        ? []
+        : [whole]
   })
 
 /** The circuits of those workers that share one over all nodes; no statement where there are none. */
@@ -238,43 +325,9 @@ const withCircuits = (
     }))
 ]
 
-interface LimitColumns {
-  readonly name: string
-  readonly account: Account
-  readonly held_until: Date | null
-}
-
-const read = (db: Db, names: ReadonlyArray<string>) => db.sql<LimitColumns>`
-  SELECT name, account, held_until
-  FROM ${table(db)}
-  WHERE name = ANY(${array(names, oid.text)}::text[])
-  ORDER BY name`
-
-const byName = (rows: ReadonlyArray<LimitColumns>): Map<string, Stored> =>
-  new Map(rows.map((row) => [row.name, { spent: row.account, heldUntil: row.held_until?.getTime() ?? undefined }]))
-
-/** Locks the rows of limits, made where they are missing, and reads them. */
-const lock = Effect.fnUntraced(function* (db: Db, names: ReadonlyArray<string>) {
-  const { sql } = db
-  const wanted = array(names, oid.text)
-  const locked = sql<LimitColumns>`${read(db, names)} FOR UPDATE`
-  let rows = yield* locked
-  // A row may be pruned between its insert and its lock; then it is made again.
-  while (rows.length < names.length) {
-    const now = yield* db.now
-    yield* sql`
-      INSERT INTO ${table(db)} (name, updated_at, idle_at)
-      SELECT name, ${now}, ${now}
-      FROM unnest(${wanted}::text[]) AS wanted (name)
-      ORDER BY name
-      ON CONFLICT (name) DO NOTHING`
-    rows = yield* locked
-  }
-  return byName(rows)
-})
-
-/** Counts the executing jobs of workers. */
-const count = Effect.fnUntraced(function* (db: Db, workers: ReadonlyArray<string>) {
+/** Counts the executing jobs of the workers whose concurrency is limited. */
+const count = Effect.fnUntraced(function* (db: Db, governed: ReadonlyArray<Governed>) {
+  const workers = governed.flatMap(({ concurrency, worker }) => (concurrency == null ? [] : [worker]))
   if (workers.length === 0) return new Map<string, number>()
   const rows = yield* db.sql<{ readonly worker: string; readonly running: number }>`
     SELECT worker, count(*)::integer AS running
@@ -283,33 +336,4 @@ const count = Effect.fnUntraced(function* (db: Db, workers: ReadonlyArray<string
       AND worker = ANY(${array(workers, oid.text)}::text[])
     GROUP BY worker`
   return new Map(rows.map((row) => [row.worker, row.running]))
-})
-
-/** Writes accounts back; the caller holds their locks. */
-const keep = Effect.fnUntraced(function* (
-  db: Db,
-  governed: ReadonlyArray<Governed>,
-  accounts: ReadonlyMap<string, Stored>,
-  now: number
-) {
-  const rates = new Map(governed.flatMap(({ rate }) => (rate === undefined ? [] : [[rateRow(rate), rate] as const])))
-  if (rates.size === 0) return
-  const spentOf = (name: string) => accounts.get(name)?.spent ?? []
-  yield* db.sql`
-    UPDATE ${table(db)} AS l
-    SET account = kept.account::jsonb,
-      updated_at = ${new Date(now)}::timestamptz(3),
-      idle_at = kept.idle_at
-    FROM unnest(
-      ${array([...rates.keys()], oid.text)}::text[],
-      ${array(
-        [...rates.keys()].map((name) => JSON.stringify(spentOf(name))),
-        oid.text
-      )}::text[],
-      ${array(
-        [...rates].map(([name, { rule }]) => new Date(idleAt(rule, spentOf(name), now))),
-        oid.timestamptz
-      )}::timestamptz[]
-    ) AS kept (name, account, idle_at)
-    WHERE l.name = kept.name`
 })

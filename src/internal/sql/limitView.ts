@@ -1,12 +1,17 @@
 /** How limits over all nodes stand, for people. */
 import * as Effect from "effect/Effect"
-import { type Account, room } from "../rate.ts"
+import type { Limit } from "../../Limit.ts"
+import { type Accounts, makeBooks } from "../budget.ts"
+import { rateRow, readAccounts, workerRow } from "./account.ts"
 import type { Db } from "./db.ts"
 import type { Governed } from "./limit.ts"
 
-/** What one live worker's limits say, and how they stand; undefined where it has no such limit. */
+/** What the limits of one worker, or of one queue, say and how they stand; undefined where it has no such limit. */
 export interface LimitStanding {
+  /** Empty for a queue. */
   readonly worker: string
+  /** Undefined for a worker. */
+  readonly queue: string | undefined
   readonly running: number
   readonly concurrency: number | undefined
   readonly rate:
@@ -15,16 +20,29 @@ export interface LimitStanding {
         readonly limit: number
         readonly windowMillis: number
         readonly algorithm: string
+        /** Zero where it depends on the job. */
         readonly cost: number
+        /** Whether each partition key has an account; then `room` and `heldUntil` are those of jobs without a key. */
+        readonly perKey: boolean
+        /** Whether an operator set the rate, in place of what the code says. */
+        readonly changed: boolean
         /** Units that may be spent now; below zero after more was charged than there was. */
         readonly room: number
         /** Nothing is admitted before. */
         readonly heldUntil: Date | undefined
+        /** The partition keys with something spent, held or set, the fullest first; at most 100. */
+        readonly keys: ReadonlyArray<{
+          readonly partitionKey: string
+          readonly limit: number
+          readonly windowMillis: number
+          readonly room: number
+          readonly heldUntil: Date | undefined
+        }>
       }
     | undefined
 }
 
-/** The limits that live nodes tell of, by worker; of nodes that tell different things, the latest. */
+/** The limits that live nodes tell of, by worker and queue; of nodes that tell different things, the latest. */
 export const standings = Effect.fnUntraced(function* (db: Db) {
   const { sql } = db
   const now = yield* db.now
@@ -36,12 +54,13 @@ export const standings = Effect.fnUntraced(function* (db: Db) {
     FROM ${db.nodes}
     WHERE expires_at > ${now}
     ORDER BY beat_at`
-  const governed = new Map(rows.flatMap((row) => row.limits.map((one) => [one.worker, one] as const)))
+  const governed = new Map(
+    rows.flatMap((row) => row.limits.map((one) => [JSON.stringify([one.worker, one.queue]), one] as const))
+  )
   if (governed.size === 0) return []
-  const accounts = yield* sql<{ readonly name: string; readonly account: Account; readonly held_until: Date | null }>`
-    SELECT name, account, held_until
-    FROM ${sql(`${db.schema}.limits`)}
-    WHERE starts_with(name, 'rate:')`
+  const rates = [...governed.values()].flatMap(({ rate }) => (rate == null ? [] : [rateRow(rate)]))
+  const workers = [...governed.values()].map(({ worker }) => workerRow(worker))
+  const accounts = yield* readAccounts(db, [...rates, ...workers], rates)
   const running = yield* sql<{ readonly worker: string; readonly running: number }>`
     SELECT worker, count(*)::integer AS running
     FROM ${db.jobs}
@@ -50,25 +69,55 @@ export const standings = Effect.fnUntraced(function* (db: Db) {
   const at = rows[0]?.now.getTime() ?? 0
   return [...governed.values()]
     .toSorted((a, b) => (a.worker < b.worker ? -1 : 1))
-    .flatMap(({ concurrency, rate, worker }): ReadonlyArray<LimitStanding> => {
+    .flatMap(({ concurrency, queue, rate, worker }): ReadonlyArray<LimitStanding> => {
       if (concurrency == null && rate == null) return []
-      const account = rate == null ? undefined : accounts.find((row) => row.name === `rate:${rate.name}`)
       return [
         {
           worker,
+          queue,
           running: running.find((row) => row.worker === worker)?.running ?? 0,
-          concurrency: concurrency ?? undefined,
-          rate:
-            rate == null
-              ? undefined
-              : {
-                  name: rate.name,
-                  ...rate.rule,
-                  cost: rate.cost,
-                  room: room(rate.rule, account?.account ?? [], at),
-                  heldUntil: (account?.held_until?.getTime() ?? 0) > at ? (account?.held_until ?? undefined) : undefined
-                }
+          concurrency: makeBooks(accounts, at).places(workerRow(worker)) ?? concurrency ?? undefined,
+          rate: rate == null ? undefined : rateStanding(accounts, rate, at)
         }
       ]
     })
 })
+
+// internal
+
+/** The most partition keys told of one limit. */
+const keyLimit = 100
+
+const rateStanding = (accounts: Accounts, limit: Limit<never>, at: number): NonNullable<LimitStanding["rate"]> => {
+  const books = makeBooks(accounts, at)
+  const share = { row: rateRow(limit), limit }
+  const standing = (key: string) => {
+    const heldUntil = books.heldUntil(share, key)
+    return {
+      ...books.ruleOf(share, key),
+      room: books.room(share, key),
+      heldUntil: heldUntil > at ? new Date(heldUntil) : undefined
+    }
+  }
+  const keys = books
+    .keys(share)
+    .filter((key) => key !== "")
+    .map((key) => ({ ...standing(key), partitionKey: key }))
+  return {
+    name: limit.name,
+    ...standing(""),
+    cost: limit.cost,
+    perKey: limit.perKey,
+    changed: books.isChanged(share),
+    keys: keys
+      .toSorted((a, b) => a.room - b.room)
+      .slice(0, keyLimit)
+      .map(({ heldUntil, limit, partitionKey, room, windowMillis }) => ({
+        partitionKey,
+        limit,
+        windowMillis,
+        room,
+        heldUntil
+      }))
+  }
+}

@@ -1,13 +1,19 @@
 /** Fair queues: claims from one partition after the other, however much waits in each. */
 import * as Effect from "effect/Effect"
 import type { Partitions } from "../../ShigotoConfig.ts"
-import { claim, type Claimed, type ClaimRequest } from "./claim.ts"
+import type { Claimed, ClaimRequest } from "./claim.ts"
 import { array, type Db, oid } from "./db.ts"
 
 /** What a fair claim took, and whether a partition with work had no place left. */
 export interface FairClaim {
   readonly jobs: ReadonlyArray<Claimed>
   readonly saturated: boolean
+}
+
+/** What one claim took within the limits, and whether one of them refused something that it saw. */
+export interface Taken {
+  readonly jobs: ReadonlyArray<Claimed>
+  readonly refused: boolean
 }
 
 /**
@@ -18,7 +24,12 @@ export interface FairClaim {
  * work comes in where the others are, not behind what it did not use. A partition that brings less than its turn, since
  * this node lacks the worker or room, leaves its turn to the others.
  */
-export const claimFair = Effect.fnUntraced(function* (db: Db, request: ClaimRequest, rule: Partitions) {
+export const claimFair = Effect.fnUntraced(function* <E>(
+  db: Db,
+  request: ClaimRequest,
+  rule: Partitions,
+  take: (request: ClaimRequest) => Effect.Effect<Taken, E>
+) {
   const found = yield* read(db, request.queue)
   const turns = found.flatMap((row): ReadonlyArray<Turn> => {
     if (row.paused) return []
@@ -38,12 +49,10 @@ export const claimFair = Effect.fnUntraced(function* (db: Db, request: ClaimRequ
   const jobs: Array<Claimed> = []
   while (jobs.length < request.limit) {
     const shares = share(turns, request.limit - jobs.length)
-    const workers = remaining(request, jobs)
-    if (shares.size === 0 || workers.length === 0) break
-    const claimed = yield* claim(db, {
+    if (shares.size === 0) break
+    const { jobs: claimed, refused } = yield* take({
       ...request,
       limit: request.limit - jobs.length,
-      workers,
       partitions: [...shares].map(([turn, room]) => ({ key: turn.key, room }))
     })
     for (const [turn, room] of shares) {
@@ -51,7 +60,8 @@ export const claimFair = Effect.fnUntraced(function* (db: Db, request: ClaimRequ
       turn.started += got
       turn.places -= got
       turn.pass += got * turn.stride
-      turn.exhausted = got < room
+      // What a limit refused is left out the next time, and what stands behind it comes up.
+      turn.exhausted = got < room && !refused
     }
     jobs.push(...claimed)
   }
@@ -122,20 +132,6 @@ const share = (turns: ReadonlyArray<Turn>, places: number): ReadonlyMap<Turn, nu
     shares.set(next, (shares.get(next) ?? 0) + 1)
   }
   return shares
-}
-
-/** What rooms and units are left after the jobs that were claimed already. */
-const remaining = ({ workers }: ClaimRequest, jobs: ReadonlyArray<Claimed>): ClaimRequest["workers"] => {
-  const started = (name: string) => jobs.reduce((sum, job) => (job.worker === name ? sum + 1 : sum), 0)
-  const spent = (share: string) =>
-    workers.reduce((sum, one) => (one.share?.name === share ? sum + one.share.cost * started(one.name) : sum), 0)
-  return workers.flatMap(({ name, room, share }) => {
-    const left = room - started(name)
-    if (left <= 0) return []
-    if (share === undefined) return [{ name, room: left }]
-    const units = share.units - spent(share.name)
-    return units < share.cost ? [] : [{ name, room: left, share: { ...share, units } }]
-  })
 }
 
 /**

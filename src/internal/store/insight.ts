@@ -6,6 +6,7 @@ import * as explain from "../sql/explain.ts"
 import * as health from "../sql/health.ts"
 import * as logs from "../sql/logs.ts"
 import * as node from "../sql/node.ts"
+import { limited } from "../sql/search.ts"
 import type { Runner } from "./runner.ts"
 
 /** Builds the verbs. */
@@ -13,11 +14,7 @@ export const insightVerbs = (db: Db, { background, called }: Runner) => ({
   /** The nodes, those with a live lease first. */
   nodes: called("nodes")(node.list(db)),
   /** Everything that bears on whether a job runs; undefined where there is no such job. */
-  explain: (
-    id: JobId,
-    partitionLimit: (queue: string, key: string | undefined) => number,
-    aging: ReadonlyMap<string, number>
-  ) => called("explain")(explain.explain(db, id, partitionLimit, aging)),
+  explain: (id: JobId, rules: explain.QueueRules) => called("explain")(explain.explain(db, id, rules)),
   /** Whether the database answers and takes writes, and which version of the schema it has. */
   ping: background("health")(health.ping(db)),
   /** What the server says of itself. */
@@ -37,7 +34,7 @@ export const insightVerbs = (db: Db, { background, called }: Runner) => ({
   /** The JSON Schema of a worker's args; undefined where no node has told it. */
   argsSchema: (worker: string) => called("workers")(catalog.read(db, worker)),
   /** The nodes, for a probe. */
-  fleet: background("health")(node.list(db))
+  fleet: background("health")(limited(db, node.list(db)))
 })
 
 /** The verbs. */
