@@ -117,19 +117,22 @@ interface Attempt {
 }
 
 const handler = (process: string, poison: boolean) => (args: Args, job: Attempt) =>
-  Effect.gen(function* () {
-    const truth = yield* Truth
-    const ref = { process, job: job.id, epoch: job.epoch, attempt: job.attempt, worker: job.worker, key: args.key }
-    yield* truth.write("handler", { ...ref, kind: "start", args: JSON.stringify(args) })
-    // The end is on record before the library hears of it: an outcome in the database without one was made up.
-    return yield* Effect.onExit(work(args, job, poison), (exit) =>
-      truth.write("handler", {
-        ...ref,
-        kind: "end",
-        outcome: args.kind === "nul" && Exit.isSuccess(exit) ? "unstorable" : outcomeOf(exit)
-      })
-    )
-  })
+  // What has a start on record has an end: an interruption between the two would look like a handler that runs on.
+  Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function* () {
+      const truth = yield* Truth
+      const ref = { process, job: job.id, epoch: job.epoch, attempt: job.attempt, worker: job.worker, key: args.key }
+      yield* truth.write("handler", { ...ref, kind: "start", args: JSON.stringify(args) })
+      // The end is on record before the library hears of it: an outcome in the database without one was made up.
+      return yield* Effect.onExit(restore(work(args, job, poison)), (exit) =>
+        truth.write("handler", {
+          ...ref,
+          kind: "end",
+          outcome: args.kind === "nul" && Exit.isSuccess(exit) ? "unstorable" : outcomeOf(exit)
+        })
+      )
+    })
+  )
 
 const work = (args: Args, job: Attempt, poison: boolean): Effect.Effect<string, string | Job.Signal, Job.CurrentJob> =>
   Effect.gen(function* () {
