@@ -7,17 +7,19 @@ import { composition } from "./invariants/composition.ts"
 import { enqueue } from "./invariants/enqueue.ts"
 import type { Invariant } from "./invariants/invariant.ts"
 import { lifecycle } from "./invariants/lifecycle.ts"
+import { limited } from "./invariants/limits.ts"
 import { queues } from "./invariants/queues.ts"
 import { rescue } from "./invariants/rescue.ts"
 import { resources } from "./invariants/resources.ts"
 import { Truth } from "./truth.ts"
 
-const invariants: ReadonlyArray<Invariant> = [
+export const invariants: ReadonlyArray<Invariant> = [
   ...enqueue,
   ...lifecycle,
   ...claims,
   ...rescue,
   ...queues,
+  ...limited,
   ...composition,
   ...resources
 ].toSorted((a, b) => a.id.localeCompare(b.id, "en", { numeric: true }))
@@ -34,12 +36,13 @@ export const check = Effect.gen(function* () {
     invariants,
     Effect.fnUntraced(function* (invariant) {
       const [counted] = yield* sql.unsafe<{ readonly count: bigint }>(invariant.cases)
+      if (counted?.count === undefined) return yield* Effect.die(new Error(`${invariant.id} counts no cases`))
       const offenders = yield* sql.unsafe<{ readonly row: unknown }>(
         `SELECT to_jsonb(o) AS row FROM (${invariant.offenders}) AS o`
       )
       const finding: Finding = {
         invariant,
-        cases: Number(counted?.count ?? 0),
+        cases: Number(counted.count),
         offenders: offenders.map(({ row }) => row)
       }
       return finding

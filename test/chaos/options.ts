@@ -12,6 +12,8 @@ export interface Options {
   readonly rate: number
   /** Whether the fence of the settle is taken out, to see that the checker sees. */
   readonly breakFence: boolean
+  /** Whether bounds of time count. */
+  readonly timed: boolean
 }
 
 export const usage = `npm run chaos -- [options]
@@ -24,7 +26,7 @@ export const usage = `npm run chaos -- [options]
   --producers N      producer processes (2)
   --rate N           jobs a second (60)
   --break-fence      take the epoch out of the settle statement: the run must then fail
-  --ci               about a minute: fixed seeds
+  --ci               about 90 seconds: fixed seeds; what only a slow machine breaks is told and does not count
   --help`
 
 export const parse = (argv: ReadonlyArray<string>): Options | string => {
@@ -60,7 +62,8 @@ export const parse = (argv: ReadonlyArray<string>): Options | string => {
     workers,
     producers,
     rate,
-    breakFence: values["break-fence"]
+    breakFence: values["break-fence"],
+    timed: !values.ci
   }
 }
 

@@ -10,7 +10,8 @@ const transition = `
   seq bigint, ts timestamptz, stmt timestamptz, tx bigint, app text, place text, id bigint, key text, queue text,
   worker text, priority integer, max_attempts integer, run_at timestamptz,
   old_state text, new_state text, old_attempt integer, new_attempt integer, old_epoch integer, new_epoch integer,
-  old_node integer, new_node integer, slot text, batch bigint, callback_of bigint, scheduled_for timestamptz`
+  old_node integer, new_node integer, slot text, batch bigint, callback_of bigint, scheduled_for timestamptz,
+  part text`
 
 const statements = [
   "CREATE SCHEMA chaos",
@@ -30,7 +31,8 @@ BEGIN
     current_setting('application_name'), TG_ARGV[0], met.id, met.args ->> 'key', met.queue, met.worker, met.priority,
     met.max_attempts, met.run_at, OLD.state, NEW.state, OLD.attempt, NEW.attempt, OLD.epoch, NEW.epoch,
     OLD.claimed_by, NEW.claimed_by, nullif(met.args ->> 'slot', ''), met.batch_id,
-    (met.meta -> 'batch' ->> 'id')::bigint, met.scheduled_for
+    (met.meta -> 'batch' ->> 'id')::bigint, met.scheduled_for,
+    met.partition_key
   );
   RETURN NULL;
 END
@@ -59,22 +61,40 @@ $log$`,
 export const install = (sql: PgClient.PgClient) =>
   Effect.forEach(statements, (statement) => sql.unsafe(statement), { discard: true })
 
+/** Creates the tables of the event log that the row log and the final rows are copied to. */
+export const createTables = Effect.gen(function* () {
+  const { sql } = yield* Truth
+  yield* sql.unsafe(`CREATE TABLE transition (${transition}, committed timestamptz)`)
+  yield* sql`CREATE TABLE node (id integer, name text, ts timestamptz)`
+  yield* sql`CREATE TABLE final (id bigint, state text, attempt integer, max_attempts integer, epoch integer,
+    args jsonb, finished_at timestamptz)`
+  yield* sql`CREATE TABLE edge (child bigint, parent bigint, on_failure text)`
+  yield* sql`CREATE TABLE batch (id bigint, total integer, pending integer, completed integer, discarded integer,
+    cancelled integer, finished_at timestamptz)`
+})
+
 /** Copies the row log and the final rows into the event log, and makes one `step` of each change of a job. */
 export const collect = Effect.fn(function* (sql: PgClient.PgClient) {
   const truth = (yield* Truth).sql
-  yield* truth.unsafe(`CREATE TABLE transition (${transition}, committed timestamptz)`)
-  yield* truth`CREATE TABLE node (id integer, name text, ts timestamptz)`
-  yield* truth`CREATE TABLE final (id bigint, state text, attempt integer, max_attempts integer, epoch integer,
-    args jsonb, finished_at timestamptz)`
-  yield* copy(sql, truth, "(SELECT *, pg_xact_commit_timestamp(xmin) AS committed FROM chaos.transition)", "transition")
-  yield* truth`CREATE TABLE edge (child bigint, parent bigint, on_failure text)`
-  yield* truth`CREATE TABLE batch (id bigint, total integer, pending integer, completed integer, discarded integer,
-    cancelled integer, finished_at timestamptz)`
+  yield* createTables
+  yield* copy(
+    sql,
+    truth,
+    "(SELECT *, CASE WHEN current_setting('track_commit_timestamp')::boolean THEN pg_xact_commit_timestamp(xmin) END AS committed FROM chaos.transition)",
+    "transition"
+  )
   yield* copy(sql, truth, "chaos.edge", "edge")
   yield* copy(sql, truth, "shigoto.batches", "batch")
   yield* copy(sql, truth, "chaos.node", "node")
   yield* copy(sql, truth, "shigoto.all_jobs", "final")
-  for (const statement of derived) yield* truth.unsafe(statement)
+  yield* derive
+  yield* truth`ANALYZE`
+})
+
+/** Makes of the raw rows what the invariants ask. */
+export const derive = Effect.gen(function* () {
+  const { sql } = yield* Truth
+  for (const statement of derived) yield* sql.unsafe(statement)
 })
 
 // internal
@@ -130,6 +150,7 @@ FROM (
       min(queue) AS queue, min(worker) AS worker, min(priority) AS priority, max(max_attempts) AS max_attempts,
       (array_agg(run_at) FILTER (WHERE new_state IS NOT NULL))[1] AS run_at,
       max(slot) AS slot, max(batch) AS batch, max(callback_of) AS callback_of, max(scheduled_for) AS scheduled_for,
+      max(part) AS part,
       -- A transaction may take a job through several states; one that it made came from none.
       CASE WHEN count(*) FILTER (WHERE old_state IS NULL) <= count(*) FILTER (WHERE new_state IS NULL)
         THEN (array_agg(old_state ORDER BY seq) FILTER (WHERE old_state IS NOT NULL))[1] END AS from_state,
@@ -154,10 +175,11 @@ FROM (
   "CREATE INDEX step_batch ON step (batch) WHERE batch IS NOT NULL",
   // When each row was in which state, until it left it.
   `CREATE TABLE stay AS
-SELECT id, queue, worker, slot, priority, run_at, to_state AS state, to_epoch AS epoch, to_attempt AS attempt, to_node AS node,
-  ts AS since, committed, lead(ts) OVER turn AS until, lead(move) OVER turn AS left_by, seq
+SELECT id, queue, worker, slot, part, priority, run_at, to_state AS state, to_epoch AS epoch, to_attempt AS attempt, to_node AS node,
+  ts AS since, committed, lead(ts) OVER turn AS until, lead(move) OVER turn AS left_by, seq, lead(seq) OVER turn AS left
 FROM step
 WINDOW turn AS (PARTITION BY id ORDER BY seq)`,
+  "CREATE INDEX stay_worker ON stay (worker, seq) WHERE state = 'executing'",
   "CREATE INDEX stay_node ON stay (node) WHERE state = 'executing'",
   "CREATE INDEX stay_available ON stay (queue, worker) WHERE state = 'available'",
   // Faults from their beginning to their end, and a little more, until their effects are gone.
@@ -165,6 +187,5 @@ WINDOW turn AS (PARTITION BY id ORDER BY seq)`,
 SELECT b.id, b.kind, b.target, b.ts AS since, coalesce(e.ts, 'infinity') + interval '2 seconds' AS until
 FROM fault AS b
 LEFT JOIN fault AS e ON e.id = b.id AND e.phase = 'end'
-WHERE b.phase = 'begin'`,
-  "ANALYZE"
+WHERE b.phase = 'begin'`
 ]

@@ -1,6 +1,6 @@
 /** One run: two servers, a fleet, faults by the plan, then calm, the drain, and the verdict. */
 import { PgClient } from "@effect/sql-pg"
-import { Console, Effect, FiberSet, Layer, Redacted } from "effect"
+import { Console, Deferred, Effect, FiberSet, Layer, Redacted } from "effect"
 import { CronJobs, type JobId, Jobs, Queues, Shigoto, ShigotoConfig } from "effect-shigoto"
 import { EmbeddedPostgres } from "effect-shigoto/embedded"
 import { check, figures, type Finding, keep } from "./check.ts"
@@ -76,6 +76,7 @@ const play = Effect.fnUntraced(function* (
     rewrite: options.breakFence ? removeFence : undefined
   })
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.ignore(sample), Effect.sleep("500 millis"))))
+  yield* Effect.forEach([...fleet.workers, ...fleet.producers], (member) => Deferred.await(member.current().ready))
   yield* storm(options, seed, fleet, server)
   yield* Console.log("  calm: everything is healed, producers have stopped, jobs drain")
   yield* drain(fleet)
@@ -84,7 +85,9 @@ const play = Effect.fnUntraced(function* (
   yield* sample
   yield* RowLog.collect(sql)
   const findings = yield* check
-  const broken = findings.some((finding) => finding.offenders.length > 0)
+  const broken = findings.some(
+    ({ invariant, offenders }) => offenders.length > 0 && (options.timed || !invariant.timed)
+  )
   if (broken) yield* keep(directory)
   return { findings, figures: yield* figures, broken }
 })

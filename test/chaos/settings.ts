@@ -16,8 +16,14 @@ export const timing = {
 /** Lease, sweep (a lease long at most), poll and slack, in milliseconds. */
 export const rescueBound = timing.leaseTtl * 2 + timing.pollInterval + timing.slack
 
-/** Twenty slots a worker. */
-export const queues = { fast: 8, slow: 8, pausable: 4 }
+/** Twenty slots a worker, and six where tenants take turns or have two places each. */
+export const queues = {
+  fast: 8,
+  slow: 8,
+  pausable: 4,
+  fair: { concurrency: 3, fair: true },
+  sites: { concurrency: 3, partitionConcurrency: 2 }
+}
 
 /** Connections of one worker's pool; its listener has one more. */
 export const workerConnections = 6

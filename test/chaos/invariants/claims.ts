@@ -50,6 +50,7 @@ export const claims: ReadonlyArray<Invariant> = [
   },
   {
     id: "I17",
+    timed: true,
     says: "a claim takes the first in the order of priority, time and id",
     cases: "SELECT count(*) FROM step WHERE move = 'claim'",
     // A second on either side: rows that another claim held locked just then do not count.
@@ -59,6 +60,7 @@ export const claims: ReadonlyArray<Invariant> = [
         ON u.state = 'available' AND u.queue = c.queue AND u.worker = c.worker AND u.id <> c.id
         AND u.committed < c.stmt - interval '1 second' AND coalesce(u.until, 'infinity') > c.ts + interval '1 second'
         AND (-u.priority, u.run_at, u.id) < (-c.priority, c.run_at, c.id)
-      WHERE c.move = 'claim'`
+      -- Where tenants take turns, turns come first.
+      WHERE c.move = 'claim' AND c.worker <> 'tenant'`
   }
 ]

@@ -63,7 +63,7 @@ export const composition: ReadonlyArray<Invariant> = [
   {
     id: "I8a",
     says: "a job that fans out has all of its parts or none, and waits for each of them",
-    cases: "SELECT count(*) FROM step WHERE move = 'fork'",
+    cases: "SELECT count(*) FROM step WHERE move = 'fork' OR worker = 'part' AND move = 'insert'",
     offenders: `
       SELECT s.id, s.key, s.seq FROM step AS s
       WHERE s.move = 'fork'

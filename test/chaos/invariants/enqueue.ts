@@ -1,7 +1,7 @@
 /** What an enqueue promises: what was acknowledged is there, what was rolled back is not, and it arrives unchanged. */
 import type { Invariant } from "./invariant.ts"
 
-const inserts = "('one', 'many', 'transaction', 'unique', 'diamond', 'batch')"
+const inserts = "('one', 'many', 'transaction', 'unique', 'diamond', 'batch', 'crowd')"
 
 export const enqueue: ReadonlyArray<Invariant> = [
   {

@@ -5,6 +5,8 @@ export interface Invariant {
   readonly says: string
   /** Its first column names the offender. */
   readonly offenders: string
+  /** Whether a machine that is slow enough breaks it: then it is told, and does not count, in `--ci`. */
+  readonly timed?: boolean
   /** How often it was put to the test: a count of the cases that could have broken it. */
   readonly cases: string
 }

@@ -27,6 +27,7 @@ const stops = `
 export const rescue: ReadonlyArray<Invariant> = [
   {
     id: "I13",
+    timed: true,
     says: "a process that stops with the database at hand leaves nothing executing",
     cases: `SELECT count(*) FROM (${stops}) AS s`,
     offenders: `
@@ -34,6 +35,7 @@ export const rescue: ReadonlyArray<Invariant> = [
   },
   {
     id: "I15",
+    timed: true,
     says: `what a dead process held is taken from it within ${rescueBound} ms, outages not counted`,
     cases: `SELECT count(*) FROM (${orphans}) AS o`,
     offenders: `
@@ -46,7 +48,7 @@ export const rescue: ReadonlyArray<Invariant> = [
   },
   {
     id: "I19",
-    says: "no process ends by itself once it has started, and each stops when told to",
+    says: "no process ends by itself once it has started",
     cases: "SELECT count(*) FROM fleet WHERE event = 'ready'",
     offenders: `
       SELECT e.process, e.detail FROM fleet AS e
@@ -56,8 +58,13 @@ export const rescue: ReadonlyArray<Invariant> = [
         AND NOT EXISTS (
           SELECT FROM handler AS h
           WHERE h.process = e.process AND h.kind = 'start' AND h.args ->> 'kind' = 'exit' AND e.detail ->> 'code' = '77'
-        )
-      UNION ALL
-      SELECT process, detail FROM fleet WHERE event = 'deaf'`
+        )`
+  },
+  {
+    id: "I19a",
+    timed: true,
+    says: "each process stops within 20 seconds of being told to",
+    cases: "SELECT count(*) FROM fleet WHERE event = 'term'",
+    offenders: "SELECT process, detail FROM fleet WHERE event = 'deaf'"
   }
 ]

@@ -5,6 +5,7 @@ import type { Invariant } from "./invariant.ts"
 export const resources: ReadonlyArray<Invariant> = [
   {
     id: "I20",
+    timed: true,
     says: "no more connections than configured, none idle in a transaction for over a second, no lock left behind",
     cases: "SELECT count(*) FROM sample",
     // What a silent network left half open is found out late; a stopped process holds what it holds.

@@ -4,7 +4,7 @@ import { timing } from "../settings.ts"
 import type { Args, Kind } from "./jobs.ts"
 
 export interface Draft {
-  readonly definition: "work" | "hang" | "late" | "once"
+  readonly definition: "work" | "hang" | "late" | "once" | "bounded" | "metered" | "tenant"
   readonly args: Args
   readonly options: {
     readonly queue: string
@@ -12,6 +12,7 @@ export interface Draft {
     /** In milliseconds. */
     readonly delay: number
     readonly maxAttempts: number
+    readonly partitionKey?: string
   }
 }
 
@@ -33,7 +34,7 @@ export const draw = (random: Random, key: string): Draft => {
   const [queue, millis] = duration(random, kind)
   const always = kind === "fail" && random.chance(0.1)
   return {
-    definition: kind === "hang" ? "hang" : random.chance(0.03) ? "late" : "work",
+    definition: kind === "hang" ? "hang" : definition(random),
     args: {
       key,
       kind,
@@ -53,7 +54,35 @@ export const draw = (random: Random, key: string): Draft => {
   }
 }
 
+/** Short jobs that come all at once: more than a limit admits, or those of two tenants. */
+export const crowd = (random: Random, nextKey: () => string): ReadonlyArray<Draft> => {
+  const [definition, queue] = random.pick([
+    ["tenant", "fair"],
+    ["tenant", "sites"],
+    ["bounded", "fast"],
+    ["metered", "fast"]
+  ] as const)
+  return Array.from({ length: random.int(40, 80) }, (_, i) => {
+    const draft = draw(random, nextKey())
+    const options = { ...draft.options, queue, priority: 0, delay: 0, maxAttempts: 20 }
+    return {
+      definition,
+      args: { ...draft.args, kind: "ok", millis: random.int(20, 120) },
+      // All of one tenant's jobs first: without turns the other would wait for their end.
+      options: definition === "tenant" ? { ...options, partitionKey: i < 30 ? "ada" : "bob" } : options
+    }
+  })
+}
+
 // internal
+
+const definition = (random: Random) =>
+  random.weighted<Draft["definition"]>([
+    [87, "work"],
+    [3, "late"],
+    [5, "bounded"],
+    [5, "metered"]
+  ])
 
 /** The queue, and how long it works there: long jobs are the ones that zombies are made of. */
 const duration = (random: Random, kind: Kind): [queue: string, millis: number] => {

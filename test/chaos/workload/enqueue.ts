@@ -4,8 +4,8 @@ import { type Cause, Effect } from "effect"
 import type { Batches, JobId, Jobs } from "effect-shigoto"
 import type { Random } from "../random.ts"
 import { Truth } from "../truth.ts"
-import { type Draft, draw } from "./draw.ts"
-import { type Args, batchOf, callbackKey, Hang, Late, Once, tickArgs, Work } from "./jobs.ts"
+import { crowd, type Draft, draw } from "./draw.ts"
+import { type Args, batchOf, Bounded, callbackKey, Hang, Late, Metered, Once, Tenant, tickArgs, Work } from "./jobs.ts"
 
 /** What is known of the jobs that this producer enqueued; for whoever cancels and retries them. */
 export interface Known {
@@ -73,7 +73,8 @@ export const makeEnqueue = Effect.fnUntraced(function* (process: string, known: 
       [6, "rollback"],
       [12, "unique"],
       [4, "diamond"],
-      [4, "batch"]
+      [4, "batch"],
+      [2, "crowd"]
     ] as const)
     if (op === "one") {
       const draft = draw(random, nextKey())
@@ -114,6 +115,20 @@ export const makeEnqueue = Effect.fnUntraced(function* (process: string, known: 
       )
       return drafts.length
     }
+    if (op === "crowd") {
+      const drafts = crowd(random, nextKey)
+      yield* record(
+        op,
+        drafts,
+        (drafts[0]?.definition === "bounded" ? Bounded : drafts[0]?.definition === "metered" ? Metered : Tenant)
+          .enqueueAll(
+            drafts.map(({ args }) => args),
+            (_, i) => (drafts[i] as Draft).options
+          )
+          .pipe(Effect.map((results) => results.map((result) => result.id)))
+      )
+      return drafts.length
+    }
     const drafts = Array.from({ length: random.int(2, 20) }, () => draw(random, nextKey()))
     if (op === "many") {
       // One call, one definition.
@@ -142,7 +157,15 @@ const rolledBack = { _tag: "RolledBack" } as const
 /** Only one definition has a timeout short enough for those that hang. */
 const calm = (args: Args): Args => (args.kind === "hang" ? { ...args, kind: "ok" } : args)
 
-const definitions = { work: Work, hang: Hang, late: Late, once: Once } as const
+const definitions = {
+  work: Work,
+  hang: Hang,
+  late: Late,
+  once: Once,
+  bounded: Bounded,
+  metered: Metered,
+  tenant: Tenant
+} as const
 
 const enqueue = ({ args, definition, options }: Draft, extra: Parameters<typeof Work.enqueue>[1] = {}) =>
   Effect.map(definitions[definition].enqueue(args, { ...options, ...extra }), ({ id }) => Number(id))

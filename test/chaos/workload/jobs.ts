@@ -47,6 +47,12 @@ export const Late = Job.make("late", options)
 export const Once = Job.make("once", { ...options, unique: { keys: ["worker", "args.slot"] } })
 /** What jobs that fan out add, each known by its parent's key and a number. */
 export const Part = Job.make("part", options)
+/** A few at once, over all nodes. */
+export const Bounded = Job.make("bounded", options)
+/** So many starts a second, over all nodes. */
+export const Metered = Job.make("metered", options)
+/** One tenant of many. */
+export const Tenant = Job.make("tenant", options)
 /** One job each second. */
 export const Tick = Job.make("tick", options)
 
@@ -73,6 +79,9 @@ export const batchOf = (key: string) =>
 
 export const callbackKey = (key: string): string => `${key}-callback`
 
+/** How many of the bounded run at once, and how many of the metered start in a second. */
+export const limits = { running: 3, starts: 10 }
+
 const retry = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("1 second")])
 
 export const layer = (process: string, version: 1 | 2, poison: boolean) => {
@@ -83,6 +92,9 @@ export const layer = (process: string, version: 1 | 2, poison: boolean) => {
     Once.toLayer(handle, { retry }),
     Part.toLayer(handle, { retry }),
     Tick.toLayer(handle, { retry }),
+    Bounded.toLayer(handle, { retry, globalConcurrency: limits.running }),
+    Metered.toLayer(handle, { retry, rateLimit: { limit: limits.starts, window: "1 second" } }),
+    Tenant.toLayer(handle, { retry }),
     CronJob.make({
       name: "tick",
       cron: "* * * * * *",
@@ -105,19 +117,22 @@ interface Attempt {
 }
 
 const handler = (process: string, poison: boolean) => (args: Args, job: Attempt) =>
-  Effect.gen(function* () {
-    const truth = yield* Truth
-    const ref = { process, job: job.id, epoch: job.epoch, attempt: job.attempt, worker: job.worker, key: args.key }
-    yield* truth.write("handler", { ...ref, kind: "start", args: JSON.stringify(args) })
-    // The end is on record before the library hears of it: an outcome in the database without one was made up.
-    return yield* Effect.onExit(work(args, job, poison), (exit) =>
-      truth.write("handler", {
-        ...ref,
-        kind: "end",
-        outcome: args.kind === "nul" && Exit.isSuccess(exit) ? "unstorable" : outcomeOf(exit)
-      })
-    )
-  })
+  // What has a start on record has an end: an interruption between the two would look like a handler that runs on.
+  Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function* () {
+      const truth = yield* Truth
+      const ref = { process, job: job.id, epoch: job.epoch, attempt: job.attempt, worker: job.worker, key: args.key }
+      yield* truth.write("handler", { ...ref, kind: "start", args: JSON.stringify(args) })
+      // The end is on record before the library hears of it: an outcome in the database without one was made up.
+      return yield* Effect.onExit(restore(work(args, job, poison)), (exit) =>
+        truth.write("handler", {
+          ...ref,
+          kind: "end",
+          outcome: args.kind === "nul" && Exit.isSuccess(exit) ? "unstorable" : outcomeOf(exit)
+        })
+      )
+    })
+  )
 
 const work = (args: Args, job: Attempt, poison: boolean): Effect.Effect<string, string | Job.Signal, Job.CurrentJob> =>
   Effect.gen(function* () {
