@@ -123,16 +123,14 @@ describe("execute", () => {
       const here = yield* startNode(observer)
       const other = yield* startNode({ workers, config: { shutdownGrace: "100 millis" } })
       const sql = yield* SqlClient.SqlClient
+      let waits = 0
       const waiting = Effect.fnUntraced(function* (delay: "1 hour" | undefined, cancelOnInterrupt: boolean) {
+        // One for each: by that of another, it would be taken for the job of another before it is there.
+        const tag = `wait ${++waits}`
         const fiber = yield* Effect.forkScoped(
-          here.run(
-            Charge.execute({ does: "hang" }, { delay, cancelOnInterrupt, tags: [`${delay} ${cancelOnInterrupt}`] })
-          )
+          here.run(Charge.execute({ does: "hang" }, { delay, cancelOnInterrupt, tags: [tag] }))
         )
-        const [job] = yield* eventually(
-          here.jobs.list({ tag: `${delay} ${cancelOnInterrupt}` }),
-          (rows) => rows.length > 0
-        )
+        const [job] = yield* eventually(here.jobs.list({ tag }), (rows) => rows.length > 0)
         return { fiber, id: job?.id ?? (0 as never) }
       })
       const scheduled = yield* waiting("1 hour", false)
