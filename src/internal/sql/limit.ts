@@ -55,7 +55,8 @@ export interface LimitedClaim {
  *
  * The rows of the limits are locked first, in the order of their names; what runs and what was spent is read by later
  * statements, so each claim sees what the one before it did. Running jobs are counted, never booked: a dead holder's
- * place is free as soon as its jobs are rescued.
+ * place is free as soon as its jobs are rescued. A process that freezes in between does not keep the others waiting: the
+ * server ends its transaction.
  */
 export const claimLimited = (
   db: Db,
@@ -67,6 +68,7 @@ export const claimLimited = (
   autonomous(
     db.sql,
     Effect.gen(function* () {
+      yield* db.sql`SELECT set_config('idle_in_transaction_session_timeout', ${String(idleMillis)}::text, true)`
       const fair = partitions === undefined ? [] : [`queue:${request.queue}`]
       const rates = ratesOf(governed, queueRate)
       const accounts = yield* lockAccounts(
@@ -207,6 +209,9 @@ export const change = (db: Db, limit: Limit<never>, key: string, rule: Rule | un
   )
 
 // internal
+
+/** How long the server waits for the next statement of a claim, in milliseconds, before it takes back the locks. */
+const idleMillis = 5000
 
 const ungoverned = (worker: string): Governed => ({ worker, concurrency: undefined, rate: undefined })
 
