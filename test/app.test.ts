@@ -13,6 +13,8 @@ import { TestDatabase } from "./setup/TestDatabase.ts"
 
 const folder = Path.join(import.meta.dirname, "..", "examples", "app")
 
+const isGone = (child: ChildProcess) => child.exitCode !== null || child.signalCode !== null
+
 /** A program of the application; killed with the scope, whatever the test did. */
 const start = Effect.fnUntraced(function* (name: string, environment: Readonly<Record<string, string>>) {
   let output = ""
@@ -24,24 +26,32 @@ const start = Effect.fnUntraced(function* (name: string, environment: Readonly<R
     ),
     (child) => Effect.sync(() => child.kill("SIGKILL"))
   )
+  // Waits have no bound of their own: a slow machine takes long to start three programs.
+  const waiting = new Set<() => void>()
+  const look = () => {
+    for (const again of waiting) again()
+  }
   const collect = (chunk: Buffer) => {
     output += chunk.toString()
+    look()
   }
   child.stdout.on("data", collect)
   child.stderr.on("data", collect)
-  const ended = eventually(
-    Effect.sync(() => child.exitCode ?? child.signalCode),
-    (code) => code !== null
-  )
-  const says = (what: RegExp) =>
-    eventually(
-      Effect.sync(() => (child.exitCode === null ? what.exec(output) : assert.fail(`${name} has ended: ${output}`))),
-      (found) => found !== null
-    )
-  const base = Effect.map(
-    says(/Listening on http:\/\/[^\s]*:(\d+)/),
-    (found) => `http://127.0.0.1:${found?.[1] ?? "none"}`
-  )
+  child.on("close", look)
+  const until = <A>(find: () => A | null): Effect.Effect<A> =>
+    Effect.callback((resume) => {
+      const again = () => {
+        const found = find()
+        if (found !== null) resume(Effect.succeed(found))
+        else if (isGone(child)) resume(Effect.die(new Error(`${name} has ended: ${output}`)))
+      }
+      waiting.add(again)
+      again()
+      return Effect.sync(() => waiting.delete(again))
+    })
+  const ended = until(() => child.exitCode ?? child.signalCode)
+  const says = (what: RegExp) => until(() => what.exec(output))
+  const base = Effect.map(says(/Listening on http:\/\/[^\s]*:(\d+)/), ([, port]) => `http://127.0.0.1:${port}`)
   return { child, ended, says, base, output: () => output }
 })
 
@@ -132,8 +142,6 @@ const closes = (base: string) =>
     }),
     (isOpen) => !isOpen
   )
-
-const isGone = (child: ChildProcess) => child.exitCode !== null || child.signalCode !== null
 
 describe("the example application", () => {
   onApp(
