@@ -49,7 +49,7 @@ export type Verdict =
  *
  * A claimed row is an executing one by the constraint jobs_claimed. It is asked for in words that fit no partial index
  * and no statistics: told of a moment when nothing was executing, the planner would read all of jobs_executing for a
- * batch, or take one row for granted and compare each outcome with each job.
+ * batch. Like a claim it is not prepared: a plan for any number of outcomes compares each outcome with each job.
  */
 export const settle = Effect.fnUntraced(function* (db: Db, given: ReadonlyArray<Settlement>) {
   const settlements = yield* sealOutcomes(db, given)
@@ -189,8 +189,7 @@ const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Se
     gone AS (
       DELETE FROM ${db.jobs} AS j
       USING outcome
-      WHERE j.id = ANY(${wanted}::bigint[])
-        AND j.id = outcome.id
+      WHERE j.id = outcome.id
         AND j.epoch = outcome.epoch
         AND coalesce(j.claimed_by, 0) <> 0
         AND (outcome.state IN ('completed', 'discarded', 'cancelled') OR j.cancel_requested_at IS NOT NULL)
@@ -228,8 +227,7 @@ const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Se
         errors = ${appendFailure(db, "j.errors", "outcome.failure")},
         fingerprint = coalesce(outcome.failure ->> 'fingerprint', j.fingerprint)
       FROM outcome
-      WHERE j.id = ANY(${wanted}::bigint[])
-        AND j.id = outcome.id
+      WHERE j.id = outcome.id
         AND j.epoch = outcome.epoch
         AND coalesce(j.claimed_by, 0) <> 0
         AND outcome.state IN ('scheduled', 'available', 'retryable', 'blocked')
@@ -241,7 +239,7 @@ const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Se
     SELECT id, epoch, state, links, batch_id${linked ? sql`, NULL` : sql``} FROM back`
         : sql`
     SELECT id, epoch, final AS state, links, batch_id${why} FROM gone`
-    }`
+    }`.unprepared
 })
 
 /** Says what the rows are that a settlement did not meet, and which of them are still ours but marked. */
