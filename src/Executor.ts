@@ -25,9 +25,10 @@ import { budgetOf } from "./internal/deadline.ts"
 import { Events } from "./internal/events.ts"
 import { Encrypted } from "./internal/envelope.ts"
 import { Admission } from "./internal/admission.ts"
+import { attemptOf } from "./internal/attempt.ts"
 import type { Permit } from "./internal/circuit.ts"
 import { forever } from "./internal/loop.ts"
-import { concerned, type Dependency } from "./internal/newJob.ts"
+import { concerned } from "./internal/newJob.ts"
 import { makeReporter } from "./internal/progress.ts"
 import type { Claimed } from "./internal/sql/claim.ts"
 import type { JobId, JobRow } from "./JobRow.ts"
@@ -98,7 +99,8 @@ export const layer: Layer.Layer<
     const clock = yield* Clock.Clock
     const report = yield* makeReporter
     const scope = yield* Effect.scope
-    const fork = Effect.runForkWith(yield* Effect.context<never>())
+    const context = yield* Effect.context<never>()
+    const fork = Effect.runForkWith(context)
     const running = new Set<Running>()
     const settling = new Set<Running>()
     const byQueue = new Map<string, number>()
@@ -111,7 +113,13 @@ export const layer: Layer.Layer<
     let stopped = false
 
     const monotonic = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
-    const iso = (): string => new Date(clock.currentTimeMillisUnsafe()).toISOString()
+    // Many attempts end in one millisecond.
+    let last = { millis: Number.NaN, text: "" }
+    const iso = (): string => {
+      const millis = clock.currentTimeMillisUnsafe()
+      if (millis !== last.millis) last = { millis, text: new Date(millis).toISOString() }
+      return last.text
+    }
     const matching = (name: string | undefined): ReadonlyArray<Running> =>
       [...running].filter((entry) => name === undefined || entry.worker.name === name)
 
@@ -226,8 +234,19 @@ export const layer: Layer.Layer<
       count(byWorker, worker.name, 1)
       const ofWorker = byWorker.get(worker.name) ?? 1
       const ofQueue = byQueue.get(claimed.queue) ?? 1
-      const beginning = { claimed, node, worker, attempt, startedAt, deadline: endsAt, permit, ofWorker, ofQueue }
-      const entry: Running = { ...beginning, left: false, concluded: false }
+      const entry: Running = {
+        claimed,
+        node,
+        worker,
+        attempt,
+        startedAt,
+        deadline: endsAt,
+        permit,
+        ofWorker,
+        ofQueue,
+        left: false,
+        concluded: false
+      }
       running.add(entry)
       if (events.isHeard()) {
         const { attempt: number, claimedAt, id, queue, runAt } = claimed
@@ -243,11 +262,9 @@ export const layer: Layer.Layer<
         progress: (percent: number) => report(attempt, percent),
         remaining: budgetOf(claimed, worker.timeoutMillis, () => monotonic() - startedAt)
       }
-      entry.fiber = fork(
+      entry.fiber = Effect.runForkWith(worker.inside(context, reporting))(
         Effect.flatMap(args, (given) => worker.run(given, reporting)),
-        {
-          uninterruptible: true
-        }
+        { uninterruptible: true }
       )
       entry.fiber.addObserver((exit) => ended(entry, exit))
       if (endsAt < nextDeadline) {
@@ -461,35 +478,6 @@ const count = (counts: Map<string, number>, key: string, change: 1 | -1): void =
   if (next === 0) counts.delete(key)
   else counts.set(key, next)
 }
-
-const attemptOf = (
-  job: Omit<Attempt, "scheduledFor" | "insertedAt" | "startBefore" | "dependencies" | "encrypted"> &
-    Pick<Claimed, "encrypted">,
-  scheduledFor: DateTime.Utc,
-  insertedAt: DateTime.Utc,
-  startBefore: DateTime.Utc | undefined,
-  dependencies: ReadonlyArray<Dependency>
-): Attempt => ({
-  id: job.id,
-  worker: job.worker,
-  queue: job.queue,
-  attempt: job.attempt,
-  maxAttempts: job.maxAttempts,
-  priority: job.priority,
-  epoch: job.epoch,
-  errors: job.errors,
-  meta: job.meta,
-  tags: job.tags,
-  partitionKey: job.partitionKey,
-  snoozes: job.snoozes,
-  scheduledFor,
-  insertedAt,
-  startBefore,
-  trace: job.trace,
-  encrypted: job.encrypted ?? false,
-  batch: job.batch,
-  dependencies: new Map(dependencies.map((dependency) => [dependency.id, dependency]))
-})
 
 const timedOut = (worker: Worker): Exit.Exit<never, AttemptTimeout> =>
   Exit.fail(

@@ -36,7 +36,9 @@ export interface Worker {
   readonly circuit: Circuit | undefined
   /** How long one attempt may take, in milliseconds; Infinity for as long as it likes. */
   readonly timeoutMillis: number
-  /** Decodes the args, runs the handler, encodes the result as JSON text. */
+  /** The context that an attempt runs in: that of its layer over that of the node, with the job in it. */
+  readonly inside: (node: Context.Context<never>, job: CurrentJob["Service"]) => Context.Context<never>
+  /** Decodes the args, runs the handler, encodes the result as JSON text; to be run `inside`. */
   readonly run: (args: unknown, job: CurrentJob["Service"]) => Effect.Effect<string | undefined, unknown>
   /** Reads how a run ended that did not succeed; never fails. */
   readonly ending: (

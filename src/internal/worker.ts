@@ -176,6 +176,8 @@ export const makeWorker = Effect.fnUntraced(function* (
   }
   const wrap = (job: Attempt, run: Effect.Effect<string | undefined, unknown>) => chain(around, job, run)
 
+  // Merged once and not for each attempt, which would copy all of it.
+  let merged = { node: Context.empty(), context }
   const worker: Worker = {
     name,
     concurrency: typeof options.concurrency === "number" ? options.concurrency : undefined,
@@ -184,6 +186,10 @@ export const makeWorker = Effect.fnUntraced(function* (
     circuit: rule?.state === "local" ? makeCircuit(rule) : undefined,
     encrypted: definition.options.encrypted,
     argsSchema: () => jsonSchemaOf(definition.args),
+    inside: (node, job) => {
+      if (node !== merged.node) merged = { node, context: Context.merge(node, context) }
+      return inside(merged.context, job)
+    },
     timeoutMillis: Duration.toMillis(Duration.fromInputUnsafe(definition.options.timeout ?? defaultTimeout)),
     run: (args, job) =>
       wrap(
@@ -201,7 +207,7 @@ export const makeWorker = Effect.fnUntraced(function* (
           // Only the handler and what wraps it can be interrupted: after their success, during finalizers, a cancel is late.
           onSuccess: (decoded) => Effect.flatMap(Effect.interruptible(attempt(decoded as never, job)), encodeResult)
         }).pipe(Effect.scoped)
-      ).pipe(Effect.provideContext(inside(context, job))),
+      ),
     ending: Effect.fnUntraced(
       function* (exit, attempt, stopped, node): Effect.fn.Return<Ending> {
         if (Exit.isSuccess(exit)) return { _tag: "Succeeded", result: exit.value }

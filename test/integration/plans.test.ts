@@ -2,6 +2,7 @@
 import { assert, describe } from "@effect/vitest"
 import { PgClient } from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
+import * as Statement from "effect/sql/Statement"
 import * as JobStore from "../../src/JobStore.ts"
 import * as ShigotoConfig from "../../src/ShigotoConfig.ts"
 import { TestDatabase } from "../setup/TestDatabase.ts"
@@ -14,7 +15,12 @@ interface Step {
   readonly Plans?: ReadonlyArray<Step>
 }
 
+type Explained = readonly [{ readonly Plan: Step }]
+
 const steps = (step: Step): ReadonlyArray<Step> => [step, ...(step.Plans ?? []).flatMap(steps)]
+
+/** The steps of the data path that meet the table of jobs, by how their statements begin. */
+const hot = /^\s*WITH (outcome|candidate|due) AS/
 
 /** What costs the product of two sizes, or the size of the whole table: nothing that a batch may cost. */
 const tooMuch = (plan: Step): ReadonlyArray<string> =>
@@ -55,22 +61,22 @@ describe("plans", () => {
       Effect.gen(function* () {
         yield* prepare
         const database = yield* TestDatabase
-        // One connection, which says what it has prepared.
-        const client = yield* database.makeClient({ maxConnections: 1 })
+        // One connection, which keeps the function below.
+        const sql = yield* database.makeClient({ maxConnections: 1 })
         const store = yield* JobStore.make.pipe(
           Effect.provide(ShigotoConfig.layer()),
-          Effect.provideService(PgClient, client)
+          Effect.provideService(PgClient, sql)
         )
         const node = yield* store.register({ name: "bare", ttlMillis: 60_000 })
-        const jobs = yield* store.claim({
+        const claim = store.claim({
           node,
           nodeName: "bare",
           queue: "default",
           limit: 500,
           workers: [{ name: "note", room: 500 }]
         })
-        const [first, ...others] = jobs
-        assert.isDefined(first)
+        const jobs = yield* claim
+        assert.strictEqual(jobs.length, 500)
         const settle = (some: typeof jobs, delayMillis?: number) =>
           store.settle(
             some.map(({ epoch, id }) => ({
@@ -79,24 +85,31 @@ describe("plans", () => {
               outcome: delayMillis === undefined ? { _tag: "Completed", result: "1" } : { _tag: "Snoozed", delayMillis }
             }))
           )
-        yield* settle([first as (typeof jobs)[number]], 1000) // asserted above
-        yield* settle(others)
-        // The driver would have to bind the statement's parameters; a plan for any values has none.
-        yield* client`
+        const sent: Array<readonly [text: string, values: ReadonlyArray<unknown>]> = []
+        const noting: Statement.Transformer = (statement) => {
+          const [text, values] = statement.compile()
+          if (hot.test(text)) sent.push([text, values])
+          return Effect.succeed(statement)
+        }
+        yield* Effect.gen(function* () {
+          yield* settle(jobs.slice(250), 1000)
+          yield* settle(jobs.slice(0, 250))
+          assert.strictEqual((yield* claim).length, 500)
+          yield* store.promote({ id: node, queues: ["default"] })
+        }).pipe(Effect.provideService(Statement.CurrentTransformer, noting))
+        assert.strictEqual(sent.length, 4)
+        // As it is planned for its values, and as it would be for any: the driver would have to bind those.
+        yield* sql`
           CREATE FUNCTION pg_temp.plan_of(statement text) RETURNS json
           LANGUAGE plpgsql
-          AS ${client.literal("$$ DECLARE plan json; BEGIN EXECUTE 'EXPLAIN (GENERIC_PLAN, FORMAT JSON) ' || statement INTO plan; RETURN plan; END $$")}`
-        const prepared = yield* client<{ readonly statement: string }>`
-          SELECT statement
-          FROM pg_prepared_statements
-          WHERE statement ~ '^[[:space:]]*WITH (outcome|candidate) AS'`
-        assert.strictEqual(prepared.length, 3)
-        for (const { statement } of prepared) {
-          const [row] = yield* client<{ readonly plan: ReadonlyArray<{ readonly Plan: Step }> }>`
-            SELECT pg_temp.plan_of(${statement}::text) AS plan`
-          const plan = row?.plan[0]?.Plan
-          assert.isDefined(plan)
-          assert.deepStrictEqual(tooMuch(plan as Step), [], JSON.stringify(plan, null, 1)) // asserted above
+          AS ${sql.literal("$$ DECLARE plan json; BEGIN EXECUTE 'EXPLAIN (GENERIC_PLAN, FORMAT JSON) ' || statement INTO plan; RETURN plan; END $$")}`
+        for (const [text, values] of sent) {
+          const [own] = yield* sql.unsafe<{ readonly "QUERY PLAN": Explained }>(`EXPLAIN (FORMAT JSON) ${text}`, values)
+          const [any] = yield* sql<{ readonly plan: Explained }>`SELECT pg_temp.plan_of(${text}::text) AS plan`
+          for (const plan of [own?.["QUERY PLAN"][0].Plan, any?.plan[0].Plan]) {
+            assert.isDefined(plan)
+            assert.deepStrictEqual(tooMuch(plan), [], JSON.stringify(plan, null, 1))
+          }
         }
       })
     )

@@ -6,12 +6,12 @@ import type { Jobs } from "../../src/Jobs.ts"
 import type { Queues } from "../../src/Queues.ts"
 import * as Shigoto from "../../src/Shigoto.ts"
 import * as ShigotoConfig from "../../src/ShigotoConfig.ts"
-import { TestDatabase, type TestDatabaseOptions } from "./TestDatabase.ts"
+import { type ClientOptions, TestDatabase, type TestDatabaseOptions } from "./TestDatabase.ts"
 
 /** A process that only enqueues, on a database of its own. */
 export const layerProducer = (
   options: ShigotoConfig.Options = {},
-  database: TestDatabaseOptions = {}
+  database: TestDatabaseOptions & ClientOptions = {}
 ): Layer.Layer<Jobs | Queues | TestDatabase | PgClient.PgClient | SqlClient.SqlClient> =>
   Shigoto.layerProducer.pipe(
     Layer.provide(ShigotoConfig.layer(options)),

@@ -95,6 +95,9 @@ export interface Claimed {
  * `from` spares the scan the index entries of claimed and deleted rows, which pile up below it while some other
  * session holds a snapshot. The update names the rows by an array and not by a join, and says `claimed_by IS NULL` and
  * not the state: whatever the statistics say, it looks up each row by its id once.
+ *
+ * Not prepared: a plan kept from when the table was small sorts all of a backlog for each claim, until the server next
+ * looks at its statistics. Planning takes less than half a millisecond, whatever the number of jobs.
  */
 export const claim = (db: Db, request: ClaimRequest) =>
   Effect.map(claimUpTo(db, request, undefined), ({ jobs }) => jobs)
@@ -197,32 +200,33 @@ const claimUpTo = Effect.fnUntraced(function* (
     LEFT JOIN taken
       ON true`
           ]
-  const found = yield* db.statement(sql<{
-    /** Null where a claim that says whether it stopped has brought nothing. */
-    readonly id: bigint | null
-    readonly stopped?: boolean
-    readonly epoch: number
-    readonly worker: string
-    readonly queue: string
-    readonly attempt: number
-    readonly max_attempts: number
-    readonly priority: number
-    readonly args: unknown
-    readonly run_at: Date
-    readonly inserted_at: Date
-    readonly claimed_at: Date
-    readonly errors: ReadonlyArray<AttemptFailure> | null
-    readonly meta: Readonly<Record<string, unknown>> | null
-    readonly tags: ReadonlyArray<string> | null
-    readonly partition_key: string | null
-    readonly snoozes: number | null
-    readonly scheduled_for: Date | null
-    readonly links: number
-    readonly batch_id: bigint | null
-    readonly step: string | null
-    readonly trace: string | null
-    readonly start_before: Date | null
-  }>`
+  const found = yield* db.statement(
+    sql<{
+      /** Null where a claim that says whether it stopped has brought nothing. */
+      readonly id: bigint | null
+      readonly stopped?: boolean
+      readonly epoch: number
+      readonly worker: string
+      readonly queue: string
+      readonly attempt: number
+      readonly max_attempts: number
+      readonly priority: number
+      readonly args: unknown
+      readonly run_at: Date
+      readonly inserted_at: Date
+      readonly claimed_at: Date
+      readonly errors: ReadonlyArray<AttemptFailure> | null
+      readonly meta: Readonly<Record<string, unknown>> | null
+      readonly tags: ReadonlyArray<string> | null
+      readonly partition_key: string | null
+      readonly snoozes: number | null
+      readonly scheduled_for: Date | null
+      readonly links: number
+      readonly batch_id: bigint | null
+      readonly step: string | null
+      readonly trace: string | null
+      readonly start_before: Date | null
+    }>`
     ${before}
     UPDATE ${db.jobs} AS j
     SET state = 'executing',
@@ -236,7 +240,8 @@ const claimUpTo = Effect.fnUntraced(function* (
     RETURNING j.id, j.epoch, j.worker, j.queue, j.attempt, j.max_attempts, j.priority, j.args, j.run_at,
       j.inserted_at, j.claimed_at, j.errors, j.meta, j.tags, j.partition_key, j.snoozes, j.scheduled_for, j.links, j.batch_id, j.step,
       j.trace, j.start_before
-    ${after}`)
+    ${after}`.unprepared
+  )
   const rows = found.flatMap((row) => (row.id === null ? [] : [{ ...row, id: row.id }]))
   const waited = rows.filter((row) => (row.links & link.waits) !== 0)
   const dependencies =

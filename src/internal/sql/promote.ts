@@ -36,7 +36,8 @@ export const promoteLimit = 1000
 /**
  * Promotes due jobs of all queues and looks around, in one statement.
  *
- * Rows are locked in the order of jobs_due, skipping those that another node is promoting or cancelling.
+ * Rows are locked in the order of jobs_due, skipping those that another node is promoting or cancelling. Not prepared,
+ * for the reason that a claim is not.
  */
 export const promote = Effect.fnUntraced(function* (
   db: Db,
@@ -44,15 +45,16 @@ export const promote = Effect.fnUntraced(function* (
 ) {
   const { sql } = db
   const now = yield* db.now
-  const [row] = yield* db.statement(sql<{
-    readonly promoted: number
-    readonly ready: ReadonlyArray<string>
-    readonly next_due_millis: number | null
-    readonly next_expiry_millis: number | null
-    readonly dead_nodes: boolean
-    readonly cancels: boolean
-    readonly queues: ReadonlyArray<QueueColumns> | null
-  }>`
+  const [row] = yield* db.statement(
+    sql<{
+      readonly promoted: number
+      readonly ready: ReadonlyArray<string>
+      readonly next_due_millis: number | null
+      readonly next_expiry_millis: number | null
+      readonly dead_nodes: boolean
+      readonly cancels: boolean
+      readonly queues: ReadonlyArray<QueueColumns> | null
+    }>`
     WITH due AS MATERIALIZED (
       SELECT id
       FROM ${db.jobs}
@@ -75,7 +77,15 @@ export const promote = Effect.fnUntraced(function* (
         SELECT q.name
         FROM unnest(${array(node.queues, oid.text)}::text[]) AS q (name)
         WHERE EXISTS (SELECT FROM promoted WHERE promoted.queue = q.name)
-          OR EXISTS (SELECT FROM ${db.jobs} AS j WHERE j.queue = q.name AND j.state = 'available')
+          OR (
+            -- The first of them and not any: for any, a backlog of other queues may be read from its beginning.
+            SELECT j.id
+            FROM ${db.jobs} AS j
+            WHERE j.queue = q.name
+              AND j.state = 'available'
+            ORDER BY j.rank, j.run_at, j.id
+            LIMIT 1
+          ) IS NOT NULL
       ) AS ready,
       (
         SELECT (extract(epoch FROM min(run_at) - ${now}) * 1000)::float8
@@ -105,7 +115,8 @@ export const promote = Effect.fnUntraced(function* (
           'removed', removed_at IS NOT NULL
         ) ORDER BY name, node)
         FROM ${db.queues}
-      ) AS queues`)
+      ) AS queues`.unprepared
+  )
   return {
     promoted: row?.promoted ?? 0,
     ready: row?.ready ?? [],

@@ -50,8 +50,8 @@ export type Verdict =
  * A claimed row is an executing one by the constraint jobs_claimed. It is asked for in words that fit no partial index
  * and no statistics: told of a moment when nothing was executing, the planner would read all of jobs_executing for a
  * batch, or take one row for granted and compare each outcome with each job. It is told the number of outcomes by a
- * series beside their arrays, whose length no generic plan knows; so it hashes even where statistics of an empty table
- * promise a single row.
+ * series beside their arrays, so it hashes them even where statistics of an empty table promise a single row. Like a
+ * claim it is not prepared: a plan from when the table was small reads all of it.
  */
 export const settle = Effect.fnUntraced(function* (db: Db, given: ReadonlyArray<Settlement>) {
   const settlements = yield* sealOutcomes(db, given)
@@ -237,7 +237,7 @@ const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Se
         AND j.epoch = outcome.epoch
         AND coalesce(j.claimed_by, 0) <> 0
         AND outcome.state <> ALL ('{completed,discarded,cancelled}')
-        AND j.cancel_requested_at IS NULL
+        AND num_nulls(j.cancel_requested_at) <> 0
       RETURNING j.id, j.epoch, j.state, j.links, j.batch_id
     )
     SELECT id, epoch, final AS state, links, batch_id${why} FROM gone
@@ -245,7 +245,7 @@ const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Se
     SELECT id, epoch, state, links, batch_id${linked ? sql`, NULL` : sql``} FROM back`
         : sql`
     SELECT id, epoch, final AS state, links, batch_id${why} FROM gone`
-    }`
+    }`.unprepared
 })
 
 /** Says what the rows are that a settlement did not meet, and which of them are still ours but marked. */

@@ -93,15 +93,15 @@ export const perform = Effect.fnUntraced(function* (
     encrypted: stored.encrypted ?? false,
     dependencies: new Map(dependencies.map((one) => [one.id, one]))
   }
-  const fiber = yield* Effect.forkChild(
-    worker.run(JSON.parse(stored.args), {
-      ...attempt,
-      progress: () => Effect.void,
-      remaining: Effect.map(Clock.currentTimeMillis, (millis) =>
-        Duration.millis(Math.max(left - (millis - startedAt), 0))
-      )
-    })
-  )
+  const reporting = {
+    ...attempt,
+    progress: () => Effect.void,
+    remaining: Effect.map(Clock.currentTimeMillis, (millis) =>
+      Duration.millis(Math.max(left - (millis - startedAt), 0))
+    )
+  }
+  const context = worker.inside(yield* Effect.context<never>(), reporting)
+  const fiber = yield* Effect.forkChild(Effect.provideContext(worker.run(JSON.parse(stored.args), reporting), context))
   const isLate = yield* Effect.raceFirst(
     Effect.as(Fiber.await(fiber), false),
     Effect.as(Effect.sleep(worker.timeoutMillis), true)
