@@ -13,7 +13,7 @@ import { layerProducer } from "./setup/producer.ts"
 
 const Mail = Job.make("mail", { args: { to: Schema.Number } })
 
-const backlog = 3000
+const backlog = 20_000
 
 /** Claims ten jobs for the node, completes them, and looks for more. */
 const work = Effect.fnUntraced(function* (store: JobStore.JobStore["Service"], node: number) {
