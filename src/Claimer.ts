@@ -33,7 +33,6 @@ import { Events } from "./internal/events.ts"
 import { expireJobs } from "./internal/expiring.ts"
 import { makeHolds } from "./internal/holds.ts"
 import { forever, pause } from "./internal/loop.ts"
-import { merge } from "./internal/newJob.ts"
 import type { Claimed, ClaimRequest } from "./internal/sql/claim.ts"
 import type { LimitedClaim } from "./internal/sql/limit.ts"
 import { promoteLimit } from "./internal/sql/promote.ts"
@@ -310,20 +309,24 @@ export const layer: Layer.Layer<
       if (node !== undefined) executor.cancel(yield* store.cancelRequests(node))
     })
     const lookOnce = Effect.gen(function* () {
-      const found = yield* store.promote({ id: heartbeat.current() ?? 0, queues: queues.names() })
+      const sweeps = monotonic() >= sweepAt
+      const found = yield* store.promote({ id: heartbeat.current() ?? 0, queues: queues.names(), sweeps })
+      if (sweeps) sweepAt = monotonic() + Duration.toMillis(config.leaseTtl)
       queues.apply(found.queues)
       yield* follow
-      if (found.deadNodes || monotonic() >= sweepAt) {
-        sweepAt = monotonic() + Duration.toMillis(config.leaseTtl)
+      if (found.deadNodes || found.strays) {
         const { aftermath, rescued } = yield* heartbeat.rescue
         if (rescued.length > 0) lookIn(0)
         for (const { id, state } of rescued) {
           const job = state === "discarded" ? yield* store.get(id) : undefined
           if (job !== undefined) executor.discarded(job)
         }
+        yield* spread(events, notifier, aftermath)
+      }
+      if (found.blocked) {
         const swept = yield* store.composition.sweepBlocked(sweepFrom)
         sweepFrom = swept.next
-        yield* spread(events, notifier, merge(aftermath, swept.aftermath))
+        yield* spread(events, notifier, swept.aftermath)
       }
       if (found.cancels) yield* cancelRequested
       if ((found.nextExpiryMillis ?? 1) <= 0) {

@@ -78,6 +78,7 @@ export class JobStore extends Context.Service<
     readonly promote: (node: {
       readonly id: number
       readonly queues: ReadonlyArray<string>
+      readonly sweeps?: boolean | undefined
     }) => Effect.Effect<promote.Look, StorageFailure>
     /** Takes available jobs for a node with a live lease. */
     readonly claim: (request: claim.ClaimRequest) => Effect.Effect<ReadonlyArray<claim.Claimed>, StorageFailure>

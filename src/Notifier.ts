@@ -4,13 +4,16 @@
  * A hint that is lost costs at most one poll. Hints to the own node need no database. Hints to others leave coalesced:
  * one statement carries all that came up while the one before was under way, each payload once.
  *
- * The listener has a connection of its own. It proves itself by a probe at the start and as often as the lease is
- * renewed: a connection that is half open is found at most three seconds after the next probe, and the node polls until
- * a new connection has proved itself. Behind a pooler that never delivers it polls, and asks again now and then.
+ * The listener has a connection of its own. It proves itself by a probe at the start, and again once it has heard nothing
+ * for as long as two renewals of the lease are apart; what any node sends proves it as well. A connection that is half
+ * open is found at most three seconds after the next probe, and the node polls until a new connection has proved itself.
+ * Behind a pooler that never delivers it polls, and asks again now and then.
  */
 import { PgClient } from "@effect/sql-pg/PgClient"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
@@ -86,6 +89,9 @@ export const layer: Layer.Layer<Notifier, never, JobStore | PgClient | ShigotoCo
     const store = yield* JobStore
     const state = { listening: false }
     let deaf = 0
+    const clock = yield* Clock.Clock
+    const monotonic = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+    const silence = Duration.toMillis(config.leaseBeat) * 2
     const connection = PgConnection.make({
       ...(config.listenUrl === undefined ? client.config : { ...client.config, ...noAddress, url: config.listenUrl }),
       applicationName: `shigoto-listener/${config.nodeName}`.slice(0, 63)
@@ -99,6 +105,7 @@ export const layer: Layer.Layer<Notifier, never, JobStore | PgClient | ShigotoCo
           Effect.timeout("5 seconds")
         )
         const heard = Latch.makeUnsafe(false)
+        let heardAt = -Infinity
         const probe = Effect.gen(function* () {
           heard.closeUnsafe()
           yield* Effect.ignore(store.notify([`probe ${bus.origin}`]))
@@ -113,6 +120,7 @@ export const layer: Layer.Layer<Notifier, never, JobStore | PgClient | ShigotoCo
         const receive = Effect.forever(
           Effect.map(EffectQueue.take(incoming), ({ payload }) => {
             const [kind, origin, ...rest] = payload.split(" ")
+            heardAt = monotonic()
             if (origin !== bus.origin) bus.receive(kind ?? "", rest.join(" "))
             else if (kind === "probe") heard.openUnsafe()
           })
@@ -124,7 +132,7 @@ export const layer: Layer.Layer<Notifier, never, JobStore | PgClient | ShigotoCo
               deaf = 0
               bus.wake({ _tag: "CatchUp" })
             }
-            yield* Effect.sleep(config.leaseBeat)
+            while (monotonic() < heardAt + silence) yield* Effect.sleep(heardAt + silence - monotonic())
           }
           if (state.listening) return yield* Effect.logDebug("Shigoto's listener hears nothing any more")
           // Once: whoever runs behind a pooler on purpose does not want to read it each minute.

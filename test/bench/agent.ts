@@ -60,6 +60,13 @@ const system = (): Adapter => {
 const sleep = (millis: number) => new Promise((resolve) => setTimeout(resolve, millis))
 const payload = (): Payload => ({ i: serial++, t: now() })
 const payloads = (count: number): ReadonlyArray<Payload> => Array.from({ length: count }, payload)
+/** From the first job on: the timer would be most of what an idle process does. */
+const tell = () =>
+  setInterval(() => {
+    if (handled === told) return
+    told = handled
+    if (process.connected) process.send?.({ progress: { handled, first, at: now() } satisfies Progress })
+  }, 5).unref()
 const timed = async (produce: () => Promise<number>): Promise<Produced> => {
   const start = now()
   const jobs = await produce()
@@ -136,14 +143,12 @@ const agent: Agent = {
   work: async (concurrency) => {
     await system().startWorkers(({ t }) => {
       const at = now()
-      if (handled++ === 0) first = at
+      if (handled++ === 0) {
+        first = at
+        tell()
+      }
       if (latencies.length < 200_000) latencies.push(at - t)
     }, concurrency)
-    setInterval(() => {
-      if (handled === told) return
-      told = handled
-      if (process.connected) process.send?.({ progress: { handled, first, at: now() } satisfies Progress })
-    }, 5).unref()
   },
   drained: async () => {
     while (!(await system().drained())) await sleep(2)

@@ -153,7 +153,9 @@ describe("wake-ups", () => {
     Effect.gen(function* () {
       const { url } = yield* TestDatabase
       const proxy = yield* makeProxy(Redacted.value(url))
-      const { ran } = yield* startListening({ config: { listenUrl: Redacted.make(proxy.url) } })
+      const { ran } = yield* startListening({
+        config: { listenUrl: Redacted.make(proxy.url), leaseBeat: "2 seconds" }
+      })
       yield* heard(ran)
       proxy.freeze()
       yield* enqueueElsewhere(1)

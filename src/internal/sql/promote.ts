@@ -15,6 +15,10 @@ export interface Look {
   readonly nextExpiryMillis: number | undefined
   /** Whether a node's lease has run out. */
   readonly deadNodes: boolean
+  /** Whether a job is held by a node that is not there at all; looked at only where asked. */
+  readonly strays: boolean
+  /** Whether a job waits for others; looked at only where asked. */
+  readonly blocked: boolean
   /** Whether a job of this node is to be cancelled. */
   readonly cancels: boolean
   /** What operators asked of queues, as `queue.ts` reads it. */
@@ -41,7 +45,12 @@ export const promoteLimit = 1000
  */
 export const promote = Effect.fnUntraced(function* (
   db: Db,
-  node: { readonly id: number; readonly queues: ReadonlyArray<string> }
+  node: {
+    readonly id: number
+    readonly queues: ReadonlyArray<string>
+    /** Whether to look too for what needs no look each time. */
+    readonly sweeps?: boolean | undefined
+  }
 ) {
   const { sql } = db
   const now = yield* db.now
@@ -52,6 +61,8 @@ export const promote = Effect.fnUntraced(function* (
       readonly next_due_millis: number | null
       readonly next_expiry_millis: number | null
       readonly dead_nodes: boolean
+      readonly strays?: boolean
+      readonly blocked?: boolean
       readonly cancels: boolean
       readonly queues: ReadonlyArray<QueueColumns> | null
     }>`
@@ -100,6 +111,16 @@ export const promote = Effect.fnUntraced(function* (
           AND state <> 'executing'
       ) AS next_expiry_millis,
       EXISTS (SELECT FROM ${db.nodes} WHERE expires_at <= ${now}) AS dead_nodes,
+      ${
+        node.sweeps === true
+          ? sql`EXISTS (
+        SELECT FROM ${db.jobs} AS j
+        WHERE j.state = 'executing'
+          AND NOT EXISTS (SELECT FROM ${db.nodes} AS n WHERE n.id = j.claimed_by)
+      ) AS strays,
+      EXISTS (SELECT FROM ${db.jobs} WHERE state = 'blocked') AS blocked,`
+          : sql``
+      }
       EXISTS (
         SELECT FROM ${db.jobs}
         WHERE claimed_by = ${node.id}::integer
@@ -123,6 +144,8 @@ export const promote = Effect.fnUntraced(function* (
     nextDueMillis: row?.next_due_millis ?? undefined,
     nextExpiryMillis: row?.next_expiry_millis ?? undefined,
     deadNodes: row?.dead_nodes ?? false,
+    strays: row?.strays ?? false,
+    blocked: row?.blocked ?? false,
     cancels: row?.cancels ?? false,
     queues: row?.queues ?? []
   } satisfies Look
