@@ -1,6 +1,6 @@
 /**
- * Claims, settles and looks for due jobs are planned for the table as it is: a plan kept from when it was small reads all of a backlog for
- * each batch, until the server's next look at its statistics.
+ * Claims, settles and looks for due jobs are planned for the table as it is: a plan kept from when it was small reads
+ * all of a backlog for each batch, until the server's next look at its statistics.
  */
 import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"

@@ -17,7 +17,7 @@ const Note = Job.make("note", { args: { n: Schema.Number }, success: Schema.Numb
 const count = (node: Node, tag: JobEvent["_tag"]) => node.events.filter((event) => event._tag === tag).length
 
 /** Words that only one statement of the library holds. */
-const settleStatement = "AS o (id, epoch, state, result"
+const settleStatement = "WITH outcome AS MATERIALIZED"
 const claimStatement = "chosen AS MATERIALIZED"
 
 const startBehindProxy = Effect.fnUntraced(function* (options: Parameters<typeof startNode>[0]) {

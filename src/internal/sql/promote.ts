@@ -77,7 +77,15 @@ export const promote = Effect.fnUntraced(function* (
         SELECT q.name
         FROM unnest(${array(node.queues, oid.text)}::text[]) AS q (name)
         WHERE EXISTS (SELECT FROM promoted WHERE promoted.queue = q.name)
-          OR EXISTS (SELECT FROM ${db.jobs} AS j WHERE j.queue = q.name AND j.state = 'available')
+          OR (
+            -- The first of them and not any: for any, a backlog of other queues may be read from its beginning.
+            SELECT j.id
+            FROM ${db.jobs} AS j
+            WHERE j.queue = q.name
+              AND j.state = 'available'
+            ORDER BY j.rank, j.run_at, j.id
+            LIMIT 1
+          ) IS NOT NULL
       ) AS ready,
       (
         SELECT (extract(epoch FROM min(run_at) - ${now}) * 1000)::float8

@@ -49,7 +49,9 @@ export type Verdict =
  *
  * A claimed row is an executing one by the constraint jobs_claimed. It is asked for in words that fit no partial index
  * and no statistics: told of a moment when nothing was executing, the planner would read all of jobs_executing for a
- * batch. Like a claim it is not prepared: a plan for any number of outcomes compares each outcome with each job.
+ * batch, or take one row for granted and compare each outcome with each job. It is told the number of outcomes by a
+ * series beside their arrays, so it hashes them even where statistics of an empty table promise a single row. Like a
+ * claim it is not prepared: a plan from when the table was small reads all of it.
  */
 export const settle = Effect.fnUntraced(function* (db: Db, given: ReadonlyArray<Settlement>) {
   const settlements = yield* sealOutcomes(db, given)
@@ -140,8 +142,9 @@ const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Se
   const wanted = ids(columns.map((column) => column.id))
   const archived = sql.literal(archivedColumns)
   const goesBack = columns.some((column) => !terminal.has(column.state))
-  // Looked at again by the server after a wait for the row: a mark that came meanwhile counts.
-  const alone = linked ? sql`` : sql`AND j.links & ${sql.literal(String(concerned))} = 0`
+  // Looked at again by the server after a wait for the row: a mark that came meanwhile counts. Asked for an equality,
+  // the planner would take one row of them for granted.
+  const alone = linked ? sql`` : sql`AND least(j.links & ${sql.literal(String(concerned))}, 1) <> 1`
   // Why it was cancelled concerns only who waits for it.
   const why = linked ? sql`, coalesce(gone.cancel_reason, gone.reason)::text AS reason` : sql``
   return yield* sql<{
@@ -154,7 +157,7 @@ const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Se
   }>`
     WITH outcome AS MATERIALIZED (
       SELECT *
-      FROM unnest(
+      FROM ROWS FROM (unnest(
         ${wanted}::bigint[],
         ${array(
           columns.map((column) => column.epoch),
@@ -184,12 +187,14 @@ const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Se
           columns.map((column) => column.reason),
           oid.text
         )}::text[]::jsonb[]
-      ) AS o (id, epoch, state, result, failure, delay_millis, refund, reason)
+      ), generate_series(1, ${columns.length}::integer)) AS o
+        (id, epoch, state, result, failure, delay_millis, refund, reason, position)
     ),
     gone AS (
       DELETE FROM ${db.jobs} AS j
       USING outcome
-      WHERE j.id = outcome.id
+      WHERE j.id = ANY(${wanted}::bigint[])
+        AND j.id = outcome.id
         AND j.epoch = outcome.epoch
         AND coalesce(j.claimed_by, 0) <> 0
         AND (outcome.state IN ('completed', 'discarded', 'cancelled') OR j.cancel_requested_at IS NOT NULL)
@@ -227,11 +232,12 @@ const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Se
         errors = ${appendFailure(db, "j.errors", "outcome.failure")},
         fingerprint = coalesce(outcome.failure ->> 'fingerprint', j.fingerprint)
       FROM outcome
-      WHERE j.id = outcome.id
+      WHERE j.id = ANY(${wanted}::bigint[])
+        AND j.id = outcome.id
         AND j.epoch = outcome.epoch
         AND coalesce(j.claimed_by, 0) <> 0
-        AND outcome.state IN ('scheduled', 'available', 'retryable', 'blocked')
-        AND j.cancel_requested_at IS NULL
+        AND outcome.state <> ALL ('{completed,discarded,cancelled}')
+        AND num_nulls(j.cancel_requested_at) <> 0
       RETURNING j.id, j.epoch, j.state, j.links, j.batch_id
     )
     SELECT id, epoch, final AS state, links, batch_id${why} FROM gone
