@@ -3,6 +3,8 @@ import { PgClient } from "@effect/sql-pg"
 import { Deferred, Effect, Schedule, type Scope, Semaphore } from "effect"
 import type { Queues } from "effect-shigoto"
 import type { EmbeddedPostgres } from "effect-shigoto/embedded"
+import type { Pooler } from "../setup/pooler.ts"
+import * as DiskFull from "./diskFull.ts"
 import type { Fleet, Member } from "./fleet.ts"
 import type { Fault } from "./plan.ts"
 import { Truth } from "./truth.ts"
@@ -27,7 +29,8 @@ const markers = {
 export const makeFaults = Effect.fnUntraced(function* (
   fleet: Fleet,
   server: EmbeddedPostgres.Server,
-  queues: Queues["Service"]
+  queues: Queues["Service"],
+  pooler: Pooler | undefined
 ) {
   const truth = yield* Truth
   const sql = yield* PgClient.PgClient
@@ -193,6 +196,19 @@ export const makeFaults = Effect.fnUntraced(function* (
         return settings.withPermits(1)(
           within(fault, undefined, Effect.andThen(setting("default_transaction_read_only", "on"), Effect.sleep(millis)))
         )
+      case "disk-full":
+        return settings.withPermits(1)(
+          within(
+            fault,
+            undefined,
+            Effect.andThen(
+              Effect.acquireRelease(surely(DiskFull.fill(sql)), () => surely(DiskFull.clear(sql))),
+              Effect.sleep(millis)
+            )
+          )
+        )
+      case "pooler":
+        return within(fault, undefined, pooler?.restart ?? Effect.void)
       case "snapshot":
         return within(
           fault,

@@ -39,6 +39,8 @@ export interface Fleet {
 export interface FleetOptions {
   readonly seed: number
   readonly url: string
+  /** The same database through a pooler, for the second worker and the second producer. */
+  readonly pooledUrl: string | undefined
   readonly truthUrl: string
   readonly directory: string
   readonly workers: number
@@ -59,7 +61,8 @@ export const makeFleet = Effect.fnUntraced(function* (options: FleetOptions) {
     truth.write("fleet", { process: name, event, detail: JSON.stringify(detail) })
 
   const makeMember = Effect.fnUntraced(function* (role: Member["role"], index: number) {
-    const proxy = yield* makeProxy(options.url, options.rewrite)
+    const url = index === 1 ? (options.pooledUrl ?? options.url) : options.url
+    const proxy = yield* makeProxy(url, options.rewrite)
     const random = makeRandom(options.seed, `${role}/${index}`)
     let generation = 0
     let quickDeaths = 0

@@ -8,6 +8,7 @@ import { Console, Effect, References, Runtime } from "effect"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
+import { isInstalled } from "../setup/pooler.ts"
 import { type Options, parse } from "./options.ts"
 import { type Result, runSeed } from "./run.ts"
 
@@ -43,8 +44,13 @@ const one = Effect.fnUntraced(function* (options: Options, seed: number) {
 })
 
 const main = Effect.gen(function* () {
-  const options = parse(process.argv.slice(2))
-  if (typeof options === "string") return yield* Console.log(options)
+  const given = parse(process.argv.slice(2))
+  if (typeof given === "string") return yield* Console.log(given)
+  if (given.faults.includes("pooler") && !isInstalled) {
+    if (process.env["CI"] !== undefined) return yield* Effect.die(new Error("pgbouncer is not installed"))
+    yield* Console.log("PgBouncer is not installed (apt-get install pgbouncer): nobody works through it")
+  }
+  const options = isInstalled ? given : { ...given, faults: given.faults.filter((kind) => kind !== "pooler") }
   const outcomes = yield* Effect.forEach(options.seeds, (seed) => one(options, seed))
   const failed = outcomes.filter((good) => !good).length
   yield* Console.log(`\nchaos: ${outcomes.length - failed} of ${outcomes.length} seeds without an offender`)

@@ -18,8 +18,10 @@ export const kinds = [
   "lock",
   "timeouts",
   "read-only",
+  "disk-full",
   "snapshot",
   "pause",
+  "pooler",
   "skew",
   "poison"
 ] as const
@@ -53,8 +55,10 @@ const shapes: ReadonlyArray<readonly [weight: number, kind: Fault["kind"], milli
   [4, "lock", [300, 2500]],
   [4, "timeouts", [1500, 3000]],
   [3, "read-only", [1000, 3000]],
+  [3, "disk-full", [1000, 4000]],
   [2, "snapshot", [10_000, 30_000]],
-  [5, "pause", [3000, 7000]]
+  [5, "pause", [3000, 7000]],
+  [3, "pooler", [0, 0]]
 ]
 
 /** One fault about every 700 milliseconds, of the kinds asked for. */

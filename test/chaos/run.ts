@@ -3,14 +3,16 @@ import { PgClient } from "@effect/sql-pg"
 import { Console, Deferred, Effect, FiberSet, Layer, Redacted } from "effect"
 import { CronJobs, type JobId, Jobs, Queues, Shigoto, ShigotoConfig } from "effect-shigoto"
 import { EmbeddedPostgres } from "effect-shigoto/embedded"
+import { makePooler, type Pooler } from "../setup/pooler.ts"
 import { check, figures, type Finding, keep } from "./check.ts"
 import { makeFaults } from "./faults.ts"
 import { type Fleet, makeFleet } from "./fleet.ts"
 import { removeFence } from "./fence.ts"
+import * as DiskFull from "./diskFull.ts"
 import type { Options } from "./options.ts"
 import { makePlan } from "./plan.ts"
 import * as RowLog from "./rowLog.ts"
-import { rescueBound } from "./settings.ts"
+import { producerConnections, rescueBound } from "./settings.ts"
 import * as Truth from "./truth.ts"
 import { tickArgs } from "./workload/jobs.ts"
 import { call } from "./workload/operate.ts"
@@ -55,6 +57,10 @@ const play = Effect.fnUntraced(function* (
   const sql = yield* PgClient.PgClient
   yield* Truth.createTables
   yield* RowLog.install(sql)
+  yield* DiskFull.install(sql)
+  const pooler = options.faults.includes("pooler")
+    ? yield* makePooler(Redacted.value(server.url), producerConnections)
+    : undefined
   const events = yield* Truth.Truth
   yield* events.write("client", {
     process: "chaos",
@@ -67,6 +73,7 @@ const play = Effect.fnUntraced(function* (
     seed,
     directory,
     url: Redacted.value(server.url),
+    pooledUrl: pooler?.url,
     truthUrl: Redacted.value(truth.url),
     workers: options.workers,
     producers: options.producers,
@@ -77,7 +84,7 @@ const play = Effect.fnUntraced(function* (
   })
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.ignore(sample), Effect.sleep("500 millis"))))
   yield* Effect.forEach([...fleet.workers, ...fleet.producers], (member) => Deferred.await(member.current().ready))
-  yield* storm(options, seed, fleet, server)
+  yield* storm(options, seed, fleet, server, pooler)
   yield* Console.log("  calm: everything is healed, producers have stopped, jobs drain")
   yield* drain(fleet)
   yield* fleet.retire("worker")
@@ -96,10 +103,11 @@ const storm = Effect.fnUntraced(function* (
   options: Options,
   seed: number,
   fleet: Fleet,
-  server: EmbeddedPostgres.Server
+  server: EmbeddedPostgres.Server,
+  pooler: Pooler | undefined
 ) {
   const plan = makePlan(seed, options.seconds * 1000, options.faults)
-  const strike = yield* makeFaults(fleet, server, yield* Queues)
+  const strike = yield* makeFaults(fleet, server, yield* Queues, pooler)
   const striking = yield* FiberSet.make()
   const started = performance.now()
   const left = (at: number) => Math.max(at - (performance.now() - started), 0)

@@ -150,6 +150,13 @@ const waits =
       ({ stored: [one] }) => one?._tag === "Inserted" && scene.jobs.push(one.inserted.id)
     )
 
+/** The first job has completed, longer ago than such jobs are kept. */
+const isOld = Effect.fnUntraced(function* (store: Store, scene: Scene, sql: SqlClient.SqlClient) {
+  yield* settle(completed, 0)(store, scene)
+  yield* sql`UPDATE shigoto.jobs_archive SET finished_at = finished_at - interval '400 days'`
+})
+const prune: Act = (store) => Effect.map(store.prune("completed"), ({ deleted }) => deleted)
+
 /** The first job has forked, and its children are executing as the second and third. */
 const isForked = Effect.fnUntraced(function* (store: Store, scene: Scene) {
   yield* settle(forked, 0)(store, scene)
@@ -180,6 +187,8 @@ describe("jobs that wait for each other", () => {
       ["Accepted", "available"],
       { completed: 1, available: 1 }
     ],
+    ["an insert, a prune of its parent", 1, isOld, insert(0), prune, ["available", 1], { available: 1 }],
+    ["a prune of the parent, an insert", 1, isOld, prune, insert(0), [1, "available"], { available: 1 }],
     [
       "a second insert, an end",
       1,

@@ -216,6 +216,114 @@ describe("interleavings", () => {
     })
   )
 
+  onDatabase("two that look at one due entry of the schedule: one deals with its tick, at every level", () =>
+    Effect.gen(function* () {
+      const database = yield* TestDatabase
+      const config = yield* ShigotoConfig.make({ queryTimeout: "30 seconds" })
+      const open = Effect.gen(function* () {
+        const client = yield* database.makeClient({ maxConnections: 1 })
+        const store = yield* JobStore.make.pipe(
+          Effect.provideService(PgClient, client),
+          Effect.provideService(ShigotoConfig.ShigotoConfig, config)
+        )
+        return { client, store }
+      })
+      const [a, b] = [yield* open, yield* open]
+      yield* a.store.cron.upsert({
+        name: "hourly",
+        source: "database",
+        expression: "0 * * * *",
+        timezone: "UTC",
+        onGap: undefined,
+        onOverlap: undefined,
+        job: {
+          worker: "work",
+          queue: "default",
+          args: "{}",
+          priority: 0,
+          maxAttempts: 5,
+          due: { delayMillis: 0 },
+          tags: undefined,
+          meta: undefined,
+          partitionKey: undefined
+        },
+        catchUp: { _tag: "latest" },
+        overlap: "allow",
+        jitterMillis: 0,
+        nextAfter: (millis) => millis
+      })
+      const tick = Date.now() - 1000
+      const evaluate = (store: Store) =>
+        Effect.map(
+          store.cron.evaluate("hourly", () => ({ ticks: [tick], next: tick + 7_200_000 })),
+          (evaluated) => evaluated?.ticks.length
+        )
+      const told = yield* a.client
+        .withTransaction(
+          // The other finds the entry's row locked, and leaves it alone.
+          Effect.flatMap(evaluate(a.store), (first) => Effect.map(evaluate(b.store), (second) => [first, second]))
+        )
+        .pipe(Effect.provideService(SqlClient.BeginTransaction, "BEGIN ISOLATION LEVEL READ COMMITTED"))
+      assert.deepStrictEqual(told, [1, undefined])
+      assert.isUndefined(yield* evaluate(b.store))
+      const rows = yield* a.client`SELECT FROM shigoto.jobs`
+      assert.lengthOf(rows, 1)
+    })
+  )
+
+  onDatabase("a migration and an insert do not wait for each other longer than for a commit, in either order", () =>
+    Effect.gen(function* () {
+      const database = yield* TestDatabase
+      const [a, b] = [
+        yield* database.makeClient({ maxConnections: 1 }),
+        yield* database.makeClient({ maxConnections: 1 })
+      ]
+      const migrate = (client: PgClient) =>
+        Migrations.run.pipe(Effect.provideService(PgClient, client), Effect.provide(ShigotoConfig.layer()))
+      const insert = (client: PgClient) => client`SELECT shigoto.enqueue('work')`
+      /** Takes the last step back. */
+      const before = Effect.gen(function* () {
+        yield* a`DROP TABLE shigoto.metrics, shigoto.depths`
+        yield* a`DELETE FROM shigoto.migrations WHERE version = ${Migrations.latest}`
+      })
+      for (const [first, second] of [
+        [insert, migrate],
+        [migrate, insert]
+      ] as const) {
+        yield* before
+        const written = Latch.makeUnsafe(false)
+        const commit = Latch.makeUnsafe(false)
+        const [pid] = yield* b<{ readonly pid: number }>`SELECT pg_backend_pid() AS pid`
+        const one = yield* Effect.forkScoped(
+          a.withTransaction(
+            Effect.gen(function* () {
+              yield* first(a)
+              written.openUnsafe()
+              yield* commit.await
+            })
+          )
+        )
+        yield* written.await
+        const two = yield* Effect.forkScoped(second(b), { startImmediately: true })
+        const sql = yield* SqlClient.SqlClient
+        yield* eventually(
+          sql<{
+            readonly waits: boolean
+          }>`SELECT cardinality(pg_blocking_pids(${pid?.pid ?? 0}::integer)) > 0 AS waits`,
+          ([seen]) => seen?.waits === true || two.pollUnsafe() !== undefined
+        )
+        commit.openUnsafe()
+        yield* Fiber.join(one)
+        yield* Fiber.join(two)
+        assert.strictEqual(
+          yield* Migrations.installed.pipe(Effect.provideService(PgClient, b), Effect.provide(ShigotoConfig.layer())),
+          Migrations.latest
+        )
+      }
+      assert.lengthOf(yield* a`SELECT FROM shigoto.jobs`, 2)
+    })
+  )
+
   onDatabase(
     "ten migrators of one empty database: one does the work",
     () =>

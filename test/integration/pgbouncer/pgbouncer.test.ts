@@ -9,10 +9,10 @@ import { PgClient } from "@effect/sql-pg/PgClient"
 import * as Layer from "effect/Layer"
 import * as Job from "../../../src/Job.ts"
 import { eventually } from "../../setup/eventually.ts"
+import { isInstalled, startPooler } from "../../setup/pooler.ts"
 import { TestDatabase } from "../../setup/TestDatabase.ts"
 import { Work } from "../fixtures/jobs.ts"
 import { clientOf, diary, makeDiary, onDatabase, reaches, startNode, startProcess, tally } from "../support.ts"
-import { isInstalled, startPooler } from "./pooler.ts"
 
 const Note = Job.make("note", { args: { way: Schema.String }, success: Schema.String })
 
