@@ -101,6 +101,8 @@ export const promote = (model: Model, node: number, queues: ReadonlyArray<string
       nextDueMillis: next === Infinity ? undefined : next - model.now,
       nextExpiryMillis: undefined,
       deadNodes: [...model.leases.values()].some((expiresAt) => expiresAt <= model.now),
+      strays: false,
+      blocked: false,
       cancels:
         all(model, (job) => job.state === "executing" && job.claimedBy === node && job.cancelRequested).length > 0
     }
