@@ -80,7 +80,7 @@ export const diagnose: Effect.Effect<ReadonlyArray<Finding>, never, PgClient.PgC
       )
     yield* add(
       "schema",
-      Effect.map(migrate.installedVersion(client, config.schema), (found) => [schemaFinding(config.schema, found)])
+      Effect.map(migrate.installed(client, config.schema), (found) => [schemaFinding(config.schema, found)])
     )
     yield* add(
       "tables",
@@ -181,7 +181,7 @@ const serverFindings = (server: facts.ServerFacts, here: number): ReadonlyArray<
   ]
 }
 
-const schemaFinding = (schema: string, found: number): Finding =>
+const schemaFinding = (schema: string, { needs, version: found }: migrate.Installed): Finding =>
   found === latest
     ? ok("schema", `The schema "${schema}" is at version ${found}.`)
     : found === 0
@@ -198,11 +198,17 @@ const schemaFinding = (schema: string, found: number): Finding =>
             "Run: shigoto migrate",
             print(schema, found)
           )
-        : warning(
-            "schema",
-            `The schema "${schema}" is at version ${found}, newer than this code (${latest}).`,
-            "Use the version of effect-shigoto that the application uses."
-          )
+        : needs > latest
+          ? problem(
+              "schema",
+              `The schema "${schema}" is at version ${found} and works with code from version ${needs} on; this is ${latest}.`,
+              "Deploy the newer effect-shigoto."
+            )
+          : warning(
+              "schema",
+              `The schema "${schema}" is at version ${found}, newer than this code (${latest}); that works.`,
+              "Use the version of effect-shigoto that the application uses."
+            )
 
 const tableFindings = (schema: string, tables: facts.TableFacts | undefined): ReadonlyArray<Finding> => {
   if (tables === undefined) return []

@@ -2,8 +2,8 @@
  * Brings the library's tables up to date: any number of processes may try at once, one does the work.
  *
  * All pending steps run in one transaction under one lock, so a schema is at one version or the next, never between.
- * Steps only add: code of the version before keeps working on the schema of the version after. A schema that is newer
- * than the code is refused.
+ * Steps only add, so older code keeps working on newer tables: while a deployment rolls, and after one was rolled back. A
+ * step that could not keep that says how old code may be, and older code refuses to start.
  */
 import { PgClient } from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
@@ -21,6 +21,7 @@ import * as workers from "../migrations/0009_workers.ts"
 import * as audit from "../migrations/0010_audit.ts"
 import * as broadcast from "../migrations/0011_broadcast.ts"
 import * as history from "../migrations/0012_history.ts"
+import * as needs from "../migrations/0013_needs.ts"
 import { utf8Length } from "./internal/json.ts"
 import { nameProblem, schemaProblem, shown } from "./internal/names.ts"
 import * as migrate from "./internal/sql/migrate.ts"
@@ -43,6 +44,8 @@ import {
 export interface Migration {
   readonly version: number
   readonly name: string
+  /** The oldest step whose code works once this one has run. Defaults to none: the step only adds. */
+  readonly needs?: number
   readonly statements: (schema: string) => ReadonlyArray<string>
 }
 
@@ -63,7 +66,8 @@ export const migrations: ReadonlyArray<Migration> = [
   { version: 9, name: "workers", statements: workers.statements },
   { version: 10, name: "audit", statements: audit.statements },
   { version: 11, name: "broadcast", statements: broadcast.statements },
-  { version: 12, name: "history", statements: history.statements }
+  { version: 12, name: "history", statements: history.statements },
+  { version: 13, name: "needs", statements: needs.statements }
 ]
 
 /**
@@ -90,6 +94,10 @@ export type MigrationError = SchemaVersionMismatch | UnsupportedServer | Storage
 /**
  * The version found in the database, 0 for none; refuses servers and schemas that this code cannot work with.
  *
+ * **Details**
+ *
+ * A version above {@link latest} is that of newer code, whose tables this code works with.
+ *
  * @category migrations
  */
 export const installed: Effect.Effect<number, MigrationError, PgClient | ShigotoConfig> = Effect.gen(function* () {
@@ -102,13 +110,13 @@ export const installed: Effect.Effect<number, MigrationError, PgClient | Shigoto
       message: `Shigoto needs PostgreSQL 14 or newer; this server is ${server.description}.`
     })
   }
-  const found = yield* Effect.mapError(migrate.installedVersion(client, schema), (error) => classify("migrate", error))
-  yield* refuseNewer(found)
-  return found
+  const found = yield* Effect.mapError(migrate.installed(client, schema), (error) => classify("migrate", error))
+  yield* refuseTooNew(schema, found)
+  return found.version
 })
 
 /**
- * Runs the pending steps and returns their versions; none where the schema is up to date.
+ * Runs the pending steps and returns their versions; none where the schema is up to date, or newer.
  *
  * **Details**
  *
@@ -122,13 +130,13 @@ export const run: Effect.Effect<ReadonlyArray<number>, MigrationError, PgClient 
     const { schema } = yield* ShigotoConfig
     const client = (yield* PgClient).withoutTransforms()
     const found = yield* installed
-    if (found === latest) return []
+    if (found >= latest) return []
     const attempt = Effect.gen(function* () {
       yield* migrate.lock(client, schema)
       yield* migrate.prepare(client, schema)
-      const version = yield* migrate.version(client, schema)
-      yield* refuseNewer(version)
-      const pending = migrations.filter((migration) => migration.version > version)
+      const installed = yield* migrate.version(client, schema)
+      yield* refuseTooNew(schema, installed)
+      const pending = migrations.filter((migration) => migration.version > installed.version)
       for (const migration of pending) {
         for (const statement of migration.statements(schema)) yield* client.unsafe(statement).unprepared
         yield* migrate.record(client, schema, migration)
@@ -147,7 +155,7 @@ export const run: Effect.Effect<ReadonlyArray<number>, MigrationError, PgClient 
 )
 
 /**
- * Fails unless the server is supported and the schema is at the version of this code.
+ * Fails unless the server is supported and the schema is at the version of this code, or newer and works with it.
  *
  * @category migrations
  */
@@ -319,13 +327,18 @@ const checkSchema = (schema: string): void => {
   throw new InvalidSchemaName({ value, message: `The schema name ${value} cannot be used: ${problem}.` })
 }
 
-const refuseNewer = (found: number): Effect.Effect<void, SchemaVersionMismatch> =>
-  found <= latest
+const refuseTooNew = (
+  schema: string,
+  { needs, version }: migrate.Installed
+): Effect.Effect<void, SchemaVersionMismatch> =>
+  needs <= latest
     ? Effect.void
     : Effect.fail(
         new SchemaVersionMismatch({
-          found,
+          found: version,
           expected: latest,
-          message: `The schema is at version ${found}, newer than this code (${latest}). Deploy the newer code, not the older.`
+          message:
+            `The schema "${schema}" is at version ${version}, and this code (${latest}) is too old for it: ` +
+            `it works with code from version ${needs} on. Deploy the newer effect-shigoto.`
         })
       )

@@ -137,7 +137,7 @@ describe("Migrations", () => {
     }).pipe(Effect.provide(TestDatabase.layer()))
   )
 
-  it.live("refuse a newer schema, and a missing one where they may only check", () =>
+  it.live("refuse a missing schema where they may only check, and a newer one only if it says so", () =>
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
       const missing = yield* Effect.flip(Effect.provide(Migrations.check, ShigotoConfig.layer({ schema: "other" })))
@@ -148,12 +148,43 @@ describe("Migrations", () => {
       )
       assert.strictEqual(started._tag, "SchemaVersionMismatch")
       yield* sql`INSERT INTO shigoto.migrations (version, name) VALUES (999, 'from the future')`
+      // Old code that starts again in the midst of a deployment, or after it was rolled back.
+      assert.deepStrictEqual(yield* run(), [])
+      yield* Effect.provide(Migrations.check, ShigotoConfig.layer())
+      yield* sql`INSERT INTO shigoto.migrations (version, name, needs) VALUES (1000, 'works with us', ${Migrations.latest})`
+      assert.deepStrictEqual(yield* run(), [])
+      const needs = Migrations.latest + 1
+      yield* sql`INSERT INTO shigoto.migrations (version, name, needs) VALUES (1001, 'breaks us', ${needs})`
       for (const effect of [Migrations.run, Migrations.check]) {
         const error = yield* Effect.flip(Effect.provide(effect, ShigotoConfig.layer()))
-        assert.deepInclude(error, { _tag: "SchemaVersionMismatch", found: 999, expected: Migrations.latest })
-        assert.include(error.message, "newer")
+        assert.deepInclude(error, { _tag: "SchemaVersionMismatch", found: 1001, expected: Migrations.latest })
+        assert.include(error.message, `version ${needs}`)
       }
     }).pipe(Effect.scoped, Effect.provide(TestDatabase.layer()))
+  )
+
+  it("only add, unless they say what code they need", () => {
+    const breaks =
+      /^(DROP|TRUNCATE|ALTER TABLE .*(\bDROP\b|\bRENAME\b|\bTYPE\b|SET NOT NULL|ADD COLUMN (?!.*DEFAULT).*NOT NULL))/s
+    const breaking = Migrations.migrations.flatMap(({ name, needs, statements }) =>
+      needs === undefined
+        ? statements("shigoto").flatMap((text) => (breaks.test(text) ? [`${name}: ${text}`] : []))
+        : []
+    )
+    assert.deepStrictEqual(breaking, [])
+    for (const text of ["DROP TABLE shigoto.jobs", "ALTER TABLE shigoto.jobs\n  ADD COLUMN x text NOT NULL"]) {
+      assert.match(text, breaks)
+    }
+  })
+
+  it.live("know the version of a schema from before it said what it needs", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`DELETE FROM shigoto.migrations WHERE version >= 13`
+      yield* sql`ALTER TABLE shigoto.migrations DROP COLUMN needs`
+      assert.strictEqual(yield* Effect.provide(Migrations.installed, ShigotoConfig.layer()), 12)
+      assert.include(yield* run(), 13)
+    }).pipe(Effect.provide(TestDatabase.layer()))
   )
 
   it.live("are one transaction: a step that fails leaves nothing", () =>

@@ -39,7 +39,7 @@ const runPending = Effect.fnUntraced(function* ({ dryRun }: { readonly dryRun: b
       yield* screen.print(
         dryRun
           ? `${shown}: schema ${schema} is at version ${found}; ${many(steps.length, "step")} would run.`
-          : `${shown}: schema ${schema} is at version ${Migrations.latest} (${steps.length === 0 ? "nothing to do" : `${many(steps.length, "step")} applied`}).`
+          : `${shown}: schema ${schema} is at version ${Math.max(found, Migrations.latest)} (${steps.length === 0 ? "nothing to do" : `${many(steps.length, "step")} applied`}).`
       )
     })
   )

@@ -12,19 +12,27 @@ export const server = Effect.fnUntraced(function* (sql: PgClient) {
   return { version: Number(row?.number), description, isPostgres: description.startsWith("PostgreSQL ") }
 })
 
-/** The version of an installed schema; 0 where there is none. */
-export const installedVersion = Effect.fnUntraced(function* (sql: PgClient, schema: string) {
+/** What is installed: the last step, and the oldest step whose code works with it. */
+export interface Installed {
+  readonly version: number
+  readonly needs: number
+}
+
+/** What an installed schema says; zeros where there is none. */
+export const installed = Effect.fnUntraced(function* (sql: PgClient, schema: string) {
   const [row] = yield* sql<{ readonly found: boolean }>`
     SELECT to_regclass(${nameIn(schema, "migrations")}::text) IS NOT NULL AS found`
-  return row?.found === true ? yield* version(sql, schema) : 0
+  return row?.found === true ? yield* version(sql, schema) : none
 })
 
-/** The version of a schema that has its table of migrations. */
+/** The same of a schema that has its table of migrations. */
 export const version = Effect.fnUntraced(function* (sql: PgClient, schema: string) {
-  const [row] = yield* sql<{ readonly version: number }>`
-    SELECT coalesce(max(version), 0)::int4 AS version
-    FROM ${sql(`${schema}.migrations`)}`
-  return row?.version ?? 0
+  // The column `needs` came with step 13; as a key it may be missing.
+  const [row] = yield* sql<Installed>`
+    SELECT coalesce(max(step.version), 0)::int4 AS version,
+      coalesce(max((to_jsonb(step) ->> 'needs')::int4), 0) AS needs
+    FROM ${sql(`${schema}.migrations`)} AS step`
+  return row ?? none
 })
 
 /** Takes the lock of all migrators until the transaction ends. */
@@ -47,17 +55,26 @@ export const preparations = (schema: string): ReadonlyArray<string> => [
 )`
 ]
 
+interface Step {
+  readonly version: number
+  readonly name: string
+  readonly needs?: number
+}
+
 /** Notes that a step was run. */
-export const record = (
-  sql: PgClient,
-  schema: string,
-  step: { readonly version: number; readonly name: string }
-): Effect.Effect<void, SqlError> => Effect.asVoid(sql.unsafe(recordText(schema, step)).unprepared)
+export const record = (sql: PgClient, schema: string, step: Step): Effect.Effect<void, SqlError> =>
+  Effect.asVoid(sql.unsafe(recordText(schema, step)).unprepared)
 
 /** The statement of {@link record}; the name is the library's own. */
-export const recordText = (schema: string, step: { readonly version: number; readonly name: string }): string =>
-  `INSERT INTO ${identifier(schema)}.migrations (version, name) VALUES (${step.version}, ${literal(step.name)})`
+export const recordText = (schema: string, { name, needs, version }: Step): string =>
+  needs === undefined
+    ? `INSERT INTO ${identifier(schema)}.migrations (version, name) VALUES (${version}, ${literal(name)})`
+    : `INSERT INTO ${identifier(schema)}.migrations (version, name, needs) VALUES (${version}, ${literal(name)}, ${needs})`
 
 /** Drops a schema with all that is in it. */
 export const drop = (sql: PgClient, schema: string): Effect.Effect<void, SqlError> =>
   Effect.asVoid(sql.unsafe(`DROP SCHEMA IF EXISTS ${identifier(schema)} CASCADE`).unprepared)
+
+// internal
+
+const none: Installed = { version: 0, needs: 0 }
