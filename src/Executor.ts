@@ -30,6 +30,7 @@ import type { Permit } from "./internal/circuit.ts"
 import { forever } from "./internal/loop.ts"
 import { concerned } from "./internal/newJob.ts"
 import { makeReporter } from "./internal/progress.ts"
+import { type Quoting, quotingOf } from "./internal/quotes.ts"
 import type { Claimed } from "./internal/sql/claim.ts"
 import type { JobId, JobRow } from "./JobRow.ts"
 import type { JobStore } from "./JobStore.ts"
@@ -197,8 +198,9 @@ export const layer: Layer.Layer<
       if (exit._tag === "Success") conclude(entry, { _tag: "Succeeded", result: exit.value })
       else {
         fork(
-          Effect.map(entry.worker.ending(exit, entry.attempt, entry.stopped, config.nodeName), (ending) =>
-            conclude(entry, ending)
+          Effect.map(
+            entry.worker.ending(exit, entry.attempt, entry.stopped, config.nodeName, entry.quoting),
+            (ending) => conclude(entry, ending)
           )
         )
       }
@@ -244,6 +246,7 @@ export const layer: Layer.Layer<
         permit,
         ofWorker,
         ofQueue,
+        quoting: quotingOf(claimed.flow?.input, attempt),
         left: false,
         concluded: false
       }
@@ -256,14 +259,17 @@ export const layer: Layer.Layer<
       const args =
         claimed.flow === undefined || claimed.args instanceof Encrypted
           ? Effect.succeed(claimed.args)
-          : workers.argsOf(claimed.flow, attempt)
+          : Effect.tap(workers.argsOf(claimed.flow, attempt), (computed) => {
+              entry.quoting = quotingOf(computed, attempt)
+              return Effect.void
+            })
       const reporting = {
         ...attempt,
         progress: (percent: number) => report(attempt, percent),
         remaining: budgetOf(claimed, worker.timeoutMillis, () => monotonic() - startedAt)
       }
       entry.fiber = Effect.runForkWith(worker.inside(context, reporting))(
-        Effect.flatMap(args, (given) => worker.run(given, reporting)),
+        Effect.flatMap(args, (given) => worker.run(given, reporting, entry.quoting)),
         { uninterruptible: true }
       )
       entry.fiber.addObserver((exit) => ended(entry, exit))
@@ -458,6 +464,8 @@ interface Running {
   deadline: number
   /** What its worker's circuit let it through with. */
   readonly permit: Permit | undefined
+  /** What its texts quote of what its row does not hold: at first of what its args are computed from. */
+  quoting: Quoting | undefined
   /** How many attempts of its worker and of its queue ran as it started, itself included. */
   readonly ofWorker: number
   readonly ofQueue: number

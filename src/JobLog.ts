@@ -35,6 +35,8 @@ export interface LogLine {
   readonly at: DateTime.Utc
   readonly level: string
   readonly message: string
+  /** The values that it quotes and that stand nowhere in the job's row, as for a failure; absent where there are none. */
+  readonly quotes?: unknown
 }
 
 /**
@@ -57,13 +59,14 @@ export const read = Effect.fnUntraced(function* (
     return yield* refuse("after", after, "it is the epoch and line of the last one read")
   }
   const rows = yield* store.insight.logs({ id, after, limit })
-  return rows.map(({ attempt, epoch, level, line, logged_at, message }) => ({
+  return rows.map(({ attempt, epoch, level, line, logged_at, message, quotes }) => ({
     attempt,
     epoch,
     line,
     at: DateTime.fromDateUnsafe(logged_at),
     level,
-    message
+    message,
+    ...(quotes === undefined ? {} : { quotes })
   }))
 })
 

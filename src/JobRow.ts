@@ -79,6 +79,11 @@ export interface AttemptFailure {
   readonly error?: unknown
   /** The pretty-printed cause with stack traces; absent where there is nothing more to say than the message. */
   readonly cause?: string
+  /**
+   * The values that these texts quote and that stand nowhere in the row, args that a flow computed and results that the
+   * job waited for, under their names: by them a reader tells what is a secret.
+   */
+  readonly quotes?: unknown
 }
 
 /**

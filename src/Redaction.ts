@@ -71,31 +71,42 @@ export const redact = (job: Carried, isSecret: (name: string) => boolean): Carri
       ...error,
       message: inText(error.message),
       ...(error.error === undefined ? {} : { error: inValue(error.error) }),
-      ...(error.cause === undefined ? {} : { cause: inText(error.cause) })
+      ...(error.cause === undefined ? {} : { cause: inText(error.cause) }),
+      ...(error.quotes === undefined ? {} : { quotes: inValue(error.quotes) })
     })),
     cancelReason: job.cancelReason === undefined ? undefined : inText(job.cancelReason)
   }
 }
 
 /**
- * Makes what hides a job's secrets in other texts about it, such as its logs.
+ * Makes what hides a job's secrets in other texts about it, such as its logs; `quotes` is what a line says it quotes.
  *
  * @category constructors
  */
-export const makeRedactText = (job: Carried, isSecret: (name: string) => boolean): ((text: string) => string) => {
-  const secrets = new Set<string>()
-  const collect = (value: unknown, secret: boolean): void => {
-    if (Array.isArray(value)) for (const item of value) collect(item, secret)
+export const makeRedactText = (
+  job: Carried,
+  isSecret: (name: string) => boolean
+): ((text: string, quotes?: unknown) => string) => {
+  const collect = (secrets: Set<string>, value: unknown, secret: boolean): void => {
+    if (Array.isArray(value)) for (const item of value) collect(secrets, item, secret)
     else if (typeof value === "object" && value !== null) {
-      for (const [name, item] of Object.entries(value)) collect(item, secret || isSecret(name))
+      for (const [name, item] of Object.entries(value)) collect(secrets, item, secret || isSecret(name))
       // A short value would blacken half of an innocent text.
     } else if (secret && String(value).length >= 4) secrets.add(String(value))
   }
-  for (const value of [job.args, job.result, job.meta, job.errors.map((error) => error.error)]) collect(value, false)
-  const longestFirst = [...secrets].toSorted((a, b) => b.length - a.length)
-  return (text) => {
+  const ofJob = new Set<string>()
+  const errors = job.errors.map(({ error, quotes }) => [error, quotes])
+  collect(ofJob, [job.args, job.result, job.meta, errors], false)
+  const longestFirst = (secrets: Iterable<string>) => [...secrets].toSorted((a, b) => b.length - a.length)
+  const usual = longestFirst(ofJob)
+  const and = (quotes: unknown): ReadonlyArray<string> => {
+    const secrets = new Set(ofJob)
+    collect(secrets, quotes, false)
+    return longestFirst(secrets)
+  }
+  return (text, quotes) => {
     let clean = text
-    for (const secret of longestFirst) {
+    for (const secret of quotes === undefined ? usual : and(quotes)) {
       for (const form of new Set([secret, JSON.stringify(secret).slice(1, -1)])) clean = clean.replaceAll(form, hidden)
     }
     return redactText(clean, isSecret)

@@ -14,6 +14,7 @@ import type { Rule as AdaptiveRule } from "./AdaptiveConcurrency.ts"
 import type { Attempt, CurrentJob } from "./CurrentJob.ts"
 import type { Circuit } from "./internal/circuit.ts"
 import type { Governed } from "./internal/sql/limit.ts"
+import type { Quoting } from "./internal/quotes.ts"
 import type { AttemptFailure } from "./JobRow.ts"
 import type { Ending } from "./Outcome.ts"
 import { type DependencyError, FlowArgsError } from "./ShigotoError.ts"
@@ -39,13 +40,18 @@ export interface Worker {
   /** The context that an attempt runs in: that of its layer over that of the node, with the job in it. */
   readonly inside: (node: Context.Context<never>, job: CurrentJob["Service"]) => Context.Context<never>
   /** Decodes the args, runs the handler, encodes the result as JSON text; to be run `inside`. */
-  readonly run: (args: unknown, job: CurrentJob["Service"]) => Effect.Effect<string | undefined, unknown>
+  readonly run: (
+    args: unknown,
+    job: CurrentJob["Service"],
+    quoting?: Quoting
+  ) => Effect.Effect<string | undefined, unknown>
   /** Reads how a run ended that did not succeed; never fails. */
   readonly ending: (
     exit: Exit.Exit<string | undefined, unknown>,
     attempt: Attempt,
     stopped: Stopped | undefined,
-    node: string
+    node: string,
+    quoting?: Quoting
   ) => Effect.Effect<Ending>
   /** Whether its jobs are encrypted, where its definition says. */
   readonly encrypted?: boolean | undefined

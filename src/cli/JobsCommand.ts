@@ -124,7 +124,7 @@ const logs = Command.make(
       Effect.gen(function* () {
         const jobs = yield* Jobs
         const hide = screen.redactText(yield* jobs.get(id))
-        const lines = (yield* jobs.logs(id, { limit })).map((one) => shapes.logLine(one, hide(one.message)))
+        const lines = (yield* jobs.logs(id, { limit })).map((one) => shapes.logLine(one, hide(one.message, one.quotes)))
         yield* screen.showList(
           { name: "logs", items: lines },
           lines.length === 0

@@ -3,6 +3,7 @@ import * as Cause from "effect/Cause"
 import type { AttemptFailure } from "../JobRow.ts"
 import { fingerprintOf } from "./fingerprint.ts"
 import { describe, sanitize, utf8Length } from "./json.ts"
+import type { Quoting } from "./quotes.ts"
 
 /** The largest record, in bytes; the cause is cut first. */
 export const maxFailureBytes = 16 * 1024
@@ -15,7 +16,8 @@ export const failureOf = (
   error: unknown,
   cause: Cause.Cause<unknown> | undefined,
   attempt: { readonly attempt: number; readonly at: Date; readonly node: string; readonly worker: string },
-  encoded?: string
+  encoded?: string,
+  quoting?: Quoting
 ): AttemptFailure => {
   const tag = fit(tagOf(error), 128)
   const message = fit(messageOf(error), 4096)
@@ -28,8 +30,13 @@ export const failureOf = (
     fingerprint: fingerprintOf(attempt.worker, tag, message),
     ...(encoded === undefined ? {} : { error: JSON.parse(encoded) as unknown })
   }
-  const pretty = cause === undefined ? "" : fit(prettyOf(cause), maxFailureBytes - 5120 - utf8Length(encoded ?? ""))
-  return pretty === "" ? base : { ...base, cause: pretty }
+  const room = maxFailureBytes - 5120 - utf8Length(encoded ?? "")
+  const pretty = cause === undefined ? "" : fit(prettyOf(cause), room)
+  const failure = pretty === "" ? base : { ...base, cause: pretty }
+  const quotes = quoting?.([message, encoded ?? "", pretty].join("\n"))
+  if (quotes === undefined) return failure
+  const left = room - utf8Length(JSON.stringify(quotes))
+  return { ...failure, ...(pretty === "" ? {} : { cause: fit(pretty, left) }), quotes }
 }
 
 // internal

@@ -8,6 +8,7 @@ import * as Logger from "effect/Logger"
 import type { Attempt } from "../CurrentJob.ts"
 import { JobStore } from "../JobStore.ts"
 import { sanitize } from "./json.ts"
+import type { Quoting } from "./quotes.ts"
 import type { NewLine } from "./sql/logs.ts"
 
 /** How much one attempt may log. */
@@ -23,7 +24,12 @@ export class LogSink extends Context.Service<
   LogSink,
   {
     /** Runs an attempt so that what it logs is kept too, up to the limits; one more line says that there was more. */
-    readonly capture: <A, E, R>(job: Attempt, limits: LogLimits, run: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+    readonly capture: <A, E, R>(
+      job: Attempt,
+      limits: LogLimits,
+      run: Effect.Effect<A, E, R>,
+      quoting: Quoting | undefined
+    ) => Effect.Effect<A, E, R>
   }
 >()("effect-shigoto/internal/LogSink") {}
 
@@ -60,7 +66,7 @@ export const layer: Layer.Layer<LogSink, never, JobStore> = Layer.effect(
       fork(Effect.forkIn(write, scope))
     }
     return LogSink.of({
-      capture: (job, { maxBytes = 65_536, maxLines = 1000 }, run) =>
+      capture: (job, { maxBytes = 65_536, maxLines = 1000 }, run, quoting) =>
         Effect.contextWith((current) => {
           let lines = 0
           let bytes = 0
@@ -70,6 +76,7 @@ export const layer: Layer.Layer<LogSink, never, JobStore> = Layer.effect(
             const text = sanitize(textOf(message, cause), Math.min(maxBytes, maxLineBytes))
             bytes += text.length
             const isOver = lines > maxLines || bytes > maxBytes
+            const quotes = isOver ? undefined : quoting?.(text)
             push({
               id: job.id,
               attempt: job.attempt,
@@ -79,7 +86,8 @@ export const layer: Layer.Layer<LogSink, never, JobStore> = Layer.effect(
               level: isOver ? "Warn" : logLevel,
               message: isOver
                 ? `Nothing more of this attempt is kept: the limit is ${maxLines} lines or ${maxBytes} bytes.`
-                : text
+                : text,
+              ...(quotes === undefined ? {} : { quotes })
             })
           })
           const loggers = new Set([...Context.get(current, Logger.CurrentLoggers), logger])

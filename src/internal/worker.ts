@@ -41,6 +41,7 @@ import { failureOf, maxErrorBytes } from "./failure.ts"
 import { describe, maxDepth, type Problem, sanitize, stringify } from "./json.ts"
 import { type LogLimits, LogSink } from "./logSink.ts"
 import { shown } from "./names.ts"
+import type { Quoting } from "./quotes.ts"
 import { isTraced, traceAttempt } from "./tracing.ts"
 import type { Governed } from "./sql/limit.ts"
 
@@ -170,11 +171,10 @@ export const makeWorker = Effect.fnUntraced(function* (
   // What nobody asked for is not in the way.
   const around: Array<Middleware<string | undefined, unknown>> = []
   if (isTraced(context)) around.push(traceAttempt(settings.tracing))
-  if (capture !== false && sink._tag === "Some") {
-    const limits = capture === true ? {} : capture
-    around.push((job, next) => sink.value.capture(job, limits, next))
-  }
-  const wrap = (job: Attempt, run: Effect.Effect<string | undefined, unknown>) => chain(around, job, run)
+  const kept = capture === false ? Option.none() : sink
+  const limits = typeof capture === "boolean" ? {} : capture
+  const wrap = (job: Attempt, run: Effect.Effect<string | undefined, unknown>, quoting: Quoting | undefined) =>
+    chain(around, job, kept._tag === "None" ? run : kept.value.capture(job, limits, run, quoting))
 
   // Merged once and not for each attempt, which would copy all of it.
   let merged = { node: Context.empty(), context }
@@ -191,7 +191,7 @@ export const makeWorker = Effect.fnUntraced(function* (
       return inside(merged.context, job)
     },
     timeoutMillis: Duration.toMillis(Duration.fromInputUnsafe(definition.options.timeout ?? defaultTimeout)),
-    run: (args, job) =>
+    run: (args, job, quoting) =>
       wrap(
         job,
         Effect.matchEffect(Effect.interruptible(read(args)), {
@@ -206,14 +206,15 @@ export const makeWorker = Effect.fnUntraced(function* (
             ),
           // Only the handler and what wraps it can be interrupted: after their success, during finalizers, a cancel is late.
           onSuccess: (decoded) => Effect.flatMap(Effect.interruptible(attempt(decoded as never, job)), encodeResult)
-        }).pipe(Effect.scoped)
+        }).pipe(Effect.scoped),
+        quoting
       ),
     ending: Effect.fnUntraced(
-      function* (exit, attempt, stopped, node): Effect.fn.Return<Ending> {
+      function* (exit, attempt, stopped, node, quoting): Effect.fn.Return<Ending> {
         if (Exit.isSuccess(exit)) return { _tag: "Succeeded", result: exit.value }
         const at = new Date(yield* Clock.currentTimeMillis)
         const told = (error: unknown, cause?: Cause.Cause<unknown>, encoded?: string) =>
-          failureOf(error, cause, { attempt: attempt.attempt, at, node, worker: name }, encoded)
+          failureOf(error, cause, { attempt: attempt.attempt, at, node, worker: name }, encoded, quoting)
         const failed = Effect.fnUntraced(function* (
           error: unknown,
           shownError: unknown,

@@ -75,7 +75,7 @@ export class Screen extends Context.Service<
     /** Hides secrets in a value that is not of a job, unless `--reveal`. */
     readonly redactValue: (value: unknown) => unknown
     /** Hides the secrets of a job in a text about it, unless `--reveal`. */
-    readonly redactText: (carried: Carried) => (text: string) => string
+    readonly redactText: (carried: Carried) => (text: string, quotes?: unknown) => string
   }
 >()("effect-shigoto/cli/Screen") {}
 

@@ -152,7 +152,11 @@ export const JobsLive = HttpApiBuilder.group(
           .pipe(Effect.mapError(gone(job.id)))
         const last = lines.at(-1)
         return {
-          lines: lines.map((one) => ({ ...one, at: DateTime.formatIso(one.at), message: inText(one.message) })),
+          lines: lines.map(({ quotes, ...one }) => ({
+            ...one,
+            at: DateTime.formatIso(one.at),
+            message: inText(one.message, quotes)
+          })),
           next: lines.length === logPage && last !== undefined ? `${last.epoch}.${last.line}` : null
         }
       }),

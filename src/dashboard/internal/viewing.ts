@@ -33,14 +33,18 @@ export const makeViewing = (jobs: Jobs["Service"], options: Redaction) => {
     /** What anybody may see of what a job carries. */
     carried,
     /** Hides a job's secrets in a text about it, such as its logs. */
-    textOf: (job: JobRow): ((text: string) => string) => {
+    textOf: (job: JobRow): ((text: string, quotes?: unknown) => string) => {
       const inText = makeRedactText(job, isSecret)
       if (options.redact === undefined) return inText
       // What the host hides by its own rules may be quoted too.
       const shown = new Set(leaves(options.redact(job)))
       const gone = leaves(job).filter((leaf) => leaf.length >= 4 && !shown.has(leaf))
       const longestFirst = [...new Set(gone)].toSorted((a, b) => b.length - a.length)
-      return (text) => inText(longestFirst.reduce((clean, leaf) => clean.replaceAll(leaf, hidden), text))
+      return (text, quotes) =>
+        inText(
+          longestFirst.reduce((clean, leaf) => clean.replaceAll(leaf, hidden), text),
+          quotes
+        )
     },
     /** Hides what looks like a secret in a text about no job. */
     text: (text: string): string => redactText(text, isSecret),

@@ -15,6 +15,8 @@ export interface NewLine {
   readonly at: Date
   readonly level: string
   readonly message: string
+  /** What it quotes of what stands nowhere in the job's row. */
+  readonly quotes?: unknown
 }
 
 /** Which lines to read: those of one job after a position, in order. */
@@ -32,7 +34,7 @@ export const append = Effect.fnUntraced(function* (db: Db, lines: ReadonlyArray<
   const { sql } = db
   const now = yield* db.now
   const column = (read: (line: NewLine) => unknown, type: number) => array(lines.map(read), type)
-  const messages = yield* Effect.forEach(lines, (line) => sealText(db, JSON.stringify(line.message), placeOf(line)))
+  const messages = yield* Effect.forEach(lines, (line) => sealText(db, JSON.stringify(saidBy(line)), placeOf(line)))
   yield* db.statement(sql`
     INSERT INTO ${sql(`${db.schema}.logs`)} (job_id, stored_at, logged_at, line, epoch, attempt, level, message)
     SELECT l.job_id, ${now}, l.logged_at, l.line, l.epoch, l.attempt, l.level, l.message
@@ -67,7 +69,7 @@ export const read = Effect.fnUntraced(function* (db: Db, { after, id, limit }: L
   return yield* Effect.forEach(rows, (row) =>
     Effect.map(open(db, row.message, placeOf({ id, ...row }), false), (message) => ({
       ...row,
-      message: message instanceof Encrypted ? message.problem.message : String(message)
+      ...(message instanceof Encrypted ? { message: message.problem.message, quotes: undefined } : readBy(message))
     }))
   )
 })
@@ -94,6 +96,12 @@ export const prune = Effect.fnUntraced(function* (db: Db, retentionMillis: numbe
     SELECT count(*)::integer AS count FROM gone`)
   return row?.count ?? 0
 })
+
+/** What is stored of a line: its text alone, where it quotes nothing from elsewhere. */
+const saidBy = ({ message, quotes }: NewLine): unknown => (quotes === undefined ? message : { message, quotes })
+
+const readBy = (stored: unknown): Pick<NewLine, "message" | "quotes"> =>
+  typeof stored === "object" && stored !== null ? (stored as NewLine) : { message: String(stored) } // see saidBy
 
 /** The place of a line. */
 export const placeOf = (line: Pick<NewLine, "id" | "epoch" | "line">): Place => ({

@@ -277,9 +277,14 @@ export const revived = (job: NewJob): NewJob => ({
 export const sealFailure = (
   { cipher }: Sealing,
   id: JobId,
-  { cause, error, message, ...rest }: AttemptFailure
+  { cause, error, message, quotes, ...rest }: AttemptFailure
 ): Effect.Effect<AttemptFailure & Sealed> => {
-  const text = { message, ...(error !== undefined && { error }), ...(cause !== undefined && { cause }) }
+  const text = {
+    message,
+    ...(error !== undefined && { error }),
+    ...(cause !== undefined && { cause }),
+    ...(quotes !== undefined && { quotes })
+  }
   return cipher === undefined
     ? Effect.succeed({ ...rest, ...text })
     : Effect.zipWith(
@@ -330,7 +335,7 @@ interface Readable {
 }
 
 interface Sealed {
-  /** The envelope of the message, the error and the cause. */
+  /** The envelope of the message, the error, the cause and what they quote. */
   readonly sealed?: unknown
 }
 
