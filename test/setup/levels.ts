@@ -72,6 +72,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/internal/enqueueing.ts",
       "src/internal/flowPlan.ts",
       "src/internal/failure.ts",
+      "src/internal/quotes.ts",
       "src/internal/logSink.ts",
       "src/internal/catalog.ts",
       "src/internal/builtin.ts",
