@@ -23,6 +23,7 @@ import type { Attempt } from "./CurrentJob.ts"
 import { Heartbeat } from "./Heartbeat.ts"
 import { budgetOf } from "./internal/deadline.ts"
 import { Events } from "./internal/events.ts"
+import { spread } from "./internal/aftermath.ts"
 import { Encrypted } from "./internal/envelope.ts"
 import { Admission } from "./internal/admission.ts"
 import { attemptOf } from "./internal/attempt.ts"
@@ -149,6 +150,7 @@ export const layer: Layer.Layer<
         epoch: claimed.epoch,
         attempt: claimed.attempt,
         outcome,
+        holder: entry.node,
         endedAt: iso(),
         runMillis: events.isHeard() ? monotonic() - entry.startedAt : undefined,
         node: config.nodeName,
@@ -222,6 +224,7 @@ export const layer: Layer.Layer<
         settler.settle({
           ...claimed,
           linked: isMarked(claimed.links),
+          holder: node,
           outcome: { _tag: "Released", deferredBy: isAccepting() && worker !== undefined ? "circuit" : undefined },
           endedAt: iso(),
           runMillis: undefined,
@@ -406,7 +409,8 @@ export const layer: Layer.Layer<
       fence: (node) => {
         for (const entry of running) if (entry.node === node) interrupt(entry, "lease")
       },
-      revived: () => tellFree(undefined, "slot")
+      revived: () => tellFree(undefined, "slot"),
+      spread: (aftermath) => spread(events, notifier, aftermath)
     })
     return Executor.of({
       start: (jobs, node) => {

@@ -39,8 +39,10 @@ export interface Body {
   readonly held: (node: number) => ReadonlyArray<number>
   /** Stops everything that runs under an incarnation; its lease is gone. */
   readonly fence: (node: number) => void
-  /** A lease is live again. */
+  /** A lease is live again, or jobs were given back. */
   readonly revived: () => void
+  /** Tells others what the end of a job brought about. */
+  readonly spread: (aftermath: Aftermath) => Effect.Effect<void>
 }
 
 /**
@@ -131,12 +133,17 @@ export const layer: Layer.Layer<Heartbeat, StorageFailure, JobStore | ShigotoCon
     })
     const reconcile = Effect.fnUntraced(function* (id: number) {
       if (uncertainBeats === 0) return
-      const found = yield* store.reconcile({ id, known: body?.held(id) ?? [], graceMillis: reconcileGrace })
+      const { aftermath, cancelled, given } = yield* store.reconcile({
+        id,
+        known: body?.held(id) ?? [],
+        graceMillis: reconcileGrace
+      })
       uncertainBeats--
-      if (found.length > 0) {
-        yield* Effect.logInfo(`Shigoto gave back ${found.length} jobs whose claim was never answered`)
-        body?.revived()
-      }
+      if (given.length === 0) return
+      yield* Effect.logInfo(`Shigoto gave back ${given.length} jobs whose claim was never answered`)
+      for (const job of cancelled) events.publish({ _tag: "Cancelled", ...job, runMillis: undefined })
+      yield* body?.spread(aftermath) ?? Effect.void
+      body?.revived()
     })
     /** Sleeps and says how late it woke up. */
     const sleep = Effect.fnUntraced(function* (millis: number) {

@@ -108,12 +108,19 @@ export class JobStore extends Context.Service<
     }) => Effect.Effect<number, StorageFailure>
     /** Renews a lease; false where it has run out. */
     readonly renew: (node: { readonly id: number } & node.Published) => Effect.Effect<boolean, StorageFailure>
-    /** Gives back the jobs of a node that it does not know. */
+    /** Gives back the jobs of a node that it does not know, and cancels those that are to be. */
     readonly reconcile: (node: {
       readonly id: number
       readonly known: ReadonlyArray<number>
       readonly graceMillis: number
-    }) => Effect.Effect<ReadonlyArray<JobId>, StorageFailure>
+    }) => Effect.Effect<
+      {
+        readonly given: ReadonlyArray<JobId>
+        readonly cancelled: ReadonlyArray<node.CancelledInstead>
+        readonly aftermath: Aftermath
+      },
+      StorageFailure
+    >
     /** Takes jobs away from dead nodes; at most 500 at a time. */
     readonly rescue: (
       by: string

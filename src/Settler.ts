@@ -36,6 +36,8 @@ export interface Ended {
   readonly encrypted?: boolean | undefined
   readonly attempt: number
   readonly outcome: Outcome
+  /** The incarnation of this node that claimed it. */
+  readonly holder: number
   /** When it ended, by this node's clock, as ISO 8601. */
   readonly endedAt: string
   /** The name of this node. */
@@ -85,11 +87,12 @@ export const layer: Layer.Layer<Settler, never, JobStore | Notifier | Events> = 
     let waiters: Array<Deferred.Deferred<void>> = []
 
     const conclude = (ended: Ended, verdict: Verdict, resent: boolean): Effect.Effect<void> => {
-      // A row that is gone after a reply was lost went by our own hand: its state keeps no history.
+      // A row that is gone after a reply was lost went by our own hand where nobody else can have taken it: its state
+      // keeps no history. Where the lease was lost meanwhile somebody may have, and the outcome counts as refused.
       const accepted =
         verdict._tag === "Accepted"
           ? verdict.state
-          : verdict._tag === "Gone" && resent
+          : verdict._tag === "Gone" && verdict.held && resent
             ? finalState(ended.outcome)
             : undefined
       if (verdict._tag === "Pending") {

@@ -228,13 +228,11 @@ const follow = Effect.fnUntraced(function* (store: Store, keptCancelled: number,
       case "Reconcile": {
         const node = incarnations[operation.node] ?? 0
         const known = operation.knows ? claims.filter((claim) => claim.node === node).map(({ id }) => id) : []
-        const found = yield* store.reconcile({ id: node, known, graceMillis: operation.grace })
-        const [after, expected] = Model.reconcile(model, node, known, operation.grace)
-        expectSame(
-          found.toSorted((a, b) => a - b),
-          expected,
-          "given back"
-        )
+        const { cancelled, given } = yield* store.reconcile({ id: node, known, graceMillis: operation.grace })
+        const [after, back, ended] = Model.reconcile(model, node, known, operation.grace)
+        const inOrder = (numbers: ReadonlyArray<number>) => numbers.toSorted((a, b) => a - b)
+        expectSame(inOrder(given), back, "given back")
+        expectSame(inOrder(cancelled.map(({ id }) => id)), ended, "cancelled instead")
         model = after
         return
       }

@@ -137,7 +137,8 @@ SELECT *,
     WHEN from_state = 'executing' AND to_state = 'available' AND up = -1 AND rise = 0 THEN 'release'
     WHEN from_state = 'executing' AND to_state IN ('retryable', 'discarded', 'cancelled') AND up = 0 AND rise = 1
       THEN 'rescue'
-    WHEN from_state = 'executing' AND to_state = 'available' AND up = -1 AND rise = 1 THEN 'reconcile'
+    -- One that was to be cancelled ends as it is given back.
+    WHEN from_state = 'executing' AND to_state IN ('available', 'cancelled') AND up = -1 AND rise = 1 THEN 'reconcile'
     WHEN from_state IN ('available', 'scheduled', 'retryable', 'blocked') AND to_state = 'cancelled' AND up = 0 AND rise = 0
       THEN 'cancel'
     WHEN from_state IN ('completed', 'discarded', 'cancelled', 'scheduled', 'retryable')

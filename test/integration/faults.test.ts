@@ -64,6 +64,36 @@ describe("settling through failures", () => {
     })
   )
 
+  onDatabase("a late outcome of a job that ended elsewhere is refused, also where nothing is kept of it", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const retention = { completed: 0, discarded: 0, cancelled: 0 } as const
+      const cutOff = yield* Deferred.make<void>()
+      const { node, proxy } = yield* startBehindProxy({
+        workers: Note.toLayer(({ n }) => Effect.as(Deferred.await(cutOff), n)),
+        config: { retention, shutdownGrace: "500 millis" }
+      })
+      const { id } = yield* node.run(Note.enqueue({ n: 1 }))
+      yield* node.event("Started", id)
+      proxy.blackhole()
+      yield* Deferred.succeed(cutOff, undefined)
+      yield* node.event("SettleRetried")
+      yield* sql`UPDATE shigoto.nodes SET expires_at = '-infinity'`
+      const other = yield* startNode({
+        workers: Note.toLayer(({ n }) => Effect.succeed(n)),
+        config: { retention }
+      })
+      yield* other.event("Completed", id)
+      proxy.heal()
+      yield* eventually(
+        Effect.sync(() => count(node, "LeaseLost") + count(node, "Completed")),
+        (told) => told > 0
+      )
+      assert.deepStrictEqual([count(node, "LeaseLost"), count(node, "Completed")], [1, 0])
+      assert.deepStrictEqual(yield* tally, {})
+    })
+  )
+
   onDatabase("jobs of a claim whose reply is lost are given back and run, at no cost of an attempt", () =>
     Effect.gen(function* () {
       // A queue that was paused before the node came up is not claimed from, not even by a claim that was under way; so
@@ -85,6 +115,31 @@ describe("settling through failures", () => {
       // Claimed, given back, claimed.
       assert.strictEqual(job.epoch, 3)
       assert.strictEqual(count(node, "Started"), 1)
+    })
+  )
+
+  onDatabase("a job whose claim was never answered, and that is to be cancelled, never starts", () =>
+    Effect.gen(function* () {
+      const operator = yield* startNode({ config: { queues: {} } })
+      yield* operator.queues.pause("default")
+      const { node, proxy } = yield* startBehindProxy({ workers: Note.toLayer(({ n }) => Effect.succeed(n)) })
+      yield* eventually(
+        Effect.sync(() => node.queues.get("default")),
+        (queue) => queue?.paused === true
+      )
+      const { id } = yield* node.run(Note.enqueue({ n: 1 }))
+      const { id: waiting } = yield* node.run(Note.enqueue({ n: 2 }, { dependsOn: [id] }))
+      proxy.dropReplyOf(claimStatement)
+      yield* node.queues.resume("default")
+      yield* reaches(node, id, "executing")
+      assert.strictEqual((yield* operator.jobs.cancel(id, "called off"))._tag, "Requested")
+      const job = yield* reaches(node, id, "completed", "cancelled")
+      assert.strictEqual(proxy.dropped(), 1)
+      assert.deepStrictEqual([job.state, job.attempt, job.cancelReason], ["cancelled", 0, "called off"])
+      assert.strictEqual(count(node, "Started"), 0)
+      assert.strictEqual((yield* node.event("Cancelled", id)).reason, "called off")
+      assert.strictEqual((yield* reaches(node, waiting, "cancelled")).attempt, 0)
+      yield* node.event("Cancelled", waiting)
     })
   )
 

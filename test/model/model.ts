@@ -147,7 +147,7 @@ export const claim = (
 /** T4 to T8 and T12: one settlement, fenced by its epoch. */
 export const settle = (model: Model, id: number, epoch: number, outcome: Outcome) => {
   const job = model.jobs.get(id)
-  if (job === undefined) return [model, { _tag: "Gone" }] as const
+  if (job === undefined) return [model, { _tag: "Gone", held: false }] as const
   if (job.epoch !== epoch) return [model, { _tag: "Lost" }] as const
   if (job.state !== "executing") return [model, { _tag: "Accepted", state: job.state }] as const
   const ended = "failure" in outcome && outcome.failure !== undefined ? fail(job, outcome.failure.tag) : job
@@ -204,7 +204,7 @@ export const rescue = (model: Model, runAtOf: (id: number) => number | undefined
   return [after, rescued] as const
 }
 
-/** T10 */
+/** T10, and T12 for those that are to be cancelled */
 export const reconcile = (model: Model, node: number, known: ReadonlyArray<number>, grace: number) => {
   const lost = all(
     model,
@@ -214,19 +214,12 @@ export const reconcile = (model: Model, node: number, known: ReadonlyArray<numbe
       !known.includes(job.id) &&
       job.claimedAt <= model.now - grace
   )
-  return [
-    put(
-      model,
-      ...lost.map((job) => ({
-        ...job,
-        state: "available",
-        claimedBy: null,
-        epoch: job.epoch + 1,
-        attempt: job.attempt - 1
-      }))
-    ),
-    lost.map((job) => job.id)
-  ] as const
+  let after = model
+  for (const job of lost) {
+    const given = { ...job, claimedBy: null, epoch: job.epoch + 1, attempt: job.attempt - 1 }
+    after = job.cancelRequested ? finish(after, given, "cancelled") : put(after, { ...given, state: "available" })
+  }
+  return [after, lost.map((job) => job.id), lost.filter((job) => job.cancelRequested).map((job) => job.id)] as const
 }
 
 /** T11 and T13 */

@@ -1,8 +1,13 @@
 /** The lease of a node: taken at boot, renewed, given up last. */
 import * as Effect from "effect/Effect"
+import type { JobRef } from "../../JobEvent.ts"
+import { merge, nothing } from "../newJob.ts"
+import { cancel } from "./cancel.ts"
 import { array, type Db, ids, oid } from "./db.ts"
 import type { Governed } from "./limit.ts"
 import { jobId } from "./row.ts"
+import { openReason } from "./seal.ts"
+import { autonomous } from "./statement.ts"
 
 /** What a node tells of itself with each renewal. */
 export interface Published {
@@ -70,39 +75,40 @@ export const renew = Effect.fnUntraced(function* (db: Db, node: { readonly id: n
   return rows.length === 1
 })
 
+/** A job that ended as it was given back: it was to be cancelled. */
+export interface CancelledInstead extends JobRef {
+  readonly attempt: number
+  readonly reason: string | undefined
+}
+
 /**
  * Gives back jobs that the database thinks this node holds but that it does not know: their claim's reply was lost.
  *
- * The epoch rises, so that a late reply cannot start them; the attempt is given back, since it never started.
+ * The epoch rises, so that a late reply cannot start them; the attempt is given back, since it never started. One that
+ * is to be cancelled ends here: its holder never knew of it, and the next one would start it first.
  */
-export const reconcile = Effect.fnUntraced(function* (
+export const reconcile = (
   db: Db,
   node: { readonly id: number; readonly known: ReadonlyArray<number>; readonly graceMillis: number }
-) {
-  const now = yield* db.now
-  const rows = yield* db.statement(db.sql<{ readonly id: bigint }>`
-    WITH lost AS MATERIALIZED (
-      SELECT id
-      FROM ${db.jobs}
-      WHERE claimed_by = ${node.id}::integer
-        AND state = 'executing'
-        AND NOT (id = ANY(${ids(node.known)}::bigint[]))
-        AND claimed_at <= ${now} - ${node.graceMillis}::float8 * interval '1 millisecond'
-      ORDER BY id
-      FOR UPDATE SKIP LOCKED
-    )
-    UPDATE ${db.jobs} AS j
-    SET state = 'available',
-      claimed_by = NULL,
-      epoch = j.epoch + 1,
-      attempt = j.attempt - 1
-    FROM lost
-    WHERE j.id = lost.id
-      AND j.state = 'executing'
-      AND j.claimed_by = ${node.id}::integer
-    RETURNING j.id`)
-  return rows.map((row) => jobId(row.id))
-})
+) =>
+  autonomous(
+    db.sql,
+    Effect.gen(function* () {
+      const rows = yield* giveBack(db, node)
+      const cancelled: Array<CancelledInstead> = []
+      let aftermath = nothing
+      for (const row of rows) {
+        if (!row.cancelled) continue
+        const id = jobId(row.id)
+        const reason = yield* openReason(db, id, row.cancel_reason)
+        const told = yield* cancel(db, id, reason)
+        if (told._tag !== "Cancelled") continue
+        cancelled.push({ id, worker: told.worker, queue: told.queue, attempt: told.attempt, reason })
+        aftermath = merge(aftermath, told.aftermath)
+      }
+      return { given: rows.map((row) => jobId(row.id)), cancelled, aftermath }
+    })
+  )
 
 /** Ends a lease and, where no job is left under it, removes its row. */
 export const retire = Effect.fnUntraced(function* (db: Db, id: number) {
@@ -165,3 +171,33 @@ export interface NodeColumns {
   /** How many jobs it holds. */
   readonly executing: number
 }
+
+// internal
+
+const giveBack = Effect.fnUntraced(function* (
+  db: Db,
+  node: { readonly id: number; readonly known: ReadonlyArray<number>; readonly graceMillis: number }
+) {
+  const now = yield* db.now
+  return yield* db.sql<{ readonly id: bigint; readonly cancelled: boolean; readonly cancel_reason: unknown }>`
+    WITH lost AS MATERIALIZED (
+      SELECT id
+      FROM ${db.jobs}
+      WHERE claimed_by = ${node.id}::integer
+        AND state = 'executing'
+        AND NOT (id = ANY(${ids(node.known)}::bigint[]))
+        AND claimed_at <= ${now} - ${node.graceMillis}::float8 * interval '1 millisecond'
+      ORDER BY id
+      FOR UPDATE SKIP LOCKED
+    )
+    UPDATE ${db.jobs} AS j
+    SET state = 'available',
+      claimed_by = NULL,
+      epoch = j.epoch + 1,
+      attempt = j.attempt - 1
+    FROM lost
+    WHERE j.id = lost.id
+      AND j.state = 'executing'
+      AND j.claimed_by = ${node.id}::integer
+    RETURNING j.id, j.cancel_requested_at IS NOT NULL AS cancelled, j.cancel_reason`
+})

@@ -17,6 +17,8 @@ export interface Settlement {
   readonly id: JobId
   readonly epoch: number
   readonly outcome: Outcome
+  /** The incarnation that claimed it; where it is not told, nothing can be said of a job without a row. */
+  readonly holder?: number | undefined
   /** Whether its claim already said that its end concerns others. */
   readonly linked?: boolean | undefined
   /** Whether its result or failure is encrypted where there is a cipher. Defaults to true. */
@@ -33,7 +35,11 @@ export interface Settlement {
 export type Verdict =
   | { readonly _tag: "Accepted"; readonly state: string }
   | { readonly _tag: "Lost" }
-  | { readonly _tag: "Gone" }
+  | {
+      readonly _tag: "Gone"
+      /** Whether the lease of its holder is live all the same, so that nobody else can have taken the job. */
+      readonly held: boolean
+    }
   | { readonly _tag: "Pending" }
 
 /**
@@ -71,7 +77,7 @@ export const settle = Effect.fnUntraced(function* (db: Db, given: ReadonlyArray<
   const rest = [...linked, ...marked].toSorted((a, b) => a.id - b.id)
   const aftermath = rest.length === 0 ? nothing : yield* settleLinked(db, rest, verdicts)
   return {
-    verdicts: settlements.map((settlement): Verdict => verdicts.get(claimOf(settlement)) ?? { _tag: "Gone" }),
+    verdicts: settlements.map((settlement): Verdict => verdicts.get(claimOf(settlement)) ?? gone),
     aftermath
   }
 })
@@ -261,12 +267,14 @@ const look = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Set
     FROM ${db.allJobs}
     WHERE id = ANY(${wanted}::bigint[])`
   const byId = new Map(rows.map((row) => [jobId(row.id), row]))
+  const holders = settlements.flatMap(({ holder, id }) => (holder === undefined || byId.has(id) ? [] : [holder]))
+  const live = holders.length === 0 ? nobody : yield* liveOf(db, holders)
   const verdicts = new Map<Claim, Verdict>()
   const marked = new Set<Claim>()
   for (const settlement of settlements) {
     const claim = claimOf(settlement)
     const row = byId.get(settlement.id)
-    if (row === undefined) verdicts.set(claim, { _tag: "Gone" })
+    if (row === undefined) verdicts.set(claim, { _tag: "Gone", held: live.has(settlement.holder) })
     else if (row.epoch !== settlement.epoch) verdicts.set(claim, { _tag: "Lost" })
     else if (row.state !== "executing") verdicts.set(claim, { _tag: "Accepted", state: row.state })
     else {
@@ -275,6 +283,24 @@ const look = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Set
     }
   }
   return { verdicts, marked }
+})
+
+const gone: Verdict = { _tag: "Gone", held: false }
+
+const nobody: ReadonlySet<number | undefined> = new Set()
+
+/**
+ * Those of some incarnations whose lease is live. An expired one is never live again, so a job that was found gone
+ * before this, of one that is live now, was never taken from it.
+ */
+const liveOf = Effect.fnUntraced(function* (db: Db, holders: ReadonlyArray<number>) {
+  const now = yield* db.now
+  const rows = yield* db.sql<{ readonly id: number }>`
+    SELECT id
+    FROM ${db.nodes}
+    WHERE id = ANY(${array([...new Set(holders)], oid.int4)}::integer[])
+      AND expires_at > ${now}`
+  return new Set<number | undefined>(rows.map(({ id }) => id))
 })
 
 const terminal: ReadonlySet<string> = new Set(["completed", "discarded", "cancelled"])
