@@ -310,17 +310,21 @@ export const layer: Layer.Layer<
     })
     const lookOnce = Effect.gen(function* () {
       const sweeps = monotonic() >= sweepAt
-      const found = yield* store.promote({ id: heartbeat.current() ?? 0, queues: queues.names(), sweeps })
+      const names = [...workers.all()].map((worker) => worker.name)
+      const found = yield* store.promote({
+        id: heartbeat.current() ?? 0,
+        queues: queues.names(),
+        workers: names,
+        sweeps
+      })
+      let discards = found.discards || executor.missesDiscards()
       if (sweeps) sweepAt = monotonic() + Duration.toMillis(config.leaseTtl)
       queues.apply(found.queues)
       yield* follow
       if (found.deadNodes || found.strays) {
         const { aftermath, rescued } = yield* heartbeat.rescue
         if (rescued.length > 0) lookIn(0)
-        for (const { id, state } of rescued) {
-          const job = state === "discarded" ? yield* store.get(id) : undefined
-          if (job !== undefined) executor.discarded(job)
-        }
+        discards ||= rescued.some(({ state }) => state === "discarded")
         yield* spread(events, notifier, aftermath)
       }
       if (found.blocked) {
@@ -330,13 +334,13 @@ export const layer: Layer.Layer<
       }
       if (found.cancels) yield* cancelRequested
       if ((found.nextExpiryMillis ?? 1) <= 0) {
-        if (yield* expireJobs(store, events, notifier, executor, config.nodeName)) lookIn(0)
+        const { discarded, full } = yield* expireJobs(store, events, notifier, config.nodeName)
+        if (full) lookIn(0)
+        discards ||= discarded
       }
       for (const queue of found.ready) wake(queue)
-      const { more, ready } = yield* broadcast.round(
-        heartbeat.current(),
-        [...workers.all()].map((worker) => worker.name)
-      )
+      if (discards && (yield* executor.tellDiscards)) lookIn(0)
+      const { more, ready } = yield* broadcast.round(heartbeat.current(), names)
       for (const queue of ready) wake(queue)
       if (more) lookIn(0)
       return found

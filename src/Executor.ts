@@ -22,6 +22,7 @@ import * as Layer from "effect/Layer"
 import type { Attempt } from "./CurrentJob.ts"
 import { Heartbeat } from "./Heartbeat.ts"
 import { budgetOf } from "./internal/deadline.ts"
+import { makeDiscards } from "./internal/discards.ts"
 import { Events } from "./internal/events.ts"
 import { spread } from "./internal/aftermath.ts"
 import { Encrypted } from "./internal/envelope.ts"
@@ -33,14 +34,14 @@ import { concerned } from "./internal/newJob.ts"
 import { makeReporter } from "./internal/progress.ts"
 import { type Quoting, quotingOf } from "./internal/quotes.ts"
 import type { Claimed } from "./internal/sql/claim.ts"
-import type { JobId, JobRow } from "./JobRow.ts"
-import type { JobStore } from "./JobStore.ts"
+import type { JobId } from "./JobRow.ts"
+import { JobStore } from "./JobStore.ts"
 import { Notifier } from "./Notifier.ts"
 import { decide, type Ending } from "./Outcome.ts"
 import { Queues } from "./Queues.ts"
 import { Settler } from "./Settler.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
-import { AttemptTimeout } from "./ShigotoError.ts"
+import { AttemptTimeout, type StorageFailure } from "./ShigotoError.ts"
 import { type Stopped, type Worker, Workers } from "./Workers.ts"
 
 /**
@@ -67,8 +68,10 @@ export class Executor extends Context.Service<
     readonly cancel: (
       requests: ReadonlyArray<{ readonly id: JobId; readonly epoch: number; readonly reason: string | undefined }>
     ) => void
-    /** Tells the worker of a job, if this node has it, that a rescue gave the job up. */
-    readonly discarded: (job: JobRow) => void
+    /** Begins to tell the workers of this node of jobs that were given up; says whether there may be more. */
+    readonly tellDiscards: Effect.Effect<boolean, StorageFailure>
+    /** Whether a look may miss some of them. */
+    readonly missesDiscards: () => boolean
     /**
      * Calls back when a slot of a queue has become free, when a job that a limit over all nodes counted is settled, and,
      * without a queue, when attempts may start again.
@@ -98,6 +101,7 @@ export const layer: Layer.Layer<
     const notifier = yield* Notifier
     const events = yield* Events
     const admission = yield* Admission
+    const discards = yield* makeDiscards(yield* JobStore, heartbeat, workers)
     const clock = yield* Clock.Clock
     const report = yield* makeReporter
     const scope = yield* Effect.scope
@@ -134,7 +138,7 @@ export const layer: Layer.Layer<
     const finish = (entry: Running, ending: Ending): void => {
       if (entry.concluded) return
       entry.concluded = true
-      const { attempt, claimed } = entry
+      const { claimed } = entry
       const outcome = decide(ending, {
         attempt: claimed.attempt,
         maxAttempts: claimed.maxAttempts,
@@ -144,6 +148,7 @@ export const layer: Layer.Layer<
       settler.settle({
         linked: isMarked(claimed.links),
         encrypted: claimed.encrypted,
+        telling: entry.worker.isTold,
         id: claimed.id,
         worker: claimed.worker,
         queue: claimed.queue,
@@ -154,7 +159,7 @@ export const layer: Layer.Layer<
         endedAt: iso(),
         runMillis: events.isHeard() ? monotonic() - entry.startedAt : undefined,
         node: config.nodeName,
-        settled: (state, taken) => {
+        settled: (state) => {
           settling.delete(entry)
           if (settling.size === settlingSlack) tellFree(claimed.queue, "slot")
           // A limit over all nodes counts the job until it is settled.
@@ -163,8 +168,10 @@ export const layer: Layer.Layer<
           if ((state === "retryable" || state === "scheduled") && claimed.startBefore !== undefined) {
             notifier.wake({ _tag: "Due", inMillis: 0 })
           }
-          if (state === "discarded" && taken._tag === "Discarded") {
-            fork(entry.worker.discarded(claimed.args, attempt, [...claimed.errors, taken.failure].slice(-20)))
+          if (state === "discarded" && entry.worker.isTold) {
+            discards.notice()
+            // A look finds it.
+            notifier.wake({ _tag: "Due", inMillis: 0 })
           }
         }
       })
@@ -345,8 +352,9 @@ export const layer: Layer.Layer<
 
     // Workers that leave one after the other share one grace, and none claims in the moment between two of them.
     let drainStarted = -Infinity
-    const drain = (name: string | undefined): Effect.Effect<void> =>
+    const drain = (leaving?: Worker): Effect.Effect<void> =>
       Effect.gen(function* () {
+        const name = leaving?.name
         const now = monotonic()
         if (draining++ === 0) drainStarted = now
         yield* within(quiet(name), Duration.toMillis(config.shutdownGrace) - (now - drainStarted))
@@ -360,6 +368,7 @@ export const layer: Layer.Layer<
           finish(entry, { _tag: "Interrupted" })
         }
         yield* within(settler.flushed, Duration.toMillis(config.queryTimeout))
+        yield* within(discards.finish(leaving), Duration.toMillis(config.interruptGrace))
       }).pipe(
         Effect.ensuring(
           Effect.forkIn(
@@ -379,7 +388,7 @@ export const layer: Layer.Layer<
     queues.onChange(heartbeat.republish)
     yield* Effect.addFinalizer(() => {
       stopped = true
-      return drain(undefined)
+      return drain()
     })
 
     heartbeat.attach({
@@ -435,17 +444,8 @@ export const layer: Layer.Layer<
           interrupt(entry, "cancel")
         }
       },
-      discarded: (job) => {
-        const worker = workers.get(job.worker)
-        if (worker !== undefined)
-          fork(
-            worker.discarded(
-              job.args,
-              attemptOf(job, job.scheduledFor, job.insertedAt, job.startBefore, []),
-              job.errors
-            )
-          )
-      },
+      tellDiscards: discards.round(),
+      missesDiscards: discards.isUncertain,
       onFree: (callback) => {
         free.push(callback)
       }

@@ -28,6 +28,7 @@ import { type CronVerbs, cronVerbs } from "./internal/store/cron.ts"
 import { type DeadlineVerbs, deadlineVerbs } from "./internal/store/deadlines.ts"
 import { type ResultVerbs, resultVerbs } from "./internal/store/results.ts"
 import { type LimitVerbs, limitVerbs } from "./internal/store/limits.ts"
+import { type DiscardVerbs, discardVerbs } from "./internal/store/discards.ts"
 import { type EncryptionVerbs, encryptionVerbs } from "./internal/store/encryption.ts"
 import { type HistoryVerbs, historyVerbs } from "./internal/store/history.ts"
 import { type InsightVerbs, insightVerbs } from "./internal/store/insight.ts"
@@ -78,6 +79,7 @@ export class JobStore extends Context.Service<
     readonly promote: (node: {
       readonly id: number
       readonly queues: ReadonlyArray<string>
+      readonly workers: ReadonlyArray<string>
       readonly sweeps?: boolean | undefined
     }) => Effect.Effect<promote.Look, StorageFailure>
     /** Takes available jobs for a node with a live lease. */
@@ -169,6 +171,8 @@ export class JobStore extends Context.Service<
     readonly results: ResultVerbs
     /** Jobs that have to start in time. */
     readonly deadlines: DeadlineVerbs
+    /** Jobs that were given up and whose worker is to be told. */
+    readonly discards: DiscardVerbs
     /** Cron entries and their ticks. */
     readonly cron: CronVerbs
     /** What people and probes ask about the whole: nodes, health, why a job does not run. */
@@ -268,6 +272,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       bulk: bulkVerbs(db, runner),
       results: resultVerbs(db, runner),
       deadlines: deadlineVerbs(db, runner),
+      discards: discardVerbs(db, runner),
       cron: cronVerbs(db, runner),
       insight: insightVerbs(db, runner),
       audit: auditVerbs(db, runner),

@@ -66,6 +66,7 @@ export const round: Effect.Effect<ReadonlyArray<Pruned>, StorageError, JobStore 
         store.pruneKeys,
         store.limits.prune,
         store.cells.prune,
+        Effect.repeat(store.discards.prune, { while: (gone) => gone > 0 }),
         store.broadcast.prune,
         Effect.repeat(store.composition.prune, { while: (more) => more }),
         Effect.repeat(store.history.prune, { while: (gone) => gone > 0 }),

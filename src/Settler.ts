@@ -32,6 +32,8 @@ export interface Ended {
   readonly epoch: number
   /** Whether its claim said that its end concerns other jobs or a batch. */
   readonly linked: boolean
+  /** Whether its worker wants to be told where it is discarded. */
+  readonly telling?: boolean | undefined
   /** Whether what it leaves is encrypted where there is a cipher. Defaults to true. */
   readonly encrypted?: boolean | undefined
   readonly attempt: number
@@ -44,8 +46,8 @@ export interface Ended {
   readonly node: string
   /** How long its handler ran; undefined where it did not start, or nobody listens. */
   readonly runMillis: number | undefined
-  /** Called once the database has said what became of it: the state that the job is in, and the outcome it took. */
-  readonly settled: (accepted: string | undefined, outcome: Outcome) => void
+  /** Called once the database has said what became of it: the state that the job is in; undefined for refused. */
+  readonly settled: (accepted: string | undefined) => void
 }
 
 /**
@@ -100,7 +102,7 @@ export const layer: Layer.Layer<Settler, never, JobStore | Notifier | Events> = 
         return Effect.void
       }
       if (events.isHeard()) publish(events, ended, accepted)
-      ended.settled(accepted, ended.outcome)
+      ended.settled(accepted)
       return accepted === undefined ? Effect.void : follow(notifier, ended, accepted)
     }
     const send = Effect.fnUntraced(function* (batch: ReadonlyArray<Ended>) {
@@ -129,7 +131,7 @@ export const layer: Layer.Layer<Settler, never, JobStore | Notifier | Events> = 
         return only.outcome._tag === "Discarded" && only.outcome.failure.tag === "ResultEncodeError"
           ? Effect.andThen(
               Effect.logError(`Shigoto could not settle job ${only.id} in any way: ${refusal}`),
-              Effect.sync(() => only.settled(undefined, only.outcome))
+              Effect.sync(() => only.settled(undefined))
             )
           : send([{ ...only, outcome: unstorable(refusal, only) }])
       }

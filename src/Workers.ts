@@ -57,7 +57,9 @@ export interface Worker {
   readonly encrypted?: boolean | undefined
   /** The JSON Schema of its args, for those who enqueue without its code; undefined where there is none. */
   readonly argsSchema?: (() => unknown) | undefined
-  /** Called on the node that discards a job, after the database has accepted it. */
+  /** Whether there is anybody to be told that a job was given up. */
+  readonly isTold: boolean
+  /** Called after the database has accepted it, on a node that has the worker. */
   readonly discarded: (args: unknown, attempt: Attempt, errors: ReadonlyArray<AttemptFailure>) => Effect.Effect<void>
 }
 
@@ -120,7 +122,7 @@ export class Workers extends Context.Service<
     /** Calls back on every registration. */
     readonly onRegister: (callback: () => void) => void
     /** Sets what is to happen with the running attempts of a worker that leaves. */
-    readonly onLeave: (drain: (name: string) => Effect.Effect<void>) => void
+    readonly onLeave: (drain: (worker: Worker) => Effect.Effect<void>) => void
   }
 >()("effect-shigoto/Workers") {}
 
@@ -134,7 +136,7 @@ export const layer: Layer.Layer<Workers> = Layer.sync(Workers, () => {
   const workers = new Map<string, Worker>()
   const flows = new Map<string, RegisteredFlow>()
   const callbacks: Array<() => void> = []
-  let drain = (_name: string): Effect.Effect<void> => Effect.void
+  let drain = (_worker: Worker): Effect.Effect<void> => Effect.void
   return Workers.of({
     get: (name) => workers.get(name),
     all: () => workers.values(),
@@ -182,7 +184,7 @@ export const layer: Layer.Layer<Workers> = Layer.sync(Workers, () => {
         () =>
           Effect.suspend(() => {
             workers.delete(worker.name)
-            return drain(worker.name)
+            return drain(worker)
           })
       )
   })

@@ -135,6 +135,11 @@ const offences: ReadonlyArray<readonly [id: string, what: string, commit: (histo
   ],
   ["I23", "a job that the history lost", (h) => h.live(2).forget(2)],
   ["I23", "a job that ended otherwise", (h) => h.live(2).final(2, { state: "discarded" })],
+  [
+    "I25",
+    "a discard that nobody hears of",
+    (h) => h.enqueue(2).claim(2).start(2).end(2, "discard").settle(2, "discarded")
+  ],
   ["I24", "a report of what is not so", (h) => h.told({ tag: "Discarded", job: 1, attempt: 1 })]
 ]
 

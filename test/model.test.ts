@@ -179,9 +179,9 @@ const follow = Effect.fnUntraced(function* (store: Store, keptCancelled: number,
       }
       case "Look": {
         const node = incarnations[operation.node] ?? 0
-        const look = yield* store.promote({ id: node, queues })
+        const look = yield* store.promote({ id: node, queues, workers: [] })
         const [after, expected] = Model.promote(model, node, queues)
-        expectSame(look, { ...expected, queues: [] }, "look")
+        expectSame(look, { ...expected, discards: false, queues: [] }, "look")
         model = after
         return
       }

@@ -1,7 +1,6 @@
 /** Ends the jobs whose deadline has passed, and tells of it. */
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
-import type { Executor } from "../Executor.ts"
 import type { AttemptFailure } from "../JobRow.ts"
 import type { JobStore } from "../JobStore.ts"
 import type { Notifier } from "../Notifier.ts"
@@ -9,22 +8,17 @@ import { spread } from "./aftermath.ts"
 import type { Events } from "./events.ts"
 import type { Expired } from "./sql/expire.ts"
 
-/** Ends what has expired, on any node's word; says whether there may be more. */
+/** Ends what has expired, on any node's word; says whether there may be more, and whether something was discarded. */
 export const expireJobs = Effect.fnUntraced(function* (
   store: JobStore["Service"],
   events: Events["Service"],
   notifier: Notifier["Service"],
-  executor: Executor["Service"],
   nodeName: string
 ) {
   const { aftermath, expired, full } = yield* store.deadlines.expire(nodeName)
   for (const job of expired) announce(events, job)
   yield* spread(events, notifier, aftermath)
-  for (const { id, state } of expired) {
-    const job = state === "discarded" ? yield* store.get(id) : undefined
-    if (job !== undefined) executor.discarded(job)
-  }
-  return full
+  return { full, discarded: expired.some(({ state }) => state === "discarded") }
 })
 
 // internal

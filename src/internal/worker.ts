@@ -266,6 +266,7 @@ export const makeWorker = Effect.fnUntraced(function* (
       (ending, _exit, attempt, _stopped, node) =>
         Effect.catchDefect(ending, (defect) => unreadable(defect, attempt, node))
     ),
+    isTold: options.onDiscard !== undefined,
     discarded: (args, job, errors) => {
       const { onDiscard } = options
       if (onDiscard === undefined) return Effect.void

@@ -19,14 +19,16 @@ const produce = Effect.gen(function* () {
   const operate = yield* makeOperate(name, known)
   const loop = (fiber: number) => {
     const random = makeRandom(seed, `${name}/${fiber}`)
+    // Whoever was kept from enqueueing makes up for it: what is offered does not depend on how fast the machine is.
+    let due = performance.now()
     return Effect.forever(
       Effect.gen(function* () {
-        const started = performance.now()
         // A caller's statement may wait as long as its network does; what became of it is then unknown.
         const done = yield* Effect.timeoutOption(enqueue(random), "4 seconds")
         if (random.chance(0.04)) yield* Effect.timeoutOption(operate(random), "4 seconds")
         const count = done._tag === "Some" ? done.value : 1
-        yield* Effect.sleep(Math.max((count * 1000 * fibers) / settings.rate - (performance.now() - started), 0))
+        due += (count * 1000 * fibers) / settings.rate
+        yield* Effect.sleep(Math.max(due - performance.now(), 0))
       })
     )
   }

@@ -143,7 +143,7 @@ const drain = Effect.fnUntraced(function* (fleet: Fleet) {
       readonly steps: number
       readonly waiting: ReadonlyArray<bigint>
     }>`
-      SELECT (SELECT count(*)::integer FROM shigoto.jobs) AS live,
+      SELECT (SELECT count(*)::integer FROM shigoto.jobs) + (SELECT count(*)::integer FROM shigoto.discards) AS live,
         (SELECT last_value::integer FROM chaos.transition_seq) AS steps,
         ARRAY(SELECT id FROM shigoto.jobs WHERE state IN ('scheduled', 'retryable') AND run_at > now()
           ORDER BY id LIMIT 500) AS waiting`

@@ -13,7 +13,7 @@ import * as Reactivity from "effect/reactivity/Reactivity"
 const event = "seq bigint GENERATED ALWAYS AS IDENTITY, ts timestamptz NOT NULL DEFAULT clock_timestamp()"
 
 const tables = [
-  // Handlers: `start`, and `end` with the outcome before it is given to the library.
+  // Handlers: `start`, `end` with the outcome before it is given to the library, and `told` where a job was given up.
   `CREATE TABLE handler (${event}, process text, kind text, job bigint, epoch integer, attempt integer, worker text,
     key text, args jsonb, outcome text)`,
   // Producers and operators: `intent` before each call, `ack` or `error` after it. No answer = unknown.

@@ -55,7 +55,8 @@ const acts = {
   fail: settle(retryable),
   release: settle({ _tag: "Released" }),
   rescue: (store) => Effect.map(store.rescue("n"), ({ rescued }) => rescued.length),
-  promote: (store, { node }) => Effect.map(store.promote({ id: node, queues: [] }), (look) => look.promoted),
+  promote: (store, { node }) =>
+    Effect.map(store.promote({ id: node, queues: [], workers: [] }), (look) => look.promoted),
   cancel: (store, { id }) =>
     // As Jobs.cancel does: asks again where the row moved underneath.
     Effect.map(Effect.repeat(store.cancel(id, "why"), { until: (told) => told._tag !== "Moved" }), (told) => told._tag),
@@ -283,7 +284,7 @@ describe("interleavings", () => {
       const insert = (client: PgClient) => client`SELECT shigoto.enqueue('work')`
       /** Takes the last step back. */
       const before = Effect.gen(function* () {
-        yield* a`DROP TABLE shigoto.metrics, shigoto.depths`
+        yield* a`DROP TABLE shigoto.discards`
         yield* a`DELETE FROM shigoto.migrations WHERE version = ${Migrations.latest}`
       })
       for (const [first, second] of [

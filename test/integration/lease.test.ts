@@ -8,7 +8,7 @@ import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Job from "../../src/Job.ts"
 import { eventually } from "../setup/eventually.ts"
-import { onDatabase, startNode } from "./support.ts"
+import { type Node, onDatabase, startNode } from "./support.ts"
 
 const Busy = Job.make("busy")
 
@@ -37,10 +37,31 @@ describe("the event loop", () => {
   )
 })
 
+const Doomed = Job.make("doomed", { args: { n: Schema.Number }, maxAttempts: 1 })
+
+/** Enqueues a job and leaves it in the hands of a node that is dead. */
+const orphan = Effect.fnUntraced(function* (node: Node, n: number) {
+  const sql = yield* SqlClient.SqlClient
+  const { id } = yield* node.run(Doomed.enqueue({ n }, { queue: "elsewhere" }))
+  const [dead] = yield* sql<{ readonly id: number }>`
+    INSERT INTO shigoto.nodes (name, started_at, beat_at, expires_at, ttl_millis)
+    VALUES ('dead', now(), now(), now() - interval '1 second', 1000)
+    RETURNING id`
+  yield* sql`
+    UPDATE shigoto.jobs
+    SET state = 'executing', attempt = 1, epoch = 1, claimed_by = ${dead?.id ?? 0}, claimed_at = now()
+    WHERE id = ${id}`
+  return id
+})
+
+const untold = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  return (yield* sql`SELECT FROM shigoto.discards`).length
+})
+
 describe("a rescue", () => {
   onDatabase("that gives a job up tells its worker, with the failure", () =>
     Effect.gen(function* () {
-      const Doomed = Job.make("doomed", { args: { n: Schema.Number }, maxAttempts: 1 })
       const told = yield* Deferred.make<readonly [Option.Option<{ readonly n: number }>, ReadonlyArray<string>]>()
       const node = yield* startNode({
         workers: Doomed.toLayer(() => Effect.void, {
@@ -48,18 +69,77 @@ describe("a rescue", () => {
             Effect.asVoid(Deferred.succeed(told, [args, errors.map((error) => error.tag)] as const))
         })
       })
-      const sql = yield* SqlClient.SqlClient
-      const { id } = yield* node.run(Doomed.enqueue({ n: 7 }, { queue: "elsewhere" }))
-      // A node that died with the job in its hands.
-      const [dead] = yield* sql<{ readonly id: number }>`
-        INSERT INTO shigoto.nodes (name, started_at, beat_at, expires_at, ttl_millis)
-        VALUES ('dead', now(), now(), now() - interval '1 second', 1000)
-        RETURNING id`
-      yield* sql`
-        UPDATE shigoto.jobs
-        SET state = 'executing', attempt = 1, epoch = 1, claimed_by = ${dead?.id ?? 0}, claimed_at = now()
-        WHERE id = ${id}`
+      yield* orphan(node, 7)
       assert.deepStrictEqual(yield* Deferred.await(told), [Option.some({ n: 7 }), ["LeaseExpired"]])
+      yield* eventually(untold, (count) => count === 0)
+    })
+  )
+
+  onDatabase("by a node that lacks the worker tells the next that has it, also where nothing is kept of the job", () =>
+    Effect.gen(function* () {
+      const retention = { discarded: 0 } as const
+      const stranger = yield* startNode({ config: { retention } })
+      const id = yield* orphan(stranger, 7)
+      yield* stranger.event("Discarded", id)
+      assert.strictEqual((yield* Effect.flip(stranger.jobs.get(id)))._tag, "JobNotFound")
+      const told: Array<unknown> = []
+      yield* startNode({
+        workers: Doomed.toLayer(() => Effect.void, {
+          onDiscard: ({ args, errors, job }) =>
+            Effect.sync(() => told.push([job.id, job.attempt, Option.getOrThrow(args).n, errors.map(({ tag }) => tag)]))
+        }),
+        config: { retention }
+      })
+      yield* eventually(untold, (count) => count === 0)
+      assert.deepStrictEqual(told, [[id, 1, 7, ["LeaseExpired"]]])
+    })
+  )
+
+  onDatabase("tells again where the teller died before it was done", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const begun = yield* Deferred.make<void>()
+      const first = yield* startNode({
+        workers: Doomed.toLayer(() => Effect.void, {
+          onDiscard: () => Effect.andThen(Deferred.succeed(begun, undefined), Effect.never)
+        }),
+        // A lease that is taken away stays away for as long as this test takes.
+        config: { leaseTtl: "1 minute", leaseBeat: "20 seconds", interruptGrace: "50 millis" }
+      })
+      const id = yield* orphan(first, 7)
+      yield* Deferred.await(begun)
+      const told: Array<unknown> = []
+      yield* startNode({
+        workers: Doomed.toLayer(() => Effect.void, {
+          onDiscard: ({ job }) => Effect.sync(() => told.push(job.id))
+        })
+      })
+      assert.strictEqual(yield* untold, 1)
+      yield* sql`UPDATE shigoto.nodes SET expires_at = '-infinity' WHERE expires_at > now() + interval '30 seconds'`
+      yield* eventually(untold, (count) => count === 0)
+      assert.deepStrictEqual(told, [id])
+    })
+  )
+})
+
+describe("a stop", () => {
+  onDatabase("waits until workers have been told of what was discarded", () =>
+    Effect.gen(function* () {
+      let told = false
+      const node = yield* startNode({
+        workers: Doomed.toLayer(() => Job.discard("no"), {
+          onDiscard: () =>
+            Effect.andThen(
+              Effect.sleep("100 millis"),
+              Effect.sync(() => void (told = true))
+            )
+        })
+      })
+      const { id } = yield* node.run(Doomed.enqueue({ n: 1 }))
+      yield* node.event("Discarded", id)
+      yield* node.stop
+      assert.isTrue(told)
+      assert.strictEqual(yield* untold, 0)
     })
   )
 })

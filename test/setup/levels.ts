@@ -63,6 +63,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/Dependency.ts",
       "src/internal/definition.ts",
       "src/internal/deadline.ts",
+      "src/internal/discards.ts",
       "src/internal/attempt.ts",
       "src/internal/searching.ts",
       "src/internal/progress.ts",

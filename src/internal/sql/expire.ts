@@ -7,6 +7,7 @@ import { appendFailure, archivedColumns, keptStates } from "./archive.ts"
 import { batchId, type Deltas, deltaOf } from "./batch.ts"
 import { conclude } from "./conclude.ts"
 import { array, type Db, oid } from "./db.ts"
+import { noteDiscards } from "./discard.ts"
 import { insert, told } from "./enqueue.ts"
 import { jobId } from "./row.ts"
 import { openExpiry } from "./seal.ts"
@@ -156,6 +157,8 @@ const take = Effect.fnUntraced(function* (db: Db, by: string) {
         CASE WHEN gone.final = 'cancelled' THEN to_jsonb(gone.reason) END
       FROM gone
       WHERE gone.final = ANY(${array(keptStates(db), oid.text)}::text[])
+    ),
+    noted AS (${noteDiscards(db, now, "gone.epoch", sql``)}
     )
     SELECT id, worker, queue, attempt, final AS state, start_before, failure::text, reason, links, batch_id, on_expire
     FROM gone

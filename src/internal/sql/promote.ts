@@ -1,6 +1,7 @@
 /** One look at the database: makes due jobs available and tells what there is to do. */
 import * as Effect from "effect/Effect"
 import { array, type Db, oid } from "./db.ts"
+import { isUntold } from "./discard.ts"
 import { expiry } from "./expire.ts"
 
 /** What a look found. */
@@ -21,6 +22,8 @@ export interface Look {
   readonly blocked: boolean
   /** Whether a job of this node is to be cancelled. */
   readonly cancels: boolean
+  /** Whether a worker of this node is to be told that a job was given up. */
+  readonly discards: boolean
   /** What operators asked of queues, as `queue.ts` reads it. */
   readonly queues: ReadonlyArray<QueueColumns>
 }
@@ -48,6 +51,7 @@ export const promote = Effect.fnUntraced(function* (
   node: {
     readonly id: number
     readonly queues: ReadonlyArray<string>
+    readonly workers: ReadonlyArray<string>
     /** Whether to look too for what needs no look each time. */
     readonly sweeps?: boolean | undefined
   }
@@ -64,6 +68,7 @@ export const promote = Effect.fnUntraced(function* (
       readonly strays?: boolean
       readonly blocked?: boolean
       readonly cancels: boolean
+      readonly discards: boolean
       readonly queues: ReadonlyArray<QueueColumns> | null
     }>`
     WITH due AS MATERIALIZED (
@@ -127,6 +132,7 @@ export const promote = Effect.fnUntraced(function* (
           AND state = 'executing'
           AND cancel_requested_at IS NOT NULL
       ) AS cancels,
+      ${isUntold(db, node.workers, now)} AS discards,
       (
         SELECT jsonb_agg(jsonb_build_object(
           'name', name,
@@ -147,6 +153,7 @@ export const promote = Effect.fnUntraced(function* (
     strays: row?.strays ?? false,
     blocked: row?.blocked ?? false,
     cancels: row?.cancels ?? false,
+    discards: row?.discards ?? false,
     queues: row?.queues ?? []
   } satisfies Look
 })

@@ -5,6 +5,7 @@ import { appendFailure, archivedColumns, keptStates } from "./archive.ts"
 import { batchId } from "./batch.ts"
 import { conclude } from "./conclude.ts"
 import { array, type Db, oid } from "./db.ts"
+import { noteDiscards } from "./discard.ts"
 import { jobId } from "./row.ts"
 import { autonomous } from "./statement.ts"
 
@@ -114,6 +115,8 @@ const take = Effect.fnUntraced(function* (db: Db, by: string) {
         gone.cancel_reason
       FROM gone
       WHERE gone.final = ANY(${array(keptStates(db), oid.text)}::text[])
+    ),
+    noted AS (${noteDiscards(db, now, "gone.epoch + 1", sql``)}
     ),
     back AS (
       UPDATE ${db.jobs} AS j

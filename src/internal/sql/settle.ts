@@ -8,6 +8,7 @@ import { appendFailure, archivedColumns, keptStates } from "./archive.ts"
 import { batchId, type Deltas, type End } from "./batch.ts"
 import { conclude, fork, type Forked } from "./conclude.ts"
 import { array, type Db, ids, oid } from "./db.ts"
+import { noteDiscards } from "./discard.ts"
 import { jobId } from "./row.ts"
 import { sealOutcomes } from "./seal.ts"
 import { autonomous } from "./statement.ts"
@@ -19,6 +20,8 @@ export interface Settlement {
   readonly outcome: Outcome
   /** The incarnation that claimed it; where it is not told, nothing can be said of a job without a row. */
   readonly holder?: number | undefined
+  /** Whether its worker wants to be told where it is discarded. */
+  readonly telling?: boolean | undefined
   /** Whether its claim already said that its end concerns others. */
   readonly linked?: boolean | undefined
   /** Whether its result or failure is encrypted where there is a cipher. Defaults to true. */
@@ -147,6 +150,7 @@ const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Se
   const columns = settlements.map(({ epoch, id, outcome }) => encode(id, epoch, outcome))
   const wanted = ids(columns.map((column) => column.id))
   const archived = sql.literal(archivedColumns)
+  const told = settlements.filter(({ outcome, telling }) => telling === true && outcome._tag === "Discarded")
   const goesBack = columns.some((column) => !terminal.has(column.state))
   // Looked at again by the server after a wait for the row: a mark that came meanwhile counts. Asked for an equality,
   // the planner would take one row of them for granted.
@@ -222,6 +226,12 @@ const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Se
       FROM gone
       WHERE gone.final = ANY(${array(keptStates(db), oid.text)}::text[])
     )${
+      told.length === 0
+        ? sql``
+        : sql`,
+    noted AS (${noteDiscards(db, now, "gone.epoch", sql`AND gone.id = ANY(${ids(told.map(({ id }) => id))}::bigint[])`)}
+    )`
+    }${
       goesBack
         ? sql`,
     back AS (

@@ -84,6 +84,17 @@ export const lifecycle: ReadonlyArray<Invariant> = [
       WHERE counted.attempts <> f.attempt`
   },
   {
+    id: "I25",
+    says: "of each discard its worker is told, after it",
+    cases: "SELECT count(*) FROM step WHERE to_state = 'discarded'",
+    offenders: `
+      SELECT s.id, s.to_epoch, s.move FROM step AS s
+      WHERE s.to_state = 'discarded'
+        AND NOT EXISTS (
+          SELECT FROM handler AS h WHERE h.job = s.id AND h.epoch = s.to_epoch AND h.kind = 'told' AND h.ts > s.ts
+        )`
+  },
+  {
     id: "I23",
     says: "the history keeps what ended, as it ended",
     cases: "SELECT count(*) FROM final",

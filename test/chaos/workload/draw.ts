@@ -54,13 +54,16 @@ export const draw = (random: Random, key: string): Draft => {
   }
 }
 
-/** Short jobs that come all at once: more than a limit admits, or those of two tenants. */
+/**
+ * Short jobs that come all at once: more than a limit admits, or those of two tenants. Each kind has a queue that it may
+ * fill: claims under limits go one after the other, and the others are not to wait behind them all the time.
+ */
 export const crowd = (random: Random, nextKey: () => string): ReadonlyArray<Draft> => {
   const [definition, queue] = random.pick([
     ["tenant", "fair"],
     ["tenant", "sites"],
-    ["bounded", "fast"],
-    ["metered", "fast"]
+    ["bounded", "limited"],
+    ["metered", "limited"]
   ] as const)
   return Array.from({ length: random.int(40, 80) }, (_, i) => {
     const draft = draw(random, nextKey())
@@ -78,10 +81,10 @@ export const crowd = (random: Random, nextKey: () => string): ReadonlyArray<Draf
 
 const definition = (random: Random) =>
   random.weighted<Draft["definition"]>([
-    [87, "work"],
+    [94, "work"],
     [3, "late"],
-    [5, "bounded"],
-    [5, "metered"]
+    [1.5, "bounded"],
+    [1.5, "metered"]
   ])
 
 /** The queue, and how long it works there: long jobs are the ones that zombies are made of. */
@@ -93,6 +96,6 @@ const duration = (random: Random, kind: Kind): [queue: string, millis: number] =
     [70, ["fast", random.int(0, 20)]],
     [15, ["fast", random.int(50, 300)]],
     [11, ["pausable", random.int(0, 100)]],
-    [2, ["slow", random.int(timing.leaseTtl * 2, timing.leaseTtl * 3)]]
+    [1, ["slow", random.int(timing.leaseTtl * 2, timing.leaseTtl * 3)]]
   ])
 }

@@ -82,19 +82,20 @@ export const callbackKey = (key: string): string => `${key}-callback`
 /** How many of the bounded run at once, and how many of the metered start in a second. */
 export const limits = { running: 3, starts: 10 }
 
-const retry = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("1 second")])
+const schedule = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("1 second")])
 
 export const layer = (process: string, version: 1 | 2, poison: boolean) => {
   const handle = handler(process, poison)
+  const retry = { retry: schedule, onDiscard: hearing(process) }
   return Layer.mergeAll(
-    Work.toLayer(handle, { retry }),
-    Hang.toLayer(handle, { retry, concurrency: 2 }),
-    Once.toLayer(handle, { retry }),
-    Part.toLayer(handle, { retry }),
-    Tick.toLayer(handle, { retry }),
-    Bounded.toLayer(handle, { retry, globalConcurrency: limits.running }),
-    Metered.toLayer(handle, { retry, rateLimit: { limit: limits.starts, window: "1 second" } }),
-    Tenant.toLayer(handle, { retry }),
+    Work.toLayer(handle, retry),
+    Hang.toLayer(handle, { ...retry, concurrency: 2 }),
+    Once.toLayer(handle, retry),
+    Part.toLayer(handle, retry),
+    Tick.toLayer(handle, retry),
+    Bounded.toLayer(handle, { ...retry, globalConcurrency: limits.running }),
+    Metered.toLayer(handle, { ...retry, rateLimit: { limit: limits.starts, window: "1 second" } }),
+    Tenant.toLayer(handle, retry),
     CronJob.make({
       name: "tick",
       cron: "* * * * * *",
@@ -102,7 +103,7 @@ export const layer = (process: string, version: 1 | 2, poison: boolean) => {
       args: tickArgs,
       catchUp: CronJob.all({ max: 1000, window: "1 hour" })
     }),
-    version === 2 ? Late.toLayer(handle, { retry }) : Layer.empty
+    version === 2 ? Late.toLayer(handle, retry) : Layer.empty
   )
 }
 
@@ -133,6 +134,21 @@ const handler = (process: string, poison: boolean) => (args: Args, job: Attempt)
       )
     })
   )
+
+/** The worker hears that a job was given up, and which end of it that was. */
+const hearing =
+  (process: string) =>
+  ({ job }: { readonly job: Attempt }) =>
+    Effect.flatMap(Truth, (truth) =>
+      truth.write("handler", {
+        process,
+        kind: "told",
+        job: job.id,
+        epoch: job.epoch,
+        attempt: job.attempt,
+        worker: job.worker
+      })
+    )
 
 const work = (args: Args, job: Attempt, poison: boolean): Effect.Effect<string, string | Job.Signal, Job.CurrentJob> =>
   Effect.gen(function* () {
