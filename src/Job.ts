@@ -161,9 +161,10 @@ export interface WorkerOptions<Args, Error, R, Wrap extends Any = never> {
   /** What wraps each attempt, outermost first, inside of what `Middleware.layer` gives all workers. Defaults to none. */
   readonly middleware?: ReadonlyArray<Wrap> | undefined
   /**
-   * Called once on the node that discards a job, after the database has accepted it; not after a crash just then. A
-   * job whose last attempt died with its node is discarded by whichever node rescues it, and the hook runs there if
-   * that node has the worker and the job is kept. Defaults to nothing.
+   * Called at least once for each job that is discarded, after the database has accepted it, on a node that has the
+   * worker; whoever discarded the job, as where its last attempt died with its node. While there is no such node it waits,
+   * for as long as discarded jobs are kept and for a week at least. Once is the rule; it is called again where its
+   * process dies before it has ended. A defect of its own is logged. `job.dependencies` is empty. Defaults to nothing.
    */
   readonly onDiscard?: ((discarded: Discarded<Args>) => Effect.Effect<void, never, R>) | undefined
 }

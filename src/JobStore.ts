@@ -185,8 +185,11 @@ export class JobStore extends Context.Service<
     readonly history: HistoryVerbs
     /** Forgets keys of unique jobs whose time is over. */
     readonly pruneKeys: Effect.Effect<void, StorageFailure>
-    /** Makes and drops partitions of the archive of one state. */
-    readonly prune: (state: "completed" | "discarded" | "cancelled") => Effect.Effect<prune.Pruned, StorageFailure>
+    /** Makes and drops partitions of the archive of one state, by this node's retention or the longest of all nodes. */
+    readonly prune: (
+      state: "completed" | "discarded" | "cancelled",
+      agreed?: boolean
+    ) => Effect.Effect<prune.Pruned, StorageFailure>
   }
 >()("effect-shigoto/JobStore") {}
 
@@ -280,7 +283,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       encryption: encryptionVerbs(db, runner),
       pruneKeys: background("prune")(reservation.pruneKeys(db)),
       // A lock that is taken is not tried for again: settles wait behind each try.
-      prune: (state) => limited("prune")(told("prune")(prune.prune(db, state)))
+      prune: (state, agreed = false) => limited("prune")(told("prune")(prune.prune(db, state, agreed)))
     })
   }
 )

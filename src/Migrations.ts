@@ -23,6 +23,7 @@ import * as broadcast from "../migrations/0011_broadcast.ts"
 import * as history from "../migrations/0012_history.ts"
 import * as needs from "../migrations/0013_needs.ts"
 import * as discards from "../migrations/0014_discards.ts"
+import * as retention from "../migrations/0015_retention.ts"
 import { utf8Length } from "./internal/json.ts"
 import { nameProblem, schemaProblem, shown } from "./internal/names.ts"
 import * as migrate from "./internal/sql/migrate.ts"
@@ -69,7 +70,8 @@ export const migrations: ReadonlyArray<Migration> = [
   { version: 11, name: "broadcast", statements: broadcast.statements },
   { version: 12, name: "history", statements: history.statements },
   { version: 13, name: "needs", statements: needs.statements },
-  { version: 14, name: "discards", statements: discards.statements }
+  { version: 14, name: "discards", statements: discards.statements },
+  { version: 15, name: "retention", statements: retention.statements }
 ]
 
 /**

@@ -27,20 +27,61 @@ export interface Pruned {
   readonly deleted: number
   /** Whether a lock was taken or the server away, so that the rest is left for the next round. */
   readonly postponed: boolean
+  /** For how many milliseconds they are kept. */
+  readonly keptMillis: number
 }
 
 /**
- * Prunes once, by the retention of the configuration, and tells what became of the history.
+ * Prunes once, by the retention of the configuration alone, and tells what became of the history.
  *
  * @category pruning
  */
-export const round: Effect.Effect<ReadonlyArray<Pruned>, StorageError, JobStore | ShigotoConfig> = Effect.gen(
-  function* () {
+export const round: Effect.Effect<ReadonlyArray<Pruned>, StorageError, JobStore | ShigotoConfig> = Effect.suspend(() =>
+  pruneOnce(false)
+)
+
+/**
+ * Prunes at the start and every `ShigotoConfig.pruneInterval`, by the longest retention of all nodes that are up.
+ *
+ * @category layers
+ */
+export const layer: Layer.Layer<never, never, JobStore | ShigotoConfig> = Layer.effectDiscard(
+  Effect.gen(function* () {
+    const { pruneInterval, retention } = yield* ShigotoConfig
+    const warned = new Set<Pruned["state"]>()
+    yield* forever(
+      "pruner",
+      Effect.gen(function* () {
+        for (const { keptMillis, state } of yield* pruneOnce(true)) {
+          if (keptMillis <= Duration.toMillis(retention[state]) || warned.has(state)) continue
+          warned.add(state)
+          yield* Effect.logWarning(
+            `Shigoto keeps ${state} jobs for ${Duration.format(Duration.millis(keptMillis))}, as another node is configured, and not for ${Duration.format(retention[state])}, as this one is. What this node itself keeps none of is in no history. Set ShigotoConfig.retention alike on all nodes.`
+          )
+        }
+        yield* Effect.sleep(pruneInterval)
+      })
+    )
+  })
+)
+
+// internal
+
+const pruneOnce = (agreed: boolean): Effect.Effect<ReadonlyArray<Pruned>, StorageError, JobStore | ShigotoConfig> =>
+  Effect.gen(function* () {
     const config = yield* ShigotoConfig
     const store = yield* JobStore
     const history = yield* Effect.forEach(["completed", "discarded", "cancelled"] as const, (state) => {
-      const total = { state, made: 0, dropped: 0, deleted: 0, postponed: false }
-      const portion = Effect.map(store.prune(state), ({ deleted, dropped, made }) => {
+      const total = {
+        state,
+        made: 0,
+        dropped: 0,
+        deleted: 0,
+        postponed: false,
+        keptMillis: Duration.toMillis(config.retention[state])
+      }
+      const portion = Effect.map(store.prune(state, agreed), ({ deleted, dropped, keptMillis, made }) => {
+        total.keptMillis = keptMillis
         total.made += made
         total.dropped += dropped
         total.deleted += deleted
@@ -78,16 +119,4 @@ export const round: Effect.Effect<ReadonlyArray<Pruned>, StorageError, JobStore 
       { discard: true }
     )
     return history
-  }
-)
-
-/**
- * Prunes at the start and every `ShigotoConfig.pruneInterval`.
- *
- * @category layers
- */
-export const layer: Layer.Layer<never, never, JobStore | ShigotoConfig> = Layer.effectDiscard(
-  Effect.flatMap(ShigotoConfig, ({ pruneInterval }) =>
-    forever("pruner", Effect.andThen(round, Effect.sleep(pruneInterval)))
-  )
-)
+  })

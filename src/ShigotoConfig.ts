@@ -41,6 +41,9 @@ export { maxConcurrency, type Partitions, type QueueOptions } from "./internal/q
  * is dropped by the next pruning. After any other change, partitions that are there keep their width: each goes as a
  * whole once all of its jobs are past the retention in force.
  *
+ * Set it alike on all nodes. Where they differ, history is dropped by the longest of those that are up, and whoever says
+ * less is warned; a node with zero for a state still keeps no row of what it ends itself.
+ *
  * @category models
  */
 export interface Retention {

@@ -7,6 +7,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Job from "../src/Job.ts"
 import type { JobId } from "../src/JobRow.ts"
@@ -94,7 +95,12 @@ describe("Pruner", () => {
       assert.deepStrictEqual(yield* partitions("completed"), ["20310507t1100", "20310507t1200"])
       assert.deepStrictEqual(yield* partitions("cancelled"), ["20310508t0000", "20310509t0000"])
       assert.deepStrictEqual(yield* partitions("discarded"), ["20310512t0000", "20310519t0000"])
-      assert.deepStrictEqual(yield* hours.prune("completed").pipe(at(start)), { made: 0, dropped: 0, deleted: 0 })
+      assert.deepStrictEqual(yield* hours.prune("completed").pipe(at(start)), {
+        made: 0,
+        dropped: 0,
+        deleted: 0,
+        keptMillis: 3 * hour
+      })
 
       // A job that ends in each of the hours to come, each in a partition of its own.
       const ids = yield* executing(6)
@@ -112,7 +118,8 @@ describe("Pruner", () => {
       assert.deepStrictEqual(yield* hours.prune("completed").pipe(at(start + 30 * hour)), {
         made: 2,
         dropped: 6,
-        deleted: 0
+        deleted: 0,
+        keptMillis: 3 * hour
       })
       assert.strictEqual((yield* archived).size, 0)
     })
@@ -292,6 +299,33 @@ describe("Pruner", () => {
       assert.strictEqual((yield* archived).size, 0)
       assert.isFalse(node.events.some((event) => event._tag === "LeaseLost"))
       yield* eventually(partitions("completed"), (names) => names.length === 0)
+    })
+  )
+
+  onDatabase("keeps what any node that is up wants kept, and says so where its own configuration wants less", () =>
+    Effect.gen(function* () {
+      const Fine = Job.make("fine")
+      const keeper = yield* startNode({ workers: Fine.toLayer(() => Effect.void) })
+      const { id } = yield* keeper.run(Fine.enqueue({}))
+      yield* keeper.event("Completed", id)
+      const lines: Array<string> = []
+      const logger = Logger.layer([Logger.make(({ message }) => void lines.push(String(message)))])
+      yield* startNode({
+        config: { retention: { completed: 0, cancelled: "1 day" }, pruneInterval: "100 millis" }
+      }).pipe(Effect.provideContext(yield* Layer.build(logger)))
+      const said = (state: string) => lines.filter((line) => line.includes(`keeps ${state} jobs`))
+      yield* eventually(
+        Effect.sync(() => said("cancelled")),
+        (all) => all.length > 0
+      )
+      assert.lengthOf(said("completed"), 1)
+      assert.include(said("completed")[0], "keeps completed jobs for 14d, as another node is configured, and not for 0")
+      assert.lengthOf(said("discarded"), 0)
+      assert.strictEqual((yield* keeper.jobs.get(id)).state, "completed")
+
+      // Who wants it kept is gone: what the others say goes.
+      yield* keeper.stop
+      yield* eventually(archived, (rows) => rows.size === 0)
     })
   )
 })

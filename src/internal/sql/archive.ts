@@ -1,4 +1,5 @@
 /** What a job takes with it as it leaves the live table. */
+import type { Fragment } from "effect/sql/Statement"
 import type { Db } from "./db.ts"
 
 /** The most failures kept with a job. */
@@ -24,3 +25,12 @@ export const keptStates = (db: Db): ReadonlyArray<string> =>
   Object.entries(db.retention)
     .filter(([, millis]) => millis > 0)
     .map(([state]) => state)
+
+/**
+ * An expression for how long the finished jobs of a state are kept, in milliseconds: for as long as this node says, or
+ * any other whose lease is live. The history is one for all, so nobody forgets what somebody else wants kept.
+ */
+export const keptMillis = (db: Db, state: keyof Db["retention"], now: Fragment) => db.sql`greatest(
+        ${db.retention[state]}::float8,
+        (SELECT max((n.retention ->> ${state})::float8) FROM ${db.nodes} AS n WHERE n.expires_at > ${now})
+      )`

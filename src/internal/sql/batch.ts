@@ -9,6 +9,7 @@ import type { BatchId, JobId, JobState } from "../../JobRow.ts"
 import { BatchClosed, BatchNotFound } from "../../ShigotoError.ts"
 import type { Place } from "../envelope.ts"
 import type { Aftermath, BatchSummary, NewJob, Occasion } from "../newJob.ts"
+import { keptMillis } from "./archive.ts"
 import { array, type Db, ids, oid } from "./db.ts"
 import { insert, told } from "./enqueue.ts"
 import { jobId } from "./row.ts"
@@ -324,7 +325,11 @@ export const prune = Effect.fnUntraced(function* (db: Db) {
     WHERE id IN (
       SELECT b.id
       FROM ${batchesOf(db)} AS b
-      WHERE b.finished_at < ${now} - ${Math.max(...Object.values(db.retention))}::float8 * interval '1 millisecond'
+      WHERE b.finished_at < ${now} - greatest(
+        ${keptMillis(db, "completed", now)},
+        ${keptMillis(db, "discarded", now)},
+        ${keptMillis(db, "cancelled", now)}
+      ) * interval '1 millisecond'
         AND b.finished_at < ${now} - interval '1 day'
         AND NOT EXISTS (SELECT FROM ${db.jobs} AS j WHERE j.batch_id = b.id)
         AND NOT EXISTS (SELECT FROM ${batchesOf(db)} AS n WHERE n.parent_id = b.id)

@@ -8,6 +8,7 @@
 import * as Effect from "effect/Effect"
 import type { JobId, JobState } from "../../JobRow.ts"
 import { type Aftermath, concerned, link, type NewJob, nothing } from "../newJob.ts"
+import { keptMillis } from "./archive.ts"
 import { array, type Db, ids, oid } from "./db.ts"
 import { insert } from "./enqueue.ts"
 import { jobId } from "./row.ts"
@@ -208,7 +209,7 @@ export const prune = Effect.fnUntraced(function* (db: Db) {
   const now = yield* db.now
   yield* db.statement(db.sql`
     DELETE FROM ${broadcastsOf(db)}
-    WHERE until <= ${now} - ${db.retention.completed}::float8 * interval '1 millisecond' - interval '1 day'`)
+    WHERE until <= ${now} - ${keptMillis(db, "completed", now)} * interval '1 millisecond' - interval '1 day'`)
 })
 
 // internal

@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import type { JobId } from "../../JobRow.ts"
 import { cancel, type Cancelled } from "./cancel.ts"
 import { array, type Db, ids, oid } from "./db.ts"
+import { keptMillis } from "./archive.ts"
 import { insert, type Inserted, type NewJob } from "./enqueue.ts"
 import { jobId } from "./row.ts"
 import type { Encrypted, Place } from "../envelope.ts"
@@ -356,7 +357,7 @@ export const pruneTicks = Effect.fnUntraced(function* (db: Db) {
   const now = yield* db.now
   yield* db.statement(db.sql`
     DELETE FROM ${ticksOf(db)} AS t
-    WHERE t.tick < ${now} - ${db.retention.completed}::float8 * interval '1 millisecond'
+    WHERE t.tick < ${now} - ${keptMillis(db, "completed", now)} * interval '1 millisecond'
       AND t.tick < ${now} - interval '1 day' - coalesce(
       (
         SELECT (c.catch_up ->> 'windowMillis')::float8 * interval '1 millisecond'

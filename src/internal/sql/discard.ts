@@ -7,7 +7,7 @@
 import * as Effect from "effect/Effect"
 import type { Fragment } from "effect/sql/Statement"
 import type { JobId, JobRow } from "../../JobRow.ts"
-import { appendFailure } from "./archive.ts"
+import { appendFailure, keptMillis } from "./archive.ts"
 import { array, type Db, ids, oid } from "./db.ts"
 import { type JobColumns, jobId, jobRow } from "./row.ts"
 import { openRow } from "./seal.ts"
@@ -107,7 +107,7 @@ export const prune = Effect.fnUntraced(function* (db: Db) {
     WHERE (job_id, epoch) IN (
       SELECT job_id, epoch
       FROM ${notes(db)}
-      WHERE at < ${now} - greatest(${db.retention.discarded}::float8 * interval '1 millisecond', interval '7 days')
+      WHERE at < ${now} - greatest(${keptMillis(db, "discarded", now)} * interval '1 millisecond', interval '7 days')
       LIMIT 1000
       FOR UPDATE SKIP LOCKED
     )

@@ -36,11 +36,12 @@ export const register = Effect.fnUntraced(function* (
 ) {
   const now = yield* db.now
   const [row] = yield* db.sql<{ readonly id: number }>`
-    INSERT INTO ${db.nodes} (name, started_at, beat_at, expires_at, ttl_millis)
+    INSERT INTO ${db.nodes} (name, started_at, beat_at, expires_at, ttl_millis, retention)
     VALUES (
       ${node.name}, ${now}, ${now},
       ${now} + ${node.ttlMillis}::float8 * interval '1 millisecond',
-      ${node.ttlMillis}::integer
+      ${node.ttlMillis}::integer,
+      ${JSON.stringify(db.retention)}::text::jsonb
     )
     RETURNING id`
   return row?.id ?? 0
