@@ -87,6 +87,8 @@ export const keep = Effect.fnUntraced(function* (directory: string) {
     "fleet",
     "fault",
     "sample",
+    "used",
+    "opened",
     "node",
     "step",
     "final",

@@ -38,6 +38,7 @@ export const makeFaults = Effect.fnUntraced(function* (
   const impairments = yield* Semaphore.make(Math.max(fleet.workers.length - 1, 1))
   // Server-wide settings are set and taken back by one fault at a time.
   const settings = yield* Semaphore.make(1)
+  const mortals = fleet.workers.filter(({ isSpared }) => !isSpared)
   const everybody = [...fleet.workers, ...fleet.producers]
 
   const within = (
@@ -68,17 +69,18 @@ export const makeFaults = Effect.fnUntraced(function* (
     const { choice, millis } = fault
     const worker = fleet.workers[choice % fleet.workers.length] as Member
     const member = everybody[choice % everybody.length] as Member
+    const mortal = mortals[choice % mortals.length] as Member
     const { proxy } = member
     switch (fault.kind) {
       case "kill":
-        return within(fault, worker, fleet.kill(worker))
+        return within(fault, mortal, fleet.kill(mortal))
       case "term":
-        return within(fault, worker, fleet.term(worker))
+        return within(fault, mortal, fleet.term(mortal))
       case "deploy":
         return within(
           fault,
           undefined,
-          Effect.forEach(fleet.workers, (each) =>
+          Effect.forEach(mortals, (each) =>
             Effect.gen(function* () {
               each.version = each.version === 1 ? 2 : 1
               yield* fleet.term(each)

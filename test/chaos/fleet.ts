@@ -13,6 +13,8 @@ import { Truth } from "./truth.ts"
 export interface Member {
   readonly role: "worker" | "producer"
   readonly proxy: Proxy
+  /** Whether its process is to live through all of it: a leak shows in one that does. */
+  readonly isSpared: boolean
   /** The process that is there now. */
   readonly current: () => Running
   /** Which deploy the next process is of. */
@@ -67,7 +69,8 @@ export const makeFleet = Effect.fnUntraced(function* (options: FleetOptions) {
     let generation = 0
     let quickDeaths = 0
     let current: Running
-    const member: Member = { role, proxy, current: () => current, version: index === 0 ? 1 : 2 }
+    const isSpared = role === "worker" && index > 0 && index === options.workers - 1
+    const member: Member = { role, proxy, isSpared, current: () => current, version: index === 0 ? 1 : 2 }
     const start = (): void => {
       const name = `${role}-${index + 1}-${++generation}`
       const child = launch(options, role, {
@@ -78,7 +81,7 @@ export const makeFleet = Effect.fnUntraced(function* (options: FleetOptions) {
         skew: options.skew ? skew(random) : 0,
         version: member.version,
         rate: options.rate / options.producers,
-        poison: options.poison
+        poison: options.poison && !isSpared
       })
       const running: Running = {
         name,
@@ -166,9 +169,15 @@ const launch = (options: FleetOptions, role: Member["role"], settings: ProcessSe
   const log = Fs.openSync(Path.join(options.directory, `${settings.name}.log`), "a")
   const child = spawn(
     process.execPath,
-    ["--conditions=source", fileURLToPath(new URL(`${role}.ts`, import.meta.url))],
+    ["--conditions=source", "--expose-gc", fileURLToPath(new URL(`${role}.ts`, import.meta.url))],
     {
-      env: { ...process.env, CHAOS: JSON.stringify(settings), HOSTNAME: settings.name },
+      env: {
+        ...process.env,
+        CHAOS: JSON.stringify(settings),
+        HOSTNAME: settings.name,
+        // What one process has compiled, the next need not.
+        NODE_COMPILE_CACHE: Path.join(options.directory, "compiled")
+      },
       // The other end of standard input is the runner: no process outlives it.
       stdio: ["pipe", "pipe", log]
     }

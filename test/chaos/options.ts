@@ -10,6 +10,8 @@ export interface Options {
   readonly producers: number
   /** Jobs a second. */
   readonly rate: number
+  /** Milliseconds between two faults, on average. */
+  readonly pace: number
   /** Whether the fence of the settle is taken out, to see that the checker sees. */
   readonly breakFence: boolean
   /** Whether bounds of time count. */
@@ -25,6 +27,7 @@ export const usage = `npm run chaos -- [options]
   --workers N        worker processes, 30 slots each (3)
   --producers N      producer processes (2)
   --rate N           jobs a second (60)
+  --pace N           milliseconds between two faults, on average (700); more where processes are slow to start
   --break-fence      take the epoch out of the settle statement: the run must then fail
   --ci               about 90 seconds: fixed seeds; what only a slow machine breaks is told and does not count
   --help`
@@ -39,17 +42,18 @@ export const parse = (argv: ReadonlyArray<string>): Options | string => {
       workers: { type: "string", default: "3" },
       producers: { type: "string", default: "2" },
       rate: { type: "string", default: "60" },
+      pace: { type: "string", default: "700" },
       "break-fence": { type: "boolean", default: false },
       ci: { type: "boolean", default: false },
       help: { type: "boolean", default: false }
     }
   })
   const faults = chosen(values.faults)
-  const numbers = [values.minutes ?? "2", values.workers, values.producers, values.rate].map(Number)
+  const numbers = [values.minutes ?? "2", values.workers, values.producers, values.rate, values.pace].map(Number)
   if (values.help || typeof faults === "string" || numbers.some((number) => !(number > 0))) {
     return typeof faults === "string" ? `${faults}\n\n${usage}` : usage
   }
-  const [minutes, workers, producers, rate] = numbers as [number, number, number, number]
+  const [minutes, workers, producers, rate, pace] = numbers as [number, number, number, number, number]
   return {
     seeds:
       values.seed !== undefined
@@ -62,6 +66,7 @@ export const parse = (argv: ReadonlyArray<string>): Options | string => {
     workers,
     producers,
     rate,
+    pace,
     breakFence: values["break-fence"],
     timed: !values.ci
   }

@@ -6,6 +6,7 @@ import { Shigoto, ShigotoConfig } from "effect-shigoto"
 import { makeRandom } from "./random.ts"
 import { configOf, processSettings, producerConnections } from "./settings.ts"
 import * as Truth from "./truth.ts"
+import { recordUsage } from "./usage.ts"
 import { type Known, makeEnqueue } from "./workload/enqueue.ts"
 import { makeOperate } from "./workload/operate.ts"
 
@@ -32,12 +33,13 @@ const produce = Effect.gen(function* () {
       })
     )
   }
+  yield* recordUsage(name)
   yield* Effect.sync(() => globalThis.process.stdout.write("ready\n"))
   yield* Effect.forEach(Array.from({ length: fibers }).keys(), loop, { concurrency: "unbounded" })
 })
 
 globalThis.process.stdin.resume().once("close", () => globalThis.process.exit(1))
-produce.pipe(
+Effect.scoped(produce).pipe(
   Effect.provide(
     Shigoto.layerProducer.pipe(
       Layer.provideMerge(

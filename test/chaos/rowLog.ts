@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import { Truth } from "./truth.ts"
 
 const transition = `
-  seq bigint, ts timestamptz, stmt timestamptz, tx bigint, app text, place text, id bigint, key text, queue text,
+  seq bigint, ts timestamptz, stmt timestamptz, began timestamptz, tx bigint, app text, place text, id bigint, key text, queue text,
   worker text, priority integer, max_attempts integer, run_at timestamptz,
   old_state text, new_state text, old_attempt integer, new_attempt integer, old_epoch integer, new_epoch integer,
   old_node integer, new_node integer, slot text, batch bigint, callback_of bigint, scheduled_for timestamptz,
@@ -27,7 +27,7 @@ BEGIN
     RETURN NULL;
   END IF;
   INSERT INTO chaos.transition VALUES (
-    nextval('chaos.transition_seq'), clock_timestamp(), statement_timestamp(), pg_current_xact_id()::text::bigint,
+    nextval('chaos.transition_seq'), clock_timestamp(), statement_timestamp(), now(), pg_current_xact_id()::text::bigint,
     current_setting('application_name'), TG_ARGV[0], met.id, met.args ->> 'key', met.queue, met.worker, met.priority,
     met.max_attempts, met.run_at, OLD.state, NEW.state, OLD.attempt, NEW.attempt, OLD.epoch, NEW.epoch,
     OLD.claimed_by, NEW.claimed_by, nullif(met.args ->> 'slot', ''), met.batch_id,
@@ -147,7 +147,7 @@ SELECT *,
 FROM (
   SELECT *, to_attempt - from_attempt AS up, to_epoch - from_epoch AS rise
   FROM (
-    SELECT min(seq) AS seq, min(ts) AS ts, max(committed) AS committed, min(stmt) AS stmt, tx, id, min(app) AS app, min(key) AS key,
+    SELECT min(seq) AS seq, min(ts) AS ts, max(committed) AS committed, min(stmt) AS stmt, min(began) AS began, tx, id, min(app) AS app, min(key) AS key,
       min(queue) AS queue, min(worker) AS worker, min(priority) AS priority, max(max_attempts) AS max_attempts,
       (array_agg(run_at) FILTER (WHERE new_state IS NOT NULL))[1] AS run_at,
       max(slot) AS slot, max(batch) AS batch, max(callback_of) AS callback_of, max(scheduled_for) AS scheduled_for,
@@ -188,5 +188,11 @@ WINDOW turn AS (PARTITION BY id ORDER BY seq)`,
 SELECT b.id, b.kind, b.target, b.ts AS since, coalesce(e.ts, 'infinity') + interval '2 seconds' AS until
 FROM fault AS b
 LEFT JOIN fault AS e ON e.id = b.id AND e.phase = 'end'
-WHERE b.phase = 'begin'`
+WHERE b.phase = 'begin'`,
+  // Transactions of workers that were open for long: what they had locked, others passed over. They were seen twice a
+  // second at best, and lasted a little longer than that.
+  `CREATE TABLE held AS
+SELECT process, began::timestamptz AS began, max(ts) + interval '1 second' AS until
+FROM opened
+GROUP BY process, pid, began`
 ]

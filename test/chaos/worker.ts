@@ -5,6 +5,7 @@ import { Clock, Effect, Layer, Redacted, Stream } from "effect"
 import { Jobs, ShigotoConfig, ShigotoLive } from "effect-shigoto"
 import { configOf, processSettings, workerConnections } from "./settings.ts"
 import { layer as truthLayer, Truth } from "./truth.ts"
+import { recordUsage } from "./usage.ts"
 import * as Workload from "./workload/jobs.ts"
 
 const settings = processSettings()
@@ -23,6 +24,9 @@ const skewed = (millis: number): Clock.Clock => {
     sleep: (duration) => real.sleep(duration)
   }
 }
+
+/** How much it uses. */
+const Using = Layer.effectDiscard(recordUsage(name))
 
 /** What the node says of itself, to compare with what happened. */
 const Telling = Layer.effectDiscard(
@@ -43,7 +47,7 @@ const Telling = Layer.effectDiscard(
 )
 
 const WorkerLive = Layer.effectDiscard(Effect.sync(() => globalThis.process.stdout.write("ready\n"))).pipe(
-  Layer.provide(Layer.mergeAll(Workload.layer(name, settings.version, settings.poison), Telling)),
+  Layer.provide(Layer.mergeAll(Workload.layer(name, settings.version, settings.poison), Telling, Using)),
   Layer.provide(ShigotoLive),
   Layer.provide(ShigotoConfig.layer(configOf(name))),
   Layer.provide(

@@ -53,14 +53,18 @@ export const claims: ReadonlyArray<Invariant> = [
     timed: true,
     says: "a claim takes the first in the order of priority, time and id",
     cases: "SELECT count(*) FROM step WHERE move = 'claim'",
-    // A second on either side: rows that another claim held locked just then do not count.
+    // A second on either side: rows that another claim held locked just then do not count, nor what was there while
+    // some process kept a transaction open for long.
     offenders: `
       SELECT c.id, c.priority, c.ts, c.app, u.id AS better, u.priority AS better_priority, u.since, u.until
       FROM step AS c JOIN stay AS u
         ON u.state = 'available' AND u.queue = c.queue AND u.worker = c.worker AND u.id <> c.id
-        AND u.committed < c.stmt - interval '1 second' AND coalesce(u.until, 'infinity') > c.ts + interval '1 second'
+        AND u.committed < c.began - interval '1 second' AND coalesce(u.until, 'infinity') > c.ts + interval '1 second'
         AND (-u.priority, u.run_at, u.id) < (-c.priority, c.run_at, c.id)
       -- Where tenants take turns, turns come first.
-      WHERE c.move = 'claim' AND c.worker <> 'tenant'`
+      WHERE c.move = 'claim' AND c.worker <> 'tenant'
+        AND NOT EXISTS (
+          SELECT FROM held AS h WHERE h.began <> c.began AND h.began <= c.ts AND h.until >= c.began
+        )`
   }
 ]

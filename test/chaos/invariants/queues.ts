@@ -9,7 +9,7 @@ export const queues: ReadonlyArray<Invariant> = [
     offenders: `
       SELECT s.id, s.app, s.ts - p.ts AS late
       FROM client AS p JOIN step AS s
-        ON s.queue = 'pausable' AND s.move = 'claim' AND s.stmt > p.ts + interval '2 seconds'
+        ON s.queue = 'pausable' AND s.move = 'claim' AND s.began > p.ts + interval '2 seconds'
       WHERE p.op = 'pause' AND p.phase = 'ack'
         AND s.ts < coalesce(
           (SELECT min(r.ts) FROM client AS r WHERE r.op = 'resume' AND r.ts > p.ts), 'infinity')`

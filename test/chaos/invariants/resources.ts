@@ -2,7 +2,34 @@
 import { producerConnections, workerConnections } from "../settings.ts"
 import type { Invariant } from "./invariant.ts"
 
+/** Processes that lived for two minutes at least: what they took after their start, and in the end. */
+const lasting = `
+  SELECT process, early.heap AS heap_then, late.heap AS heap_now, early.handles AS handles_then, late.handles AS handles_now,
+    (extract(epoch FROM lived.until - lived.since) / 60)::float8 AS minutes
+  FROM (
+    SELECT process, min(ts) AS since, max(ts) AS until FROM used GROUP BY process
+    HAVING max(ts) - min(ts) > interval '2 minutes'
+  ) AS lived
+  -- The least of half a minute: what waits for the database for a while is no leak.
+  CROSS JOIN LATERAL (
+    SELECT min(heap) AS heap, min(handles) AS handles FROM used AS u
+    WHERE u.process = lived.process AND u.ts BETWEEN since + interval '10 seconds' AND since + interval '40 seconds'
+  ) AS early
+  CROSS JOIN LATERAL (
+    SELECT min(heap) AS heap, min(handles) AS handles FROM used AS u
+    WHERE u.process = lived.process AND u.ts > until - interval '30 seconds'
+  ) AS late`
+
 export const resources: ReadonlyArray<Invariant> = [
+  {
+    id: "I19b",
+    says: "a process that lives on takes no more memory, sockets and timers than in its beginning",
+    cases: `SELECT count(*) FROM (${lasting}) AS l`,
+    offenders: `
+      SELECT * FROM (${lasting}) AS l
+      WHERE (heap_now - heap_then) / minutes > 1024 * 1024
+        OR handles_now > handles_then * 1.1 + ${workerConnections}`
+  },
   {
     id: "I20",
     timed: true,
