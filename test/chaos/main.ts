@@ -28,7 +28,7 @@ const report = (result: Result): string => {
 const one = Effect.fnUntraced(function* (options: Options, seed: number) {
   const directory = Fs.mkdtempSync(Path.join(Os.tmpdir(), `shigoto-chaos-${seed}-`))
   yield* Console.log(
-    `\nseed ${seed}: ${options.workers} workers, ${options.seconds} s, ${options.rate} jobs/s, a fault each ${options.pace} ms`
+    `\nseed ${seed}: ${options.workers} workers, ${options.jobs === undefined ? `${options.seconds} s` : `${options.jobs} jobs`}, ${options.rate} jobs/s, a fault each ${options.pace} ms`
   )
   const result = yield* Effect.scoped(runSeed(options, seed, directory))
   yield* Console.log(report(result))

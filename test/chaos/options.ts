@@ -8,6 +8,8 @@ export interface Options {
   readonly faults: ReadonlyArray<FaultKind>
   readonly workers: number
   readonly producers: number
+  /** After how many jobs producers stop; undefined for when the time is over. */
+  readonly jobs: number | undefined
   /** Jobs a second. */
   readonly rate: number
   /** Milliseconds between two faults, on average. */
@@ -21,6 +23,7 @@ export interface Options {
 export const usage = `npm run chaos -- [options]
 
   --minutes N        how long faults strike; then all is healed and must drain (2)
+  --jobs N           instead: faults strike until about N jobs were enqueued and all but a few have ended
   --seed S[,S…]      where chance begins; a seed draws the same workload and the same plan again (random)
   --faults a,b,…     only these: ${kinds.join(", ")}
                      "none" for a calm run, "-a,-b" for all but these
@@ -37,6 +40,7 @@ export const parse = (argv: ReadonlyArray<string>): Options | string => {
     args: [...argv],
     options: {
       minutes: { type: "string" },
+      jobs: { type: "string" },
       seed: { type: "string" },
       faults: { type: "string" },
       workers: { type: "string", default: "3" },
@@ -49,7 +53,14 @@ export const parse = (argv: ReadonlyArray<string>): Options | string => {
     }
   })
   const faults = chosen(values.faults)
-  const numbers = [values.minutes ?? "2", values.workers, values.producers, values.rate, values.pace].map(Number)
+  const numbers = [
+    values.minutes ?? "2",
+    values.workers,
+    values.producers,
+    values.rate,
+    values.pace,
+    values.jobs ?? "1"
+  ].map(Number)
   if (values.help || typeof faults === "string" || numbers.some((number) => !(number > 0))) {
     return typeof faults === "string" ? `${faults}\n\n${usage}` : usage
   }
@@ -61,7 +72,8 @@ export const parse = (argv: ReadonlyArray<string>): Options | string => {
         : values.ci
           ? [1, 2]
           : [Math.floor(Math.random() * 1_000_000)],
-    seconds: values.minutes === undefined && values.ci ? 12 : minutes * 60,
+    seconds: values.minutes === undefined && values.ci ? 12 : values.jobs === undefined ? minutes * 60 : Infinity,
+    jobs: values.jobs === undefined ? undefined : Number(values.jobs),
     faults,
     workers,
     producers,

@@ -61,20 +61,16 @@ const shapes: ReadonlyArray<readonly [weight: number, kind: Fault["kind"], milli
   [3, "pooler", [0, 0]]
 ]
 
-/** One fault about every `pace` milliseconds, of the kinds asked for. */
-export const makePlan = (
-  seed: number,
-  millis: number,
-  pace: number,
-  chosen: ReadonlyArray<FaultKind>
-): ReadonlyArray<Fault> => {
+/** One fault about every `pace` milliseconds, of the kinds asked for, for ever. */
+export function* makePlan(seed: number, pace: number, chosen: ReadonlyArray<FaultKind>): Generator<Fault> {
   const random = makeRandom(seed, "faults")
   const allowed = shapes.filter(([, kind]) => chosen.includes(kind))
-  const plan: Array<Fault> = []
-  if (allowed.length === 0) return plan
-  for (let at = 2000; at < millis; at += random.int(Math.round(pace * 0.3), Math.round(pace * 1.7)))
-    plan.push(strike(random, allowed, plan.length, at))
-  return plan
+  if (allowed.length === 0) return
+  let at = 2000
+  for (let id = 0; true; id++) {
+    yield strike(random, allowed, id, at)
+    at += random.int(Math.round(pace * 0.3), Math.round(pace * 1.7))
+  }
 }
 
 // internal

@@ -106,18 +106,42 @@ const storm = Effect.fnUntraced(function* (
   server: EmbeddedPostgres.Server,
   pooler: Pooler | undefined
 ) {
-  const plan = makePlan(seed, options.seconds * 1000, options.pace, options.faults)
   const strike = yield* makeFaults(fleet, server, yield* Queues, pooler)
   const striking = yield* FiberSet.make()
   const started = performance.now()
   const left = (at: number) => Math.max(at - (performance.now() - started), 0)
-  for (const fault of plan) {
-    yield* Effect.sleep(left(fault.at))
-    yield* FiberSet.run(striking, strike(fault))
-  }
-  yield* Effect.sleep(left(options.seconds * 1000))
+  const faults = Effect.gen(function* () {
+    for (const fault of makePlan(seed, options.pace, options.faults)) {
+      yield* Effect.sleep(left(fault.at))
+      yield* FiberSet.run(striking, strike(fault))
+    }
+    yield* Effect.never
+  })
+  yield* Effect.raceFirst(
+    faults,
+    options.jobs === undefined ? Effect.sleep(left(options.seconds * 1000)) : allUnderFaults(fleet, options.jobs)
+  )
   yield* fleet.retire("producer")
   yield* FiberSet.awaitEmpty(striking)
+})
+
+/** Waits until so many jobs were enqueued, tells the producers to stop, and waits until but a few are left. */
+const allUnderFaults = Effect.fnUntraced(function* (fleet: Fleet, jobs: number) {
+  const sql = yield* PgClient.PgClient
+  const count = (where: string) =>
+    sql.unsafe<{ readonly count: number }>(`SELECT count(*)::integer AS count FROM ${where}`).pipe(
+      Effect.map(([row]) => row?.count),
+      // The database may be away.
+      Effect.orElseSucceed(() => undefined)
+    )
+  const reaches = (where: string, holds: (count: number) => boolean) =>
+    Effect.sleep("2 seconds").pipe(
+      Effect.andThen(count(where)),
+      Effect.repeat({ until: (found) => found !== undefined && holds(found) })
+    )
+  yield* reaches("chaos.transition WHERE old_state IS NULL AND place = 'jobs'", (found) => found >= jobs)
+  yield* fleet.retire("producer")
+  yield* reaches("shigoto.jobs", (found) => found < jobs / 50)
 })
 
 /**

@@ -2,7 +2,7 @@
 import { Effect } from "effect"
 import { Truth } from "./truth.ts"
 
-/** Records the heap that is left after a collection of garbage, and the sockets, timers and such, every two seconds. */
+/** Records the heap that is left after a collection of garbage, and the sockets, timers and such, every ten seconds. */
 export const recordUsage = (name: string) =>
   Effect.forkScoped(
     Effect.forever(
@@ -13,7 +13,7 @@ export const recordUsage = (name: string) =>
           const handles = process.getActiveResourcesInfo().length
           return truth.write("used", { process: name, heap: heapUsed + external, handles })
         }),
-        Effect.sleep("2 seconds")
+        Effect.sleep("10 seconds")
       )
     )
   )

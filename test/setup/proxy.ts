@@ -17,6 +17,8 @@ export interface Proxy {
   readonly cut: () => void
   /** Ends what `freeze` and `blackhole` left half open, as keep-alives do in the end. */
   readonly bury: () => void
+  /** From now on new connections lead to the server of another URL; those there are stay. */
+  readonly leadTo: (url: string) => void
   /** From now on every byte is late by about so many milliseconds, half of them more or less; 0 ends it. */
   readonly delay: (millis: number) => void
   /**
@@ -38,6 +40,7 @@ export const makeProxy = (target: string, rewrite: (chunk: Buffer) => Buffer = (
       let marker: string | undefined
       let dropped = 0
       let late = 0
+      let destination = target
       // Bytes of one direction never overtake each other, also when the network becomes faster.
       const makeSend = (link: Link, to: Net.Socket) => {
         let last = 0
@@ -50,7 +53,7 @@ export const makeProxy = (target: string, rewrite: (chunk: Buffer) => Buffer = (
         }
       }
       const server = Net.createServer((client) => {
-        const upstream = Net.connect(addressOf(target))
+        const upstream = Net.connect(addressOf(destination))
         const link: Link = { client, upstream, dead: silent, dropping: false, reply: Buffer.alloc(0) }
         links.add(link)
         const toServer = makeSend(link, upstream)
@@ -125,6 +128,9 @@ export const makeProxy = (target: string, rewrite: (chunk: Buffer) => Buffer = (
                 link.client.destroy()
                 link.upstream.destroy()
               }
+            },
+            leadTo: (to) => {
+              destination = to
             },
             delay: (millis) => {
               late = millis

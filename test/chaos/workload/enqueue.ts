@@ -129,7 +129,9 @@ export const makeEnqueue = Effect.fnUntraced(function* (process: string, known: 
       )
       return drafts.length
     }
-    const drafts = Array.from({ length: random.int(2, 20) }, () => draw(random, nextKey()))
+    const drafts = Array.from({ length: op === "many" ? random.int(2, 150) : random.int(2, 20) }, () =>
+      draw(random, nextKey())
+    )
     if (op === "many") {
       // One call, one definition.
       const works = drafts.map((draft): Draft => ({ ...draft, definition: "work", args: calm(draft.args) }))
