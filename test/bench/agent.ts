@@ -42,6 +42,8 @@ export interface Progress {
   readonly first: number
   /** The instant of this report. */
   readonly at: number
+  /** Resident memory in bytes. */
+  readonly memory: number
 }
 
 let adapter: Adapter | undefined
@@ -65,7 +67,8 @@ const tell = () =>
   setInterval(() => {
     if (handled === told) return
     told = handled
-    if (process.connected) process.send?.({ progress: { handled, first, at: now() } satisfies Progress })
+    if (process.connected)
+      process.send?.({ progress: { handled, first, at: now(), memory: process.memoryUsage.rss() } satisfies Progress })
   }, 5).unref()
 const timed = async (produce: () => Promise<number>): Promise<Produced> => {
   const start = now()

@@ -5,21 +5,31 @@
  *     --workload a,b        only these (see workloads.ts)
  *     --peer a,b            only these, and ours (see Adapter.ts)
  *     --rounds n            default 3, with --quick 1
- *     --url URL             a server in place of the embedded PostgreSQL; its user must be allowed to create databases
- *     --synchronous-commit off   for the embedded server; on is the default and what claims are made for
- *     --docs                writes docs/performance/ beside the ignored output folder
+ *     --curve a,b           in place of workloads: how cost grows with one thing (see curves.ts)
+ *     --postgres DIR        server programs of DIR, such as /usr/lib/postgresql/15/bin, in place of the embedded ones
+ *     --url URL             a server in place of the embedded one; its user must be allowed to create databases
+ *     --synchronous-commit off   for servers started here; on is the default and what claims are made for
+ *     --output DIR          where results go; test/bench/output, which git ignores, by default
+ *     --merge a,b           in place of measuring: one report of the results.json of several runs
+ *     --docs NAME           writes docs/performance/NAME.* too
  *     --profile             takes a CPU profile of every worker and producer of ours into the output folder
  *
  * Every measurement has a fresh database and fresh processes; systems take turns within a round, so that a noisy
  * minute hits all of them. Figures are medians over the rounds.
  */
 import { readFileSync } from "node:fs"
+import { resolve } from "node:path"
+import { pathToFileURL } from "node:url"
 import { parseArgs } from "node:util"
-import { type Peer, peers, type Target } from "./Adapter.ts"
-import { type Process, start } from "./processes.ts"
-import { type Sample, write } from "./report.ts"
-import { postgres, redis } from "./servers.ts"
-import { type Bench, type Workload, workloads } from "./workloads.ts"
+import { type Peer, peers } from "./Adapter.ts"
+import * as Curves from "./curves.ts"
+import { type Machine, measure } from "./harness.ts"
+import * as Pgbench from "./pgbench.ts"
+import { shown } from "./plot.ts"
+import { postgres } from "./postgres.ts"
+import { redis } from "./redis.ts"
+import { machine as describeMachine, read, type Sample, write } from "./report.ts"
+import { type Workload, workloads } from "./workloads.ts"
 
 const { values: options } = parseArgs({
   options: {
@@ -27,14 +37,23 @@ const { values: options } = parseArgs({
     workload: { type: "string" },
     peer: { type: "string" },
     rounds: { type: "string" },
+    curve: { type: "string" },
     url: { type: "string" },
+    postgres: { type: "string" },
     "synchronous-commit": { type: "string", default: "on" },
-    docs: { type: "boolean", default: false },
+    output: { type: "string" },
+    merge: { type: "string" },
+    docs: { type: "string" },
     profile: { type: "boolean", default: false }
   }
 })
 
-const output = new URL("output/", import.meta.url)
+const output =
+  options.output === undefined
+    ? new URL("output/", import.meta.url)
+    : pathToFileURL(`${resolve(process.env.INIT_CWD ?? ".", options.output)}/`)
+const docs = new URL("../../docs/performance/", import.meta.url)
+const folders = [output, ...(options.docs === undefined ? [] : [docs])]
 
 const chosen = <A extends { readonly name: string }>(
   all: ReadonlyArray<A>,
@@ -60,93 +79,81 @@ const versionOf = (name: string): string => {
   return "?"
 }
 
-const main = async () => {
-  const rounds = Number(options.rounds ?? (options.quick ? 1 : 3))
-  const pg = await postgres({ url: options.url, synchronousCommit: options["synchronous-commit"] !== "off" })
-  const store = await redis()
-  if (store === undefined)
-    console.error("redis-server is not installed: BullMQ is left out (apt-get install redis-server)")
-  const taking = chosen(peers, options.peer === undefined ? undefined : `shigoto,${options.peer}`).filter(
-    (peer) => peer.store === "postgres" || store !== undefined
-  )
-  const work = chosen(workloads, options.workload)
-  const versions = Object.fromEntries([
-    ["Node", process.version],
-    ["PostgreSQL", pg.version],
-    ...(store === undefined ? [] : [["Redis", store.version]]),
-    ...taking.map((peer) => [peer.title, peer.package === undefined ? "this tree" : versionOf(peer.package)])
-  ]) as Readonly<Record<string, string>>
-  for (const [name, version] of Object.entries(versions)) console.log(`${name} ${version}`)
-  console.log(
-    Object.entries(pg.settings)
-      .map(([name, value]) => `${name}=${value}`)
-      .join(" ")
-  )
+const takesPart = (peer: Peer, workload: Workload): boolean =>
+  (peer.only === undefined ? workload.ours !== true || peer.name === "shigoto" : peer.only.includes(workload.name)) &&
+  !(workload.long === true && peer.slow)
 
-  const samples: Array<Sample> = []
-  const measure = async (peer: Peer, workload: Workload, round: number) => {
-    const name = `bench_${process.pid}_${peer.name}_${workload.name}`.replaceAll("-", "_").slice(0, 63)
-    const url = await pg.create(name)
-    await store?.flush()
-    const target: Target = { url, redisPort: store?.port ?? 0, keep: workload.keep, connections: 10 }
-    const processes: Array<Process> = []
-    const spawn = (kind: string) => async () => {
-      const flags =
-        options.profile && peer.name === "shigoto"
-          ? ["--cpu-prof", `--cpu-prof-dir=${new URL(`profiles/${workload.name}-${kind}`, output).pathname}`]
-          : []
-      const started = start(flags)
-      processes.push(started)
-      await started.open(peer.file, target)
-      return started
-    }
-    try {
-      await (await spawn("control")()).setup()
-      const bench: Bench = {
-        peer,
-        postgres: pg,
-        redis: store,
-        quick: options.quick,
-        url,
-        spawn: spawn("producer"),
-        worker: spawn("worker")
-      }
-      const deadline = new Promise<never>((_resolve, reject) => {
-        setTimeout(() => reject(new Error("not done after ten minutes")), 600_000).unref()
-      })
-      const values = await Promise.race([workload.run(bench), deadline])
-      samples.push({ peer: peer.name, workload: workload.name, round, values })
-      console.log(
-        `${round} ${workload.name} ${peer.name}: ${Object.entries(values)
-          .map(([metric, value]) => `${metric} ${value < 100 ? value.toFixed(2) : Math.round(value)}`)
-          .join(", ")}`
-      )
-    } catch (error) {
-      console.error(`${round} ${workload.name} ${peer.name} failed:`, error)
-    } finally {
-      await Promise.all(processes.map((started) => started.end()))
-      await pg.drop(name)
-    }
-  }
-  const started = new Date()
-  for (let round = 1; round <= rounds; round++) {
-    for (const workload of work) {
-      for (const peer of taking) {
-        if (peer.only !== undefined && !peer.only.includes(workload.name)) continue
-        // Where a system knows only one of the two, that is what it is compared with.
-        await measure(peer, workload, round)
-      }
-    }
-  }
-  write({
-    samples,
-    peers: taking,
-    workloads: work,
-    about: { started, rounds, quick: options.quick, versions, settings: pg.settings },
-    folders: [output, ...(options.docs ? [new URL("../../docs/performance/", import.meta.url)] : [])]
+const run = async () => {
+  const rounds = Number(options.rounds ?? (options.quick ? 1 : 3))
+  const pg = await postgres({
+    url: options.url,
+    bin: options.postgres,
+    synchronousCommit: options["synchronous-commit"] !== "off"
   })
+  const works = chosen(workloads, options.workload)
+  const wanted = chosen(peers, options.peer === undefined ? undefined : `shigoto,${options.peer}`).filter((peer) =>
+    works.some((workload) => takesPart(peer, workload))
+  )
+  const measuring = options.curve === undefined
+  const store = measuring && wanted.some((peer) => peer.store === "redis") ? await redis() : undefined
+  const pgbench =
+    measuring && wanted.some((peer) => peer.file === undefined) ? Pgbench.find(options.postgres) : undefined
+  const taking = wanted.filter((peer) =>
+    peer.file === undefined ? pgbench !== undefined : peer.store === "postgres" || store !== undefined
+  )
+  if (measuring)
+    for (const peer of wanted)
+      if (!taking.includes(peer)) console.error(`${peer.title} is not installed and is left out`)
+  const machine: Machine = {
+    postgres: pg,
+    redis: store,
+    quick: options.quick,
+    profiles: options.profile ? new URL("profiles/", output) : undefined
+  }
+  const versions: Record<string, string> = { Node: process.version, PostgreSQL: pg.version }
+  if (store !== undefined) versions.Redis = store.version
+  if (measuring)
+    for (const { package: name, title } of taking) if (name !== undefined) versions[title] = versionOf(name)
+  if (pgbench !== undefined) versions.pgbench = await Pgbench.versionOf(pgbench)
+  for (const [name, version] of Object.entries(versions)) console.log(`${name} ${version}`)
+  const about = {
+    started: new Date().toISOString(),
+    quick: options.quick,
+    machine: describeMachine(),
+    versions,
+    settings: pg.settings
+  }
+  console.log(JSON.stringify(about.settings))
+
+  if (options.curve !== undefined) {
+    for (const curve of chosen(Curves.curves, options.curve)) await Curves.draw(machine, curve, about, folders)
+  } else {
+    const samples: Array<Sample> = []
+    for (let round = 1; round <= rounds; round++) {
+      for (const workload of works) {
+        for (const peer of taking) {
+          if (!takesPart(peer, workload)) continue
+          const values = await measure(
+            machine,
+            peer,
+            { name: workload.name, keep: workload.keep, prompt: workload.prompt === true },
+            (bench) =>
+              peer.file === undefined && pgbench !== undefined
+                ? Pgbench.measure(pgbench, workload.name, bench)
+                : workload.run(bench)
+          ).catch((error: unknown) => console.error(`${round} ${workload.name} ${peer.name} failed:`, error))
+          if (values === undefined) continue
+          samples.push({ peer: peer.name, workload: workload.name, round, values })
+          const told = Object.entries(values).map(([metric, value]) => `${metric} ${shown(value)}`)
+          console.log(`${round} ${workload.name} ${peer.name}: ${told.join(", ")}`)
+        }
+      }
+    }
+    write({ about, samples, peers: taking, workloads: works }, options.docs ?? "results", folders)
+  }
   await store?.stop()
   await pg.stop()
 }
 
-await main()
+if (options.merge === undefined) await run()
+else write({ ...read(options.merge.split(",")), peers, workloads }, options.docs ?? "results", folders)

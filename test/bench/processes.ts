@@ -37,7 +37,7 @@ export const start = (flags: ReadonlyArray<string> = []): Process => {
   const process: Process = {
     ...(Object.fromEntries(verbs.map((verb) => [verb, call(verb)])) as unknown as Agent),
     pid: child.pid ?? 0,
-    progress: { handled: 0, first: 0, at: 0 },
+    progress: { handled: 0, first: 0, at: 0, memory: 0 },
     onProgress: undefined,
     end: async () => {
       if (child.exitCode !== null) return

@@ -1,7 +1,9 @@
-/** What a run leaves: JSON with every sample, Markdown with medians and ratios to ours, an SVG with a bar for each system. */
-import { mkdirSync, writeFileSync } from "node:fs"
+/** What a run leaves: JSON with every sample, Markdown with ratios, goals and medians, an SVG with a bar for each system. */
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { cpus } from "node:os"
 import type { Peer } from "./Adapter.ts"
+import { type Goal, goals } from "./goals.ts"
+import { bars, type Block, shown } from "./plot.ts"
 import type { Metric, Workload } from "./workloads.ts"
 
 /** One measurement. */
@@ -9,36 +11,50 @@ export interface Sample {
   readonly peer: string
   readonly workload: string
   readonly round: number
-  readonly values: Readonly<Record<string, number>>
+  readonly values: Readonly<Record<string, number | null>>
+}
+
+/** What the samples of a run have in common. */
+export interface About {
+  readonly started: string
+  readonly quick: boolean
+  readonly machine: string
+  readonly versions: Readonly<Record<string, string>>
+  readonly settings: Readonly<Record<string, string>>
 }
 
 export interface Run {
+  readonly about: About
   readonly samples: ReadonlyArray<Sample>
   readonly peers: ReadonlyArray<Peer>
   readonly workloads: ReadonlyArray<Workload>
-  readonly about: {
-    readonly started: Date
-    readonly rounds: number
-    readonly quick: boolean
-    readonly versions: Readonly<Record<string, string>>
-    readonly settings: Readonly<Record<string, string>>
-  }
-  readonly folders: ReadonlyArray<URL>
 }
 
-/** Writes the three files into each folder, and the Markdown to standard output. */
-export const write = (run: Run): void => {
-  const text = markdown(run)
-  const json = {
-    ...run.about,
-    machine: `${cpus().length} × ${cpus()[0]?.model ?? "?"}`,
-    samples: run.samples
+export const machine = (): string => `${cpus().length} × ${cpus()[0]?.model ?? "?"}`
+
+/** Reads what `write` left, of several runs of one set of versions: pieces of what would be too long in one go. */
+export const read = (files: ReadonlyArray<string>): Pick<Run, "about" | "samples"> => {
+  const runs = files.map((file) => JSON.parse(readFileSync(file, "utf8")) as About & Pick<Run, "samples">)
+  const [first] = runs
+  if (first === undefined) throw new Error("There is nothing to merge")
+  const { samples: _samples, ...about } = first
+  const other = runs.find((run) => JSON.stringify(run.settings) !== JSON.stringify(first.settings))
+  if (other !== undefined) throw new Error("The runs had different servers, so they make no common table")
+  return {
+    about: { ...about, versions: Object.assign({}, ...runs.map((run) => run.versions)) as About["versions"] },
+    samples: runs.flatMap((run) => run.samples)
   }
-  for (const folder of run.folders) {
+}
+
+/** Writes `name` with three endings into each folder, and the Markdown to standard output. */
+export const write = (run: Run, name: string, folders: ReadonlyArray<URL>): void => {
+  const text = markdown(run)
+  for (const folder of folders) {
     mkdirSync(folder, { recursive: true })
-    writeFileSync(new URL("results.json", folder), `${JSON.stringify(json, undefined, 2)}\n`)
-    writeFileSync(new URL("results.md", folder), text)
-    writeFileSync(new URL("results.svg", folder), svg(run))
+    const json = JSON.stringify({ ...run.about, samples: run.samples }, undefined, 2)
+    writeFileSync(new URL(`${name}.json`, folder), `${json}\n`)
+    writeFileSync(new URL(`${name}.md`, folder), text)
+    writeFileSync(new URL(`${name}.svg`, folder), bars("Benchmark results", blocks(run)))
   }
   console.log(`\n${text}`)
 }
@@ -59,16 +75,7 @@ const valuesOf = (run: Run, peer: string, workload: string, metric: string): Rea
   run.samples
     .filter((sample) => sample.peer === peer && sample.workload === workload)
     .map((sample) => sample.values[metric] ?? Number.NaN)
-    .filter((value) => Number.isFinite(value))
-
-const shown = (value: number): string =>
-  !Number.isFinite(value)
-    ? "–"
-    : value >= 1000
-      ? Math.round(value).toLocaleString("en")
-      : value >= 100
-        ? value.toFixed(0)
-        : value.toFixed(value >= 10 ? 1 : 2)
+    .filter(Number.isFinite)
 
 interface Row {
   readonly peer: Peer
@@ -77,7 +84,10 @@ interface Row {
   readonly range: string
 }
 
-/** The ratio is how many times better than ours a system is, whichever way better lies. */
+/** How many times as good as a system ours is, whichever way better lies. */
+const ratio = (metric: Metric, ours: number, theirs: number): number =>
+  metric.better === "higher" ? ours / theirs : theirs / ours
+
 const rowsOf = (run: Run, workload: Workload, name: string, metric: Metric): ReadonlyArray<Row> => {
   const ours = median(valuesOf(run, "shigoto", workload.name, name))
   return run.peers.flatMap((peer) => {
@@ -88,7 +98,7 @@ const rowsOf = (run: Run, workload: Workload, name: string, metric: Metric): Rea
       {
         peer,
         value,
-        ratio: metric.better === "higher" ? value / ours : ours / value,
+        ratio: ratio(metric, ours, value),
         range: values.length > 1 ? `${shown(Math.min(...values))} – ${shown(Math.max(...values))}` : ""
       }
     ]
@@ -96,12 +106,13 @@ const rowsOf = (run: Run, workload: Workload, name: string, metric: Metric): Rea
 }
 
 const markdown = (run: Run): string => {
-  const { quick, rounds, settings, started, versions } = run.about
+  const { machine, quick, settings, started, versions } = run.about
+  const rounds = run.samples.reduce((most, sample) => Math.max(most, sample.round), 0)
+  const about = `${started.slice(0, 10)}, up to ${rounds} round(s)${quick ? ", quick sizes: rough" : ""}. ${machine}.`
   const lines = [
     "# Results",
     "",
-    `${started.toISOString().slice(0, 10)}, ${rounds} round(s)${quick ? ", quick sizes: rough" : ""}. ` +
-      `${cpus().length} × ${cpus()[0]?.model ?? "?"}.`,
+    about,
     "",
     Object.entries(versions)
       .map(([name, version]) => `${name} ${version}`)
@@ -111,7 +122,9 @@ const markdown = (run: Run): string => {
       .map(([name, value]) => `\`${name}=${value}\``)
       .join(", ")}. Redis without persistence.`,
     "",
-    "“× ours” is how many times better than ours a system is: below 1 ours is better."
+    "“Ours ×” is how many times as good as a system ours is: above 1 ours is better, whichever way better lies.",
+    ...summary(run),
+    ...goalLines(run)
   ]
   for (const workload of run.workloads) {
     const tables = Object.entries(workload.metrics).flatMap(([name, metric]) => {
@@ -119,7 +132,7 @@ const markdown = (run: Run): string => {
       if (rows.length === 0) return []
       return [
         "",
-        `| ${metric.title} | × ours | ${metric.unit} | from – to |`,
+        `| ${metric.title} | ours × | ${metric.unit} | from – to |`,
         "|---|---:|---:|---:|",
         ...rows.map((row) => `| ${row.peer.title} | ${shown(row.ratio)} | ${shown(row.value)} | ${row.range} |`)
       ]
@@ -129,46 +142,74 @@ const markdown = (run: Run): string => {
   return `${lines.join("\n")}\n`
 }
 
-const width = 720
-const left = 170
-const bar = 16
-const gap = 5
-
-/** One block of bars for the first metric of each workload, scaled by the best of the block. */
-const svg = (run: Run): string => {
-  const parts: Array<string> = []
-  let y = 10
-  const text = (x: number, content: string, more = "") =>
-    parts.push(`<text x="${x}" y="${y + 12}"${more}>${escape(content)}</text>`)
-  for (const workload of run.workloads) {
+/** Every workload's first metric against every system, as ratios. */
+const summary = (run: Run): ReadonlyArray<string> => {
+  const others = run.peers.filter(({ name, variant }) => name !== "shigoto" && variant === "plain")
+  const works = run.workloads.filter((workload) => workload.ours !== true)
+  const rows = works.flatMap((workload) => {
     const [first] = Object.entries(workload.metrics)
-    if (first === undefined) continue
-    const [name, metric] = first
-    const rows = rowsOf(run, workload, name, metric)
-    if (rows.length === 0) continue
-    const most = Math.max(...rows.map((row) => row.value))
-    text(
-      10,
-      `${workload.title}, ${metric.title} ${metric.unit}${metric.better === "lower" ? " (less is better)" : ""}`,
-      ` class="title"`
-    )
-    y += bar + gap
-    for (const row of rows) {
-      const kind = row.peer.name === "shigoto" ? "ours" : row.peer.limit ? "limit" : "peer"
-      const length = Math.max(((width - left - 110) * row.value) / most, 1)
-      text(left - 8, row.peer.title, ` text-anchor="end"`)
-      parts.push(`<rect class="${kind}" x="${left}" y="${y}" width="${length.toFixed(1)}" height="${bar}" rx="2"/>`)
-      text(left + length + 6, shown(row.value))
-      y += bar + gap
-    }
-    y += 14
-  }
-  const style =
-    "text{font:12px system-ui,sans-serif;fill:#57606a}.title{font-weight:600}" +
-    ".ours{fill:#2da44e}.peer{fill:#8c959f}.limit{fill:#d0d7de}" +
-    "@media(prefers-color-scheme:dark){text{fill:#adbac7}.limit{fill:#444c56}}"
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${y}" role="img" aria-label="Benchmark results"><style>${style}</style>${parts.join("")}</svg>\n`
+    if (first === undefined) return []
+    const rows = rowsOf(run, workload, ...first)
+    const cells = others.map(({ name }) => rows.find(({ peer }) => peer.name === name))
+    if (!cells.some((cell) => cell !== undefined)) return []
+    return [`| ${workload.title}, ${first[1].title} | ${cells.map((cell) => shown(cell?.ratio)).join(" | ")} |`]
+  })
+  return rows.length === 0
+    ? []
+    : [
+        "",
+        "## Ours ×",
+        "",
+        `| | ${others.map(({ title }) => title).join(" | ")} |`,
+        `|---|${others.map(() => "---:").join("|")}|`,
+        ...rows
+      ]
 }
 
-const escape = (text: string): string =>
-  text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;")
+const goalLines = (run: Run): ReadonlyArray<string> => {
+  const rows = goals.flatMap((goal) => goalLine(run, goal))
+  const head = ["", "## Goals", "", "| workload | metric | than | wanted | measured | |", "|---|---|---|---:|---:|---|"]
+  return rows.length === 0 ? [] : [...head, ...rows]
+}
+
+const goalLine = (
+  run: Run,
+  { metric: name, most, than, thatOf, wanted, workload: of }: Goal
+): ReadonlyArray<string> => {
+  const workload = run.workloads.find((workload) => workload.name === of)
+  const metric = workload?.metrics[name]
+  if (workload === undefined || metric === undefined) return []
+  const ours = median(valuesOf(run, "shigoto", of, name))
+  const theirs = than === undefined ? undefined : median(valuesOf(run, than, thatOf ?? of, name))
+  const measured = theirs === undefined ? ours : ratio(metric, ours, theirs)
+  if (!Number.isFinite(measured)) return []
+  const below = theirs === undefined ? metric.better === "lower" : most === true
+  const reached = below ? measured <= wanted : measured >= wanted
+  const unit = theirs === undefined ? ` ${metric.unit}` : " ×"
+  const title = run.peers.find(({ name }) => name === than)?.title ?? ""
+  const whom = thatOf === undefined ? title : `${title}, \`${thatOf}\``
+  const bound = `${below ? "≤" : "≥"} ${shown(wanted)}${unit}`
+  return [
+    `| \`${of}\` | ${metric.title} | ${whom} | ${bound} | ${shown(measured)}${unit} | ${reached ? "reached" : "**not reached**"} |`
+  ]
+}
+
+/** One block of bars for the first metric of each workload. */
+const blocks = (run: Run): ReadonlyArray<Block> =>
+  run.workloads.flatMap((workload) => {
+    const [first] = Object.entries(workload.metrics)
+    if (first === undefined) return []
+    const [name, metric] = first
+    const rows = rowsOf(run, workload, name, metric)
+    if (rows.length === 0) return []
+    return [
+      {
+        title: `${workload.title}, ${metric.title} ${metric.unit}${metric.better === "lower" ? " (less is better)" : ""}`,
+        bars: rows.map(({ peer, value }) => ({
+          title: peer.title,
+          value,
+          kind: peer.name === "shigoto" ? ("ours" as const) : peer.limit ? ("limit" as const) : ("peer" as const)
+        }))
+      }
+    ]
+  })

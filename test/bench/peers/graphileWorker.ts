@@ -1,9 +1,9 @@
 /**
  * graphile-worker.
  *
- * `localQueue` and batched completion as its page on performance recommends for many fast jobs; without them it drains
- * some five to fifteen times slower. The queue's size and the number of jobs at once were chosen by trying. Refetch
- * delay stays off: it costs latency. `useNodeTime` stays off. It deletes what it has finished; it keeps no history.
+ * As its page on performance recommends for many fast jobs: 24 jobs at once, a local queue of 500, completions and
+ * failures in batches without a delay; without them it drains some five to fifteen times slower. Refetch delay stays off,
+ * since it costs latency, and so does `useNodeTime`. It deletes what it has finished; it keeps no history.
  */
 import { Logger, makeWorkerUtils, run, type Runner, type WorkerUtils } from "graphile-worker"
 import * as pg from "pg"
@@ -34,7 +34,7 @@ export default (target: Target): Adapter => {
         logger,
         preset: {
           worker: {
-            concurrentJobs: 50,
+            concurrentJobs: 24,
             localQueue: { size: 500 },
             completeJobBatchDelay: 0,
             failJobBatchDelay: 0

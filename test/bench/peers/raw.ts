@@ -12,8 +12,20 @@ import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import type { Adapter, Payload, Target } from "../Adapter.ts"
 
-const batch = 500
+/** Jobs of one claim. */
+export const claimBatch = 500
 const lanes = 2
+
+/** The table and its index, also for pgbench. */
+export const tables: ReadonlyArray<string> = [
+  `CREATE TABLE raw_jobs (
+     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+     run_at timestamptz(3) NOT NULL DEFAULT now(),
+     state text NOT NULL DEFAULT 'available',
+     args jsonb NOT NULL
+   ) WITH (fillfactor = 85)`,
+  "CREATE INDEX raw_claim ON raw_jobs (run_at, id) WHERE state = 'available'"
+]
 
 interface Row {
   readonly id: bigint
@@ -37,7 +49,7 @@ export default (target: Target): Adapter => {
   const claim = () =>
     run(
       (sql) => sql<Row>`WITH chosen AS MATERIALIZED (
-          SELECT id FROM raw_jobs WHERE state = 'available' ORDER BY run_at, id LIMIT ${batch}::integer
+          SELECT id FROM raw_jobs WHERE state = 'available' ORDER BY run_at, id LIMIT ${claimBatch}::integer
           FOR UPDATE SKIP LOCKED
         )
         UPDATE raw_jobs AS j SET state = 'executing' FROM chosen WHERE j.id = chosen.id RETURNING j.id, j.args`
@@ -87,15 +99,7 @@ export default (target: Target): Adapter => {
   }
   return {
     setup: async () => {
-      await run(
-        (sql) => sql`CREATE TABLE raw_jobs (
-          id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-          run_at timestamptz(3) NOT NULL DEFAULT now(),
-          state text NOT NULL DEFAULT 'available',
-          args jsonb NOT NULL
-        ) WITH (fillfactor = 85)`
-      )
-      await run((sql) => sql`CREATE INDEX raw_claim ON raw_jobs (run_at, id) WHERE state = 'available'`)
+      for (const table of tables) await run((sql) => sql.unsafe(table))
     },
     enqueueOne: (payload) =>
       new Promise<void>((done, failed) => {
