@@ -112,7 +112,8 @@ const watch = async (bench: Bench, millis: number, what: () => Promise<unknown>)
 
 /** Rate and CPU of a drain; how many cores each side used. */
 const drained = async (bench: Bench, total: number, processes: number) => {
-  const { client, millis, rate, server } = await drain(bench, total, processes)
+  const { figures, millis } = await drain(bench, total, processes)
+  const { client, rate, server } = figures
   return {
     rate,
     client,
@@ -276,8 +277,8 @@ export const curves: ReadonlyArray<Curve> = [
             enqueued: (jobs / millis) * 1000
           }
         }
-        const { client, enqueued, rate, server } = await drain(bench, size(bench, 50_000), 1)
-        return { rate, client, server, enqueued }
+        const { enqueued, figures } = await drain(bench, size(bench, 50_000), 1)
+        return { ...figures, enqueued }
       }
     }
   }),

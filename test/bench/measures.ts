@@ -21,22 +21,23 @@ export const drain = async (bench: Bench, total: number, processes: number) => {
   const wal = await walOf(bench)
   for (const worker of workers) await worker.usage()
   const server = bench.postgres.cpuMillis()
-  const { first, timeline } = await runThrough(workers, total)
+  const { first } = await runThrough(workers, total)
   const end = await producer.drained()
   const served = (bench.postgres.cpuMillis() ?? Number.NaN) - (server ?? Number.NaN)
   const [drained, whole] = [await wal(), await life()]
   const usage = await Promise.all(workers.map((worker) => worker.usage()))
   return {
-    rate: (total / (end - first)) * 1e6,
+    figures: {
+      rate: (total / (end - first)) * 1e6,
+      wal: drained / total,
+      life: whole / total,
+      memory: Math.max(...usage.map((used) => used.memory)) / 1e6,
+      client: (usage.reduce((sum, used) => sum + used.cpuMillis, 0) / total) * 1000,
+      server: bench.peer.store === "redis" ? Number.NaN : (served / total) * 1000,
+      table: (await tablesOf(bench)) / total
+    },
     enqueued: (total / loaded.millis) * 1000,
-    wal: drained / total,
-    life: whole / total,
-    memory: Math.max(...usage.map((used) => used.memory)) / 1e6,
-    client: (usage.reduce((sum, used) => sum + used.cpuMillis, 0) / total) * 1000,
-    server: bench.peer.store === "redis" ? Number.NaN : (served / total) * 1000,
-    table: (await tablesOf(bench)) / total,
-    millis: (end - first) / 1000,
-    timeline
+    millis: (end - first) / 1000
   }
 }
 

@@ -75,10 +75,7 @@ const drained = (title: string, processes: number, keep: boolean): Omit<Workload
   title,
   keep,
   metrics: drainMetrics,
-  run: async (bench) => {
-    const { enqueued, millis, timeline, ...measured } = await drain(bench, size(bench, 50_000, 10_000), processes)
-    return measured
-  }
+  run: async (bench) => (await drain(bench, size(bench, 50_000, 10_000), processes)).figures
 })
 
 const latency: Workload["metrics"] = { p50: millis("p50"), p99: millis("p99") }
@@ -234,8 +231,8 @@ export const workloads: ReadonlyArray<Workload> = [
       server: { title: "CPU of the server while draining", unit: "µs/job", better: "lower" }
     },
     run: async (bench) => {
-      const { client, enqueued, life, rate, server } = await drain(bench, size(bench, 20_000, 4000), 1)
-      return { rate, enqueued, life, client, server }
+      const { enqueued, figures } = await drain(bench, size(bench, 20_000, 4000), 1)
+      return { ...figures, enqueued }
     }
   }
 ]
