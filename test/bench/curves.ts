@@ -10,7 +10,7 @@ import * as Redacted from "effect/Redacted"
 import { mkdirSync, writeFileSync } from "node:fs"
 import { Jobs, Shigoto, ShigotoConfig } from "../../src/index.ts"
 import { type Peer, peers, type Target } from "./Adapter.ts"
-import { type Bench, type Machine, measure } from "./harness.ts"
+import { type Bench, type Machine, measure, quiet } from "./harness.ts"
 import { analyze, askedOf, countStatements, drain, pause, percentiles, rateOf, runThrough } from "./measures.ts"
 import { lines, shown } from "./plot.ts"
 import { inDatabase } from "./postgres.ts"
@@ -40,6 +40,7 @@ export const draw = async (
   const points: Array<{ readonly x: number; readonly values: Readonly<Record<string, number>> }> = []
   for (const x of xs) {
     const options = { name: `${curve.name}_${x}`, ...curve.target?.(x) }
+    await quiet()
     const values = await measure(machine, ours, options, (bench) => curve.run(bench, x))
     points.push({ x, values })
     console.log(

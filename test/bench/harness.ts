@@ -1,4 +1,5 @@
 /** One system on a fresh database, in processes of its own: what each measurement starts with and leaves nothing of. */
+import { cpus } from "node:os"
 import type { Peer, Target } from "./Adapter.ts"
 import type { Postgres } from "./postgres.ts"
 import { type Process, start } from "./processes.ts"
@@ -79,3 +80,25 @@ export const measure = async <A>(
     await postgres.drop(database)
   }
 }
+
+/** Waits until others leave the machine alone, fifteen seconds at most, and tells how busy they still keep it, from 0 to 1. */
+export const quiet = async (): Promise<number> => {
+  for (let tries = 30; ; tries--) {
+    const before = worked()
+    await new Promise((resolve) => setTimeout(resolve, 500))
+    const after = worked()
+    const busy = (after.busy - before.busy) / (after.all - before.all)
+    if (busy < 0.15 || tries === 0) return busy
+  }
+}
+
+// internal
+
+const worked = () =>
+  cpus().reduce(
+    (sum, { times: { idle, irq, nice, sys, user } }) => {
+      const busy = sum.busy + user + nice + sys + irq
+      return { busy, all: sum.all - sum.busy + busy + idle }
+    },
+    { busy: 0, all: 0 }
+  )

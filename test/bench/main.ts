@@ -23,7 +23,7 @@ import { pathToFileURL } from "node:url"
 import { parseArgs } from "node:util"
 import { type Peer, peers } from "./Adapter.ts"
 import * as Curves from "./curves.ts"
-import { type Machine, measure } from "./harness.ts"
+import { type Machine, measure, quiet } from "./harness.ts"
 import * as Pgbench from "./pgbench.ts"
 import { shown } from "./plot.ts"
 import { postgres } from "./postgres.ts"
@@ -133,6 +133,7 @@ const run = async () => {
       for (const workload of works) {
         for (const peer of taking) {
           if (!takesPart(peer, workload)) continue
+          const busy = await quiet()
           const values = await measure(
             machine,
             peer,
@@ -143,9 +144,9 @@ const run = async () => {
                 : workload.run(bench)
           ).catch((error: unknown) => console.error(`${round} ${workload.name} ${peer.name} failed:`, error))
           if (values === undefined) continue
-          samples.push({ peer: peer.name, workload: workload.name, round, values })
+          samples.push({ peer: peer.name, workload: workload.name, round, busy, values })
           const told = Object.entries(values).map(([metric, value]) => `${metric} ${shown(value)}`)
-          console.log(`${round} ${workload.name} ${peer.name}: ${told.join(", ")}`)
+          console.log(`${round} ${workload.name} ${peer.name} (busy ${shown(busy)}): ${told.join(", ")}`)
         }
       }
     }

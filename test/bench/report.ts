@@ -11,6 +11,8 @@ export interface Sample {
   readonly peer: string
   readonly workload: string
   readonly round: number
+  /** Which part of the machine others used just before, from 0 to 1. */
+  readonly busy: number
   readonly values: Readonly<Record<string, number | null>>
 }
 
@@ -121,6 +123,9 @@ const markdown = (run: Run): string => {
     `Server: ${Object.entries(settings)
       .map(([name, value]) => `\`${name}=${value}\``)
       .join(", ")}. Redis without persistence.`,
+    "",
+    `Just before each measurement others kept the machine busy to ${shown(100 * median(run.samples.map(({ busy }) => busy)))} % ` +
+      `at the median and ${shown(100 * Math.max(...run.samples.map(({ busy }) => busy)))} % at most.`,
     "",
     "“Ours ×” is how many times as good as a system ours is: above 1 ours is better, whichever way better lies.",
     ...summary(run),
