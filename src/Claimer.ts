@@ -33,8 +33,10 @@ import { Events } from "./internal/events.ts"
 import { expireJobs } from "./internal/expiring.ts"
 import { makeHolds } from "./internal/holds.ts"
 import { forever, pause } from "./internal/loop.ts"
-import type { Claimed, ClaimRequest } from "./internal/sql/claim.ts"
+import type { ClaimRequest } from "./internal/sql/claim.ts"
+import type { Claimed } from "./internal/sql/claimed.ts"
 import type { LimitedClaim } from "./internal/sql/limit.ts"
+import { makeSuccessions } from "./internal/succession.ts"
 import { promoteLimit } from "./internal/sql/promote.ts"
 import { JobStore } from "./JobStore.ts"
 import { dueHorizonMillis, type Hint, Notifier } from "./Notifier.ts"
@@ -137,6 +139,12 @@ export const layer: Layer.Layer<
     const wakeEach = (names: Iterable<string>): void => {
       for (const name of names) appetites.get(name)?.latch.openUnsafe()
     }
+    const unheld = (roomy: Asking["able"]): Asking["able"] =>
+      roomy.filter((worker) => {
+        const left = holds.left(worker.name, monotonic())
+        if (left > 0) lookIn(left)
+        return left === 0
+      })
     /** Claims once; says whether another claim may bring more. */
     const claimOnce = Effect.fnUntraced(function* (queue: string, appetite: Appetite) {
       const node = heartbeat.current()
@@ -151,11 +159,7 @@ export const layer: Layer.Layer<
       const candidates = [...workers.all()].map((worker) => ({ name: worker.name, room: executor.room(worker) }))
       const roomy = candidates.filter((worker) => worker.room > 0)
       appetite.full = slots <= 0 || roomy.length < candidates.length
-      const able = roomy.filter((worker) => {
-        const left = holds.left(worker.name, monotonic())
-        if (left > 0) lookIn(left)
-        return left === 0
-      })
+      const able = unheld(roomy)
       if (slots <= 0 || able.length === 0) return false
       const isWhole = able.length === candidates.length
       appetite.held = false
@@ -353,9 +357,39 @@ export const layer: Layer.Layer<
         dueHorizonMillis(config)
       )
 
+    executor.onLeave(
+      makeSuccessions({
+        config,
+        admission,
+        executor,
+        heartbeat,
+        queues,
+        workers,
+        isOpen: gate.isOpen,
+        able: () =>
+          unheld(
+            [...workers.all()].flatMap((worker) => {
+              const room = executor.room(worker)
+              return room > 0 ? [{ name: worker.name, room }] : []
+            })
+          ),
+        now: monotonic,
+        turnMillis: Duration.toMillis(config.pollInterval),
+        patienceMillis: patience,
+        started: (queue, jobs) => {
+          const claimed = jobs.length
+          if (events.isHeard()) events.publish({ _tag: "QueuePolled", queue, asked: claimed, claimed })
+          if (claimed > 0) lookIn(Duration.toMillis(config.pollInterval))
+        }
+      })
+    )
     executor.onFree((queue, what) => {
       if (queue === undefined) wakeAll()
       else {
+        // The queue that had the place asks last: else others that wait for it would never have it.
+        if (what === "place") {
+          for (const [name, { held, latch }] of appetites) if (held && name !== queue) latch.openUnsafe()
+        }
         const appetite = appetites.get(queue)
         if (appetite !== undefined && what === "place") appetite.freed = true
         if (appetite?.full === true || (what === "place" && appetite?.held === true)) appetite.latch.openUnsafe()

@@ -15,11 +15,9 @@ import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import type * as Fiber from "effect/Fiber"
+import type * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
-import type { Attempt } from "./CurrentJob.ts"
 import { Heartbeat } from "./Heartbeat.ts"
 import { budgetOf } from "./internal/deadline.ts"
 import { makeDiscards } from "./internal/discards.ts"
@@ -28,20 +26,19 @@ import { spread } from "./internal/aftermath.ts"
 import { Encrypted } from "./internal/envelope.ts"
 import { Admission } from "./internal/admission.ts"
 import { attemptOf } from "./internal/attempt.ts"
-import type { Permit } from "./internal/circuit.ts"
 import { forever } from "./internal/loop.ts"
-import { concerned } from "./internal/newJob.ts"
 import { makeReporter } from "./internal/progress.ts"
-import { type Quoting, quotingOf } from "./internal/quotes.ts"
-import type { Claimed } from "./internal/sql/claim.ts"
+import { quotingOf } from "./internal/quotes.ts"
+import { isMarked, type Running, timedOut } from "./internal/running.ts"
+import type { Claimed } from "./internal/sql/claimed.ts"
 import type { JobId } from "./JobRow.ts"
 import { JobStore } from "./JobStore.ts"
 import { Notifier } from "./Notifier.ts"
 import { decide, type Ending } from "./Outcome.ts"
 import { Queues } from "./Queues.ts"
-import { Settler } from "./Settler.ts"
+import { Settler, type Succession } from "./Settler.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
-import { AttemptTimeout, type StorageFailure } from "./ShigotoError.ts"
+import type { StorageFailure } from "./ShigotoError.ts"
 import { type Stopped, type Worker, Workers } from "./Workers.ts"
 
 /**
@@ -77,6 +74,8 @@ export class Executor extends Context.Service<
      * without a queue, when attempts may start again.
      */
     readonly onFree: (callback: (queue: string | undefined, what: "slot" | "place") => void) => void
+    /** Sets who says which jobs take the places that attempts of a worker leave. */
+    readonly onLeave: (successionOf: (queue: string, worker: Worker) => Succession | undefined) => void
   }
 >()("effect-shigoto/Executor") {}
 
@@ -112,6 +111,7 @@ export const layer: Layer.Layer<
     const byQueue = new Map<string, number>()
     const byWorker = new Map<string, number>()
     const free: Array<(queue: string | undefined, what: "slot" | "place") => void> = []
+    let successionOf = (_queue: string, _worker: Worker): Succession | undefined => undefined
     const waiters = new Set<{ readonly name: string | undefined; readonly resume: () => void }>()
     const deadlines = Latch.makeUnsafe(false)
     let nextDeadline = Infinity
@@ -135,7 +135,11 @@ export const layer: Layer.Layer<
       config.partitions.get(claimed.queue)?.isLimited === true
     const tellFree = (queue: string | undefined, what: "slot" | "place"): void =>
       free.forEach((callback) => callback(queue, what))
-    const finish = (entry: Running, ending: Ending): void => {
+    const freeSlot = ({ claimed, worker }: Running): void => {
+      count(byQueue, claimed.queue, -1)
+      count(byWorker, worker.name, -1)
+    }
+    const finish = (entry: Running, ending: Ending, isLeaving: boolean): void => {
       if (entry.concluded) return
       entry.concluded = true
       const { claimed } = entry
@@ -145,7 +149,11 @@ export const layer: Layer.Layer<
         cancel: entry.cancel
       })
       settling.add(entry)
+      const isAlone = !isMarked(claimed.links) && outcome._tag !== "Forked"
+      const succession = isLeaving && isAlone ? successionOf(claimed.queue, entry.worker) : undefined
+      entry.leaves = succession !== undefined
       settler.settle({
+        succession,
         linked: isMarked(claimed.links),
         encrypted: claimed.encrypted,
         telling: entry.worker.isTold,
@@ -159,11 +167,15 @@ export const layer: Layer.Layer<
         endedAt: iso(),
         runMillis: events.isHeard() ? monotonic() - entry.startedAt : undefined,
         node: config.nodeName,
-        settled: (state) => {
+        settled: (state, isSucceeded) => {
           settling.delete(entry)
+          if (entry.leaves) {
+            freeSlot(entry)
+            if (!isSucceeded) tellFree(claimed.queue, "slot")
+          }
           if (settling.size === settlingSlack) tellFree(claimed.queue, "slot")
           // A limit over all nodes counts the job until it is settled.
-          if (isCounted(entry)) tellFree(claimed.queue, "place")
+          if (isCounted(entry) && !isSucceeded) tellFree(claimed.queue, "place")
           // An attempt that would start after the deadline ends the job now, not then.
           if ((state === "retryable" || state === "scheduled") && claimed.startBefore !== undefined) {
             notifier.wake({ _tag: "Due", inMillis: 0 })
@@ -178,10 +190,9 @@ export const layer: Layer.Layer<
     }
     const release = (entry: Running): void => {
       running.delete(entry)
-      count(byQueue, entry.claimed.queue, -1)
-      count(byWorker, entry.worker.name, -1)
+      if (!entry.leaves) freeSlot(entry)
       for (const waiter of waiters) if (matching(waiter.name).length === 0) waiter.resume()
-      tellFree(entry.claimed.queue, "slot")
+      if (!entry.leaves) tellFree(entry.claimed.queue, "slot")
     }
     admission.onWake(() => tellFree(undefined, "slot"))
     admission.attach((queue) => (queue === undefined ? running.size : (byQueue.get(queue) ?? 0)))
@@ -196,7 +207,7 @@ export const layer: Layer.Layer<
     const conclude = (entry: Running, ending: Ending): void => {
       const told = leave(entry, ending)
       const end = (): void => {
-        finish(entry, ending)
+        finish(entry, ending, true)
         release(entry)
       }
       if (told === undefined) end()
@@ -258,6 +269,7 @@ export const layer: Layer.Layer<
         ofQueue,
         quoting: quotingOf(claimed.flow?.input, attempt),
         left: false,
+        leaves: false,
         concluded: false
       }
       running.add(entry)
@@ -309,7 +321,7 @@ export const layer: Layer.Layer<
           (ending) =>
             Effect.andThen(
               leave(entry, ending) ?? Effect.void,
-              Effect.sync(() => finish(entry, ending))
+              Effect.sync(() => finish(entry, ending, false))
             )
         )
       )
@@ -365,7 +377,7 @@ export const layer: Layer.Layer<
           yield* Effect.logWarning(
             `The handler of ${entry.worker.name} (job ${entry.claimed.id}) did not end in time; its job is given back.`
           )
-          finish(entry, { _tag: "Interrupted" })
+          finish(entry, { _tag: "Interrupted" }, false)
         }
         yield* within(settler.flushed, Duration.toMillis(config.queryTimeout))
         yield* within(discards.finish(leaving), Duration.toMillis(config.interruptGrace))
@@ -448,6 +460,9 @@ export const layer: Layer.Layer<
       missesDiscards: discards.isUncertain,
       onFree: (callback) => {
         free.push(callback)
+      },
+      onLeave: (ask) => {
+        successionOf = ask
       }
     })
   })
@@ -458,43 +473,8 @@ export const layer: Layer.Layer<
 /** How many outcomes may wait for the database without holding up claims: two batches. */
 const settlingSlack = 1000
 
-interface Running {
-  readonly claimed: Claimed
-  readonly node: number
-  readonly worker: Worker
-  readonly attempt: Attempt
-  /** By the monotonic clock, in milliseconds, as is the deadline. */
-  readonly startedAt: number
-  deadline: number
-  /** What its worker's circuit let it through with. */
-  readonly permit: Permit | undefined
-  /** What its texts quote of what its row does not hold: at first of what its args are computed from. */
-  quoting: Quoting | undefined
-  /** How many attempts of its worker and of its queue ran as it started, itself included. */
-  readonly ofWorker: number
-  readonly ofQueue: number
-  /** The admission knows of its end. */
-  left: boolean
-  /** Its outcome has been handed to the settler. */
-  concluded: boolean
-  fiber?: Fiber.Fiber<string | undefined, unknown>
-  stopped?: Stopped
-  cancel?: { readonly reason?: string }
-}
-
-/** Whether its end concerns other jobs or a batch, as far as its claim could tell. */
-const isMarked = (links: number): boolean => (links & concerned) !== 0
-
 const count = (counts: Map<string, number>, key: string, change: 1 | -1): void => {
   const next = (counts.get(key) ?? 0) + change
   if (next === 0) counts.delete(key)
   else counts.set(key, next)
 }
-
-const timedOut = (worker: Worker): Exit.Exit<never, AttemptTimeout> =>
-  Exit.fail(
-    new AttemptTimeout({
-      timeoutMillis: worker.timeoutMillis,
-      message: `The attempt took longer than ${worker.timeoutMillis} ms and did not yield to its interruption.`
-    })
-  )

@@ -16,6 +16,7 @@ import { makeCoalescer } from "./internal/coalesce.ts"
 import type { Aftermath } from "./internal/newJob.ts"
 import * as cancel from "./internal/sql/cancel.ts"
 import * as claim from "./internal/sql/claim.ts"
+import type { Claimed } from "./internal/sql/claimed.ts"
 import * as database from "./internal/sql/db.ts"
 import * as enqueue from "./internal/sql/enqueue.ts"
 import { type AuditVerbs, auditVerbs } from "./internal/store/audit.ts"
@@ -83,7 +84,7 @@ export class JobStore extends Context.Service<
       readonly sweeps?: boolean | undefined
     }) => Effect.Effect<promote.Look, StorageFailure>
     /** Takes available jobs for a node with a live lease. */
-    readonly claim: (request: claim.ClaimRequest) => Effect.Effect<ReadonlyArray<claim.Claimed>, StorageFailure>
+    readonly claim: (request: claim.ClaimRequest) => Effect.Effect<ReadonlyArray<Claimed>, StorageFailure>
     /** Claims under limits, and their accounts. */
     readonly limits: LimitVerbs
     /** Values that many processes change. */

@@ -14,6 +14,8 @@ import { Events } from "./internal/events.ts"
 import { fingerprintOf } from "./internal/fingerprint.ts"
 import { spread } from "./internal/aftermath.ts"
 import { pause } from "./internal/loop.ts"
+import type { Claimed } from "./internal/sql/claimed.ts"
+import type { Heirs } from "./internal/sql/handover.ts"
 import type { Verdict } from "./internal/sql/settle.ts"
 import type { JobId } from "./JobRow.ts"
 import { JobStore } from "./JobStore.ts"
@@ -46,8 +48,28 @@ export interface Ended {
   readonly node: string
   /** How long its handler ran; undefined where it did not start, or nobody listens. */
   readonly runMillis: number | undefined
-  /** Called once the database has said what became of it: the state that the job is in; undefined for refused. */
-  readonly settled: (accepted: string | undefined) => void
+  /** Who may take the place that it leaves; undefined where that is for a claim to find out. */
+  readonly succession?: Succession | undefined
+  /**
+   * Called once the database has said what became of it: the state that the job is in, undefined for refused, and whether
+   * another job has its place already.
+   */
+  readonly settled: (accepted: string | undefined, isSucceeded: boolean) => void
+}
+
+/**
+ * Who takes the places that attempts of one worker in one queue leave, as they are settled; the same value for all of
+ * them.
+ *
+ * @category models
+ */
+export interface Succession {
+  /** Who is to take so many places; undefined for nobody. */
+  readonly heirs: (places: number) => Heirs | undefined
+  /** Starts the jobs that took them. */
+  readonly start: (jobs: ReadonlyArray<Claimed>, heirs: Heirs) => void
+  /** Takes note that jobs may have taken them that nobody knows of. */
+  readonly lost: () => void
 }
 
 /**
@@ -88,7 +110,7 @@ export const layer: Layer.Layer<Settler, never, JobStore | Notifier | Events> = 
     let sending = false
     let waiters: Array<Deferred.Deferred<void>> = []
 
-    const conclude = (ended: Ended, verdict: Verdict, resent: boolean): Effect.Effect<void> => {
+    const conclude = (ended: Ended, verdict: Verdict, resent: boolean, isSucceeded = false): Effect.Effect<void> => {
       // A row that is gone after a reply was lost went by our own hand where nobody else can have taken it: its state
       // keeps no history. Where the lease was lost meanwhile somebody may have, and the outcome counts as refused.
       const accepted =
@@ -102,11 +124,11 @@ export const layer: Layer.Layer<Settler, never, JobStore | Notifier | Events> = 
         return Effect.void
       }
       if (events.isHeard()) publish(events, ended, accepted)
-      ended.settled(accepted)
+      ended.settled(accepted, isSucceeded)
       return accepted === undefined ? Effect.void : follow(notifier, ended, accepted)
     }
-    const send = Effect.fnUntraced(function* (batch: ReadonlyArray<Ended>) {
-      for (let failures = 0; true; failures++) {
+    const send = Effect.fnUntraced(function* (batch: ReadonlyArray<Ended>, from = 0) {
+      for (let failures = from; true; failures++) {
         const exit = yield* Effect.exit(store.settle(batch))
         if (exit._tag === "Success") {
           return yield* Effect.forEach(
@@ -125,13 +147,36 @@ export const layer: Layer.Layer<Settler, never, JobStore | Notifier | Events> = 
         yield* pause(failures)
       }
     })
+    /** Settles attempts that leave places, and starts who took these; should that fail, settles them alone. */
+    const handOver = Effect.fnUntraced(function* (batch: ReadonlyArray<Ended>, succession: Succession) {
+      const heirs = succession.heirs(batch.length)
+      if (heirs === undefined) return yield* send(batch)
+      const exit = yield* Effect.exit(store.limits.handOver(batch, heirs))
+      if (exit._tag === "Failure") {
+        succession.lost()
+        return yield* send(batch, 1)
+      }
+      const { aftermath, jobs, verdicts } = exit.value
+      // Before the places that they took are given back.
+      succession.start(jobs, heirs)
+      let left = jobs.length
+      yield* Effect.forEach(
+        batch,
+        (ended, i) => {
+          const verdict: Verdict = verdicts[i] ?? { _tag: "Pending" }
+          return conclude(ended, verdict, false, verdict._tag === "Accepted" && left-- > 0)
+        },
+        { discard: true }
+      )
+      yield* spread(events, notifier, aftermath)
+    })
     const sendEach = (batch: ReadonlyArray<Ended>, refusal: string): Effect.Effect<void> => {
       const [only, ...others] = batch
       if (only !== undefined && others.length === 0) {
         return only.outcome._tag === "Discarded" && only.outcome.failure.tag === "ResultEncodeError"
           ? Effect.andThen(
               Effect.logError(`Shigoto could not settle job ${only.id} in any way: ${refusal}`),
-              Effect.sync(() => only.settled(undefined))
+              Effect.sync(() => only.settled(undefined, false))
             )
           : send([{ ...only, outcome: unstorable(refusal, only) }])
       }
@@ -146,7 +191,10 @@ export const layer: Layer.Layer<Settler, never, JobStore | Notifier | Events> = 
       while (pending.length > 0) {
         const batch = pending.slice(0, fitting(pending))
         pending = pending.slice(batch.length)
-        yield* send(batch)
+        const parts = partsOf(batch)
+        yield* Effect.forEach(parts, ([succession, part]) =>
+          succession === undefined ? send(part) : handOver(part, succession)
+        )
       }
       // In the same turn as the look above: an outcome that comes later starts a flush of its own.
       rest()
@@ -171,6 +219,12 @@ export const layer: Layer.Layer<Settler, never, JobStore | Notifier | Events> = 
 )
 
 // internal
+
+/** Those whose places are to be taken by the same jobs, and all others. */
+const partsOf = (batch: ReadonlyArray<Ended>): Iterable<readonly [Succession | undefined, ReadonlyArray<Ended>]> =>
+  batch.every(({ succession }) => succession === undefined)
+    ? [[undefined, batch]]
+    : Map.groupBy(batch, ({ succession }) => succession)
 
 /** How many outcomes go into one statement: with those that add jobs, fewer, so that it ends in time. */
 const fitting = (pending: ReadonlyArray<Ended>): number => {

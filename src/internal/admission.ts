@@ -19,7 +19,7 @@ import { adapt, type Adaptive, endOf, type Sample, startOf } from "./adaptive.ts
 import { type Permit, type Verdict, verdictOf } from "./circuit.ts"
 import { Events } from "./events.ts"
 import { makeShedder, type Shedder } from "./shedder.ts"
-import type { Claimed } from "./sql/claim.ts"
+import type { Claimed } from "./sql/claimed.ts"
 
 /** An attempt that ends. */
 export interface Leaving {

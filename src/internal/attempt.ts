@@ -2,7 +2,7 @@
 import type * as DateTime from "effect/DateTime"
 import type { Attempt } from "../CurrentJob.ts"
 import type { Dependency } from "./newJob.ts"
-import type { Claimed } from "./sql/claim.ts"
+import type { Claimed } from "./sql/claimed.ts"
 
 /** The attempt of a job whose times have been read already. */
 export const attemptOf = (

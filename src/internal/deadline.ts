@@ -7,7 +7,7 @@ import * as Result from "effect/Result"
 import { InvalidDeadline } from "../ShigotoError.ts"
 import { shown } from "./names.ts"
 import type { NewJob } from "./newJob.ts"
-import type { Claimed } from "./sql/claim.ts"
+import type { Claimed } from "./sql/claimed.ts"
 
 /** When a job has to start, and what becomes of it if it does not. */
 export interface DeadlineOptions {

@@ -2,7 +2,7 @@
 import type { JobEvent } from "../JobEvent.ts"
 import type { Rule } from "../LoadShedding.ts"
 import { capacityOf, type Contender, floorOf, neverShed, noteWait, noWaits, turnsOf, type Waits } from "./shed.ts"
-import type { Claimed } from "./sql/claim.ts"
+import type { Claimed } from "./sql/claimed.ts"
 
 /** What a claim may take. */
 export interface Grant {

@@ -161,8 +161,9 @@ const concurrency = async (server: string, millis: number) => {
     most = Math.max(most, running)
   }
   const took = (Math.max(...runs.map(({ end }) => end)) - Math.min(...runs.map(({ start }) => start))) / 1000
+  const busy = runs.reduce((sum, { end, start }) => sum + end - start, 0) / 1000
   console.log(
-    `concurrency: 600 jobs of ${millis} ms, 3 at once, 6 processes: at most ${most} at once, ${percent((200 * millis) / took)} of the ideal`
+    `concurrency: 600 jobs of ${millis} ms, 3 at once, 6 processes: at most ${most} at once, ${percent((200 * millis) / took)} of the ideal, ${percent(busy / 3 / took)} of the time of three places in use`
   )
   await database.enqueue(100, 3_600_000, () => "")
   let holders = await database.holders(600)

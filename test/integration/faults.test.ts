@@ -19,6 +19,7 @@ const count = (node: Node, tag: JobEvent["_tag"]) => node.events.filter((event) 
 /** Words that only one statement of the library holds. */
 const settleStatement = "WITH outcome AS MATERIALIZED"
 const claimStatement = "chosen AS MATERIALIZED"
+const handoverStatement = "AS is_heir"
 
 const startBehindProxy = Effect.fnUntraced(function* (options: Parameters<typeof startNode>[0]) {
   const { url } = yield* TestDatabase
@@ -140,6 +141,24 @@ describe("settling through failures", () => {
       assert.strictEqual((yield* node.event("Cancelled", id)).reason, "called off")
       assert.strictEqual((yield* reaches(node, waiting, "cancelled")).attempt, 0)
       yield* node.event("Cancelled", waiting)
+    })
+  )
+
+  onDatabase("a settle that handed its place over, and whose reply is lost, costs no attempt and no start", () =>
+    Effect.gen(function* () {
+      const { node, proxy } = yield* startBehindProxy({
+        workers: Note.toLayer(({ n }) => Effect.succeed(n), { globalConcurrency: 1 })
+      })
+      proxy.dropReplyOf(handoverStatement)
+      const jobs = yield* node.run(Note.enqueueAll(Array.from({ length: 60 }, (_, n) => ({ n }))))
+      for (const { id } of jobs) {
+        const { attempt, errors } = yield* reaches(node, id, "completed")
+        assert.deepStrictEqual([attempt, errors], [1, []])
+      }
+      assert.strictEqual(proxy.dropped(), 1)
+      assert.strictEqual(count(node, "Started"), 60)
+      assert.strictEqual(count(node, "Completed"), 60)
+      assert.strictEqual(count(node, "LeaseLost"), 0)
     })
   )
 

@@ -1,15 +1,13 @@
 /** Takes available jobs for this node. */
 import * as Effect from "effect/Effect"
 import type { Fragment } from "effect/sql/Statement"
-import type { BatchId, AttemptFailure, JobId } from "../../JobRow.ts"
-import { type Dependency, link } from "../newJob.ts"
-import { batchId } from "./batch.ts"
+import type { JobId } from "../../JobRow.ts"
 import { byAge } from "./age.ts"
+import { type Claimed, type ClaimedColumns, claimedColumns, readClaimed, taking } from "./claimed.ts"
 import { array, type Db, oid } from "./db.ts"
 import { type Asker, isLive, isPaused, isRemoved, isWaiting } from "./eligible.ts"
-import { read } from "./depend.ts"
 import { jobId } from "./row.ts"
-import { argsOf, isPlain, open, openClaimed } from "./seal.ts"
+import { argsOf, open } from "./seal.ts"
 
 /** What a claim asks for. */
 export interface ClaimRequest {
@@ -50,40 +48,6 @@ export interface Waiting {
   readonly args: unknown
 }
 
-/** A claimed job, as its attempt needs it. */
-export interface Claimed {
-  readonly id: JobId
-  readonly epoch: number
-  readonly worker: string
-  readonly queue: string
-  readonly attempt: number
-  readonly maxAttempts: number
-  readonly priority: number
-  readonly args: unknown
-  readonly runAt: Date
-  readonly claimedAt: Date
-  /** When the job was first due; undefined for one that was due as it was inserted. */
-  readonly scheduledFor: Date | undefined
-  readonly insertedAt: Date
-  readonly errors: ReadonlyArray<AttemptFailure>
-  readonly meta: Readonly<Record<string, unknown>>
-  readonly tags: ReadonlyArray<string>
-  readonly partitionKey: string | undefined
-  readonly snoozes: number
-  readonly links: number
-  readonly trace: string | undefined
-  /** Before when an attempt had to start; undefined for no matter. */
-  readonly startBefore: Date | undefined
-  readonly batch: BatchId | undefined
-  readonly dependencies: ReadonlyArray<Dependency>
-  /** Whether what it leaves is encrypted; undefined where there is nothing to encrypt with. */
-  readonly encrypted?: boolean | undefined
-  /** What the shared circuit of its worker let it through with; undefined where there is none. */
-  readonly passage?: { readonly generation: number; readonly probe: boolean } | undefined
-  /** What its args are to be computed from, for a node of a flow. */
-  readonly flow: { readonly name: string; readonly input: unknown; readonly step: string } | undefined
-}
-
 /**
  * Claims up to `limit` jobs in the order (priority, run_at, id), for a node whose lease is live.
  *
@@ -112,34 +76,22 @@ export const scout = (db: Db, request: ClaimRequest, workers: ReadonlyArray<stri
     (found): { readonly jobs: ReadonlyArray<Claimed>; readonly stopped: boolean } => found
   )
 
-// internal
-
-const claimUpTo = Effect.fnUntraced(function* (
-  db: Db,
-  request: ClaimRequest,
-  stopAt: ReadonlyArray<string> | undefined
-) {
+/** The first jobs that a request may take, locked, in the order in which they are to be taken. */
+export const candidatesOf = (db: Db, request: ClaimRequest, now: Fragment): Fragment => {
   const { sql } = db
   const { from } = request
-  const now = yield* db.now
-  const names = array(
-    request.workers.map((worker) => worker.name),
-    oid.text
-  )
-  const bounded = request.workers.some((worker) => worker.room < request.limit)
   const asker: Asker = {
     node: sql`${request.node}::integer`,
     nodeName: sql`${request.nodeName}`,
     queue: sql`${request.queue}`,
-    workers: sql`${names}::text[]`,
+    workers: sql`${namesOf(request)}::text[]`,
     lowest: request.floor === undefined ? undefined : sql`${~request.floor}::smallint`,
     now
   }
-  const candidate =
-    request.aging !== undefined
-      ? byAge(db, asker, request.limit, request.aging, exceptKeys(db, request))
-      : request.partitions === undefined
-        ? sql`
+  return request.aging !== undefined
+    ? byAge(db, asker, request.limit, request.aging, exceptKeys(db, request))
+    : request.partitions === undefined
+      ? sql`
     SELECT j.id, j.worker, j.rank, j.run_at
     FROM ${db.jobs} AS j
     WHERE ${isWaiting(db, asker)}
@@ -155,7 +107,27 @@ const claimUpTo = Effect.fnUntraced(function* (
     ORDER BY j.rank, j.run_at, j.id
     LIMIT ${request.limit}::integer
     FOR UPDATE OF j SKIP LOCKED`
-        : ofPartitions(db, asker, request, request.partitions)
+      : ofPartitions(db, asker, request, request.partitions)
+}
+
+// internal
+
+const namesOf = (request: ClaimRequest) =>
+  array(
+    request.workers.map((worker) => worker.name),
+    oid.text
+  )
+
+const claimUpTo = Effect.fnUntraced(function* (
+  db: Db,
+  request: ClaimRequest,
+  stopAt: ReadonlyArray<string> | undefined
+) {
+  const { sql } = db
+  const now = yield* db.now
+  const names = namesOf(request)
+  const candidate = candidatesOf(db, request, now)
+  const bounded = request.workers.some((worker) => worker.room < request.limit)
   const choice = request.choose === undefined ? undefined : yield* choose(db, request, request.choose, candidate)
   if (choice !== undefined && choice.length === 0) return { jobs: [], stopped: false }
   const chosen = bounded
@@ -201,89 +173,15 @@ const claimUpTo = Effect.fnUntraced(function* (
       ON true`
           ]
   const found = yield* db.statement(
-    sql<{
-      /** Null where a claim that says whether it stopped has brought nothing. */
-      readonly id: bigint | null
-      readonly stopped?: boolean
-      readonly epoch: number
-      readonly worker: string
-      readonly queue: string
-      readonly attempt: number
-      readonly max_attempts: number
-      readonly priority: number
-      readonly args: unknown
-      readonly run_at: Date
-      readonly inserted_at: Date
-      readonly claimed_at: Date
-      readonly errors: ReadonlyArray<AttemptFailure> | null
-      readonly meta: Readonly<Record<string, unknown>> | null
-      readonly tags: ReadonlyArray<string> | null
-      readonly partition_key: string | null
-      readonly snoozes: number | null
-      readonly scheduled_for: Date | null
-      readonly links: number
-      readonly batch_id: bigint | null
-      readonly step: string | null
-      readonly trace: string | null
-      readonly start_before: Date | null
-    }>`
+    sql<ClaimedColumns & { readonly stopped?: boolean }>`
     ${before}
-    UPDATE ${db.jobs} AS j
-    SET state = 'executing',
-      claimed_by = ${request.node}::integer,
-      claimed_at = ${now},
-      attempt = j.attempt + 1,
-      epoch = j.epoch + 1,
-      progress = NULL
+    ${taking(db, request.node, now)}
     WHERE j.id = ANY(${choice === undefined ? sql`ARRAY(SELECT id FROM chosen)` : sql`${array(choice, oid.int8)}::bigint[]`})
       AND j.claimed_by IS NULL
-    RETURNING j.id, j.epoch, j.worker, j.queue, j.attempt, j.max_attempts, j.priority, j.args, j.run_at,
-      j.inserted_at, j.claimed_at, j.errors, j.meta, j.tags, j.partition_key, j.snoozes, j.scheduled_for, j.links, j.batch_id, j.step,
-      j.trace, j.start_before
+    RETURNING ${sql.literal(claimedColumns)}
     ${after}`.unprepared
   )
-  const rows = found.flatMap((row) => (row.id === null ? [] : [{ ...row, id: row.id }]))
-  const waited = rows.filter((row) => (row.links & link.waits) !== 0)
-  const dependencies =
-    waited.length === 0
-      ? undefined
-      : yield* read(
-          db,
-          waited.map((row) => jobId(row.id))
-        )
-  const computed = rows.filter((row) => (row.links & link.computed) !== 0)
-  const flows = computed.length === 0 ? undefined : yield* readFlows(db, computed)
-  const claimed = rows
-    .map((row): Claimed => ({
-      id: jobId(row.id),
-      epoch: row.epoch,
-      worker: row.worker,
-      queue: row.queue,
-      attempt: row.attempt,
-      maxAttempts: row.max_attempts,
-      priority: row.priority,
-      args: row.args,
-      runAt: row.run_at,
-      claimedAt: row.claimed_at,
-      scheduledFor: row.scheduled_for ?? undefined,
-      insertedAt: row.inserted_at,
-      errors: row.errors ?? [],
-      meta: row.meta ?? {},
-      tags: row.tags ?? [],
-      partitionKey: row.partition_key ?? undefined,
-      snoozes: row.snoozes ?? 0,
-      links: row.links,
-      trace: row.trace ?? undefined,
-      startBefore: row.start_before ?? undefined,
-      batch: row.batch_id === null ? undefined : batchId(row.batch_id),
-      dependencies: dependencies?.get(jobId(row.id)) ?? [],
-      flow: flows?.get(row.id)
-    }))
-    .toSorted((a, b) => b.priority - a.priority || a.runAt.getTime() - b.runAt.getTime() || a.id - b.id)
-  const wanted = ({ worker }: Claimed): boolean | undefined => request.encrypted?.get(worker)
-  const jobs = claimed.every((job) => isPlain(db, job, wanted(job)))
-    ? claimed
-    : yield* Effect.forEach(claimed, (job) => openClaimed(db, job, wanted(job)))
+  const jobs = yield* readClaimed(db, found, request.encrypted)
   return { jobs, stopped: found[0]?.stopped === true }
 })
 
@@ -377,25 +275,5 @@ const choose = Effect.fnUntraced(function* (
       )
     ),
     pick
-  )
-})
-
-const readFlows = Effect.fnUntraced(function* (
-  db: Db,
-  jobs: ReadonlyArray<{ readonly id: bigint; readonly batch_id: bigint | null; readonly step: string | null }>
-) {
-  const rows = yield* db.sql<{ readonly id: bigint; readonly name: string; readonly input: unknown }>`
-    SELECT id, name, input
-    FROM ${db.sql(`${db.schema}.batches`)}
-    WHERE id = ANY(${array(
-      jobs.map((job) => job.batch_id),
-      oid.int8
-    )}::bigint[])`
-  const byId = new Map(rows.map((row) => [row.id, row]))
-  return new Map(
-    jobs.map((job) => {
-      const flow = byId.get(job.batch_id ?? 0n)
-      return [job.id, { name: flow?.name ?? "", input: flow?.input ?? null, step: job.step ?? "" }]
-    })
   )
 })

@@ -1,7 +1,8 @@
 /** Fair queues: claims from one partition after the other, however much waits in each. */
 import * as Effect from "effect/Effect"
 import type { Partitions } from "../../ShigotoConfig.ts"
-import type { Claimed, ClaimRequest } from "./claim.ts"
+import type { ClaimRequest } from "./claim.ts"
+import type { Claimed } from "./claimed.ts"
 import { array, type Db, oid } from "./db.ts"
 
 /** What a fair claim took, and whether a partition with work had no place left. */

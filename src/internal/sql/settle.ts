@@ -1,6 +1,7 @@
 /** Ends attempts: many outcomes in one statement, each fenced by its epoch. */
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
+import type { Fragment } from "effect/sql/Statement"
 import type { JobId } from "../../JobRow.ts"
 import type { Outcome } from "../../Outcome.ts"
 import { type Aftermath, concerned, link, merge, nothing } from "../newJob.ts"
@@ -85,68 +86,12 @@ export const settle = Effect.fnUntraced(function* (db: Db, given: ReadonlyArray<
   }
 })
 
-// internal
-
-/** Settles marked jobs, and everything that follows from their ends, in one transaction. */
-const settleLinked = Effect.fnUntraced(function* (
-  db: Db,
-  settlements: ReadonlyArray<Settlement>,
-  verdicts: Map<Claim, Verdict>
-): Effect.fn.Return<Aftermath, SqlError> {
-  const byClaim = new Map(settlements.map((settlement) => [claimOf(settlement), settlement]))
-  const { accepted, aftermath } = yield* autonomous(
-    db.sql,
-    Effect.gen(function* () {
-      const accepted = (yield* write(db, settlements, true)).map((row) => ({
-        id: jobId(row.id),
-        epoch: row.epoch,
-        state: row.state,
-        links: row.links,
-        batch: row.batch_id === null ? undefined : batchId(row.batch_id),
-        reason: row.reason ?? undefined
-      }))
-      const forks = accepted.flatMap((row): ReadonlyArray<Forked> => {
-        const outcome = byClaim.get(claimOf(row))?.outcome
-        return row.state === "blocked" && outcome?._tag === "Forked" ? [{ ...row, ...outcome }] : []
-      })
-      const ended = accepted.flatMap((row) => {
-        const outcome = byClaim.get(claimOf(row))?.outcome
-        if (outcome === undefined || !isEnd(row.state)) return []
-        const result = outcome._tag === "Completed" ? outcome.result : undefined
-        const failure =
-          "failure" in outcome && outcome.failure !== undefined ? JSON.stringify(outcome.failure) : undefined
-        return [{ ...row, state: row.state, result, failure }]
-      })
-      const deltas: Deltas = new Map()
-      const forked = yield* fork(db, forks, deltas)
-      const concluded = yield* conclude(db, ended, deltas)
-      return { accepted, aftermath: merge(forked, concluded) }
-    })
-  )
-  for (const row of accepted) verdicts.set(claimOf(row), { _tag: "Accepted", state: row.state })
-  const missing = settlements.filter((settlement) => !verdicts.has(claimOf(settlement)))
-  if (missing.length > 0) {
-    for (const [claim, verdict] of (yield* look(db, missing)).verdicts) verdicts.set(claim, verdict)
-  }
-  return aftermath
-})
-
-/** Names one claim of one job. */
-type Claim = `${number}/${number}`
-
-const claimOf = ({ epoch, id }: { readonly id: number | bigint; readonly epoch: number }): Claim =>
-  `${Number(id)}/${epoch}`
-
-const isEnd = (state: string): state is End => state === "completed" || state === "discarded" || state === "cancelled"
-
-const split = <A>(items: ReadonlyArray<A>, isFirst: (item: A) => boolean): [ReadonlyArray<A>, ReadonlyArray<A>] => [
-  items.filter(isFirst),
-  items.filter((item) => !isFirst(item))
-]
-
-const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Settlement>, linked: boolean) {
+/**
+ * The steps of a settle, from WITH on, and what selects those that were met. With `linked` also those whose end
+ * concerns others, for a transaction in which that follows.
+ */
+export const settling = (db: Db, settlements: ReadonlyArray<Settlement>, linked: boolean, now: Fragment) => {
   const { sql } = db
-  const now = yield* db.now
   const columns = settlements.map(({ epoch, id, outcome }) => encode(id, epoch, outcome))
   const wanted = ids(columns.map((column) => column.id))
   const archived = sql.literal(archivedColumns)
@@ -157,14 +102,7 @@ const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Se
   const alone = linked ? sql`` : sql`AND least(j.links & ${sql.literal(String(concerned))}, 1) <> 1`
   // Why it was cancelled concerns only who waits for it.
   const why = linked ? sql`, coalesce(gone.cancel_reason, gone.reason)::text AS reason` : sql``
-  return yield* sql<{
-    readonly id: bigint
-    readonly epoch: number
-    readonly state: string
-    readonly links: number
-    readonly batch_id: bigint | null
-    readonly reason?: string | null
-  }>`
+  const steps = sql`
     WITH outcome AS MATERIALIZED (
       SELECT *
       FROM ROWS FROM (unnest(
@@ -255,13 +193,88 @@ const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Se
         AND outcome.state <> ALL ('{completed,discarded,cancelled}')
         AND num_nulls(j.cancel_requested_at) <> 0
       RETURNING j.id, j.epoch, j.state, j.links, j.batch_id
-    )
-    SELECT id, epoch, final AS state, links, batch_id${why} FROM gone
+    )`
+        : sql``
+    }`
+  const ended = sql`
+    SELECT id, epoch, final AS state, links, batch_id${why} FROM gone`
+  const met = goesBack
+    ? sql`${ended}
     UNION ALL
     SELECT id, epoch, state, links, batch_id${linked ? sql`, NULL` : sql``} FROM back`
-        : sql`
-    SELECT id, epoch, final AS state, links, batch_id${why} FROM gone`
-    }`.unprepared
+    : ended
+  return { steps, met }
+}
+
+// internal
+
+/** Settles marked jobs, and everything that follows from their ends, in one transaction. */
+const settleLinked = Effect.fnUntraced(function* (
+  db: Db,
+  settlements: ReadonlyArray<Settlement>,
+  verdicts: Map<Claim, Verdict>
+): Effect.fn.Return<Aftermath, SqlError> {
+  const byClaim = new Map(settlements.map((settlement) => [claimOf(settlement), settlement]))
+  const { accepted, aftermath } = yield* autonomous(
+    db.sql,
+    Effect.gen(function* () {
+      const accepted = (yield* write(db, settlements, true)).map((row) => ({
+        id: jobId(row.id),
+        epoch: row.epoch,
+        state: row.state,
+        links: row.links,
+        batch: row.batch_id === null ? undefined : batchId(row.batch_id),
+        reason: row.reason ?? undefined
+      }))
+      const forks = accepted.flatMap((row): ReadonlyArray<Forked> => {
+        const outcome = byClaim.get(claimOf(row))?.outcome
+        return row.state === "blocked" && outcome?._tag === "Forked" ? [{ ...row, ...outcome }] : []
+      })
+      const ended = accepted.flatMap((row) => {
+        const outcome = byClaim.get(claimOf(row))?.outcome
+        if (outcome === undefined || !isEnd(row.state)) return []
+        const result = outcome._tag === "Completed" ? outcome.result : undefined
+        const failure =
+          "failure" in outcome && outcome.failure !== undefined ? JSON.stringify(outcome.failure) : undefined
+        return [{ ...row, state: row.state, result, failure }]
+      })
+      const deltas: Deltas = new Map()
+      const forked = yield* fork(db, forks, deltas)
+      const concluded = yield* conclude(db, ended, deltas)
+      return { accepted, aftermath: merge(forked, concluded) }
+    })
+  )
+  for (const row of accepted) verdicts.set(claimOf(row), { _tag: "Accepted", state: row.state })
+  const missing = settlements.filter((settlement) => !verdicts.has(claimOf(settlement)))
+  if (missing.length > 0) {
+    for (const [claim, verdict] of (yield* look(db, missing)).verdicts) verdicts.set(claim, verdict)
+  }
+  return aftermath
+})
+
+/** Names one claim of one job. */
+type Claim = `${number}/${number}`
+
+const claimOf = ({ epoch, id }: { readonly id: number | bigint; readonly epoch: number }): Claim =>
+  `${Number(id)}/${epoch}`
+
+const isEnd = (state: string): state is End => state === "completed" || state === "discarded" || state === "cancelled"
+
+const split = <A>(items: ReadonlyArray<A>, isFirst: (item: A) => boolean): [ReadonlyArray<A>, ReadonlyArray<A>] => [
+  items.filter(isFirst),
+  items.filter((item) => !isFirst(item))
+]
+
+const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Settlement>, linked: boolean) {
+  const { met, steps } = settling(db, settlements, linked, yield* db.now)
+  return yield* db.sql<{
+    readonly id: bigint
+    readonly epoch: number
+    readonly state: string
+    readonly links: number
+    readonly batch_id: bigint | null
+    readonly reason?: string | null
+  }>`${steps}${met}`.unprepared
 })
 
 /** Says what the rows are that a settlement did not meet, and which of them are still ours but marked. */

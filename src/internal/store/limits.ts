@@ -6,9 +6,11 @@ import type { Partitions } from "../../ShigotoConfig.ts"
 import { type ClaimRequest, scout } from "../sql/claim.ts"
 import type { Db } from "../sql/db.ts"
 import { pruneAccounts, setPlaces } from "../sql/account.ts"
+import { handOver, type Heirs } from "../sql/handover.ts"
 import * as limit from "../sql/limit.ts"
 import { standings } from "../sql/limitView.ts"
 import { pausePartition, prunePartitions } from "../sql/partition.ts"
+import type { Settlement } from "../sql/settle.ts"
 import type { Rule } from "../rate.ts"
 import type { Runner } from "./runner.ts"
 
@@ -23,6 +25,9 @@ export const limitVerbs = (db: Db, { background, called }: Runner) => ({
     partitions?: Partitions,
     queueRate?: Limit<never>
   ) => background("claim")(limit.claimLimited(db, request, governed, partitions, queueRate)),
+  /** Ends attempts of a worker, each fenced by its epoch, and gives their places to its next jobs. */
+  handOver: (settlements: ReadonlyArray<Settlement>, heirs: Heirs) =>
+    background("settle")(handOver(db, settlements, heirs)),
   /** Spends units of a limit, or of one of its keys, or gives some back. */
   charge: (of: Limit<never>, amount: number, key = "") =>
     outside(db, background("charge")(limit.charge(db, of, key, amount))),
