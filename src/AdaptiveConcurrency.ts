@@ -13,6 +13,7 @@ import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import { shown } from "./internal/names.ts"
+import { strayOption } from "./internal/options.ts"
 import { type AttemptError, InvalidConfig } from "./ShigotoError.ts"
 
 /**
@@ -71,11 +72,11 @@ export const check = (field: string, options: Options<never>, most: number): Res
   const { max = Math.max(100, isCount(min, 1, most) ? min : 0) } = options
   const { initial = Math.min(Math.max(20, min), max) } = options
   const slowMillis = slowerThan === undefined ? Infinity : millisOf(slowerThan)
-  const unknown = Object.keys(options).find((key) => !known.has(key))
+  const unknown = strayOption(options, known)
   const others = algorithm === "aimd" ? (["tolerance", "window"] as const) : (["slowerThan"] as const)
   const stray = others.find((key) => options[key] !== undefined)
   const problems: ReadonlyArray<readonly [name: string, value: unknown, isFine: boolean, why: string]> = [
-    [unknown ?? "", options[unknown as keyof Options], unknown === undefined, "there is no such option"],
+    [unknown?.name ?? "", options[unknown?.name as keyof Options], unknown === undefined, unknown?.why ?? ""],
     ["algorithm", algorithm, algorithm === "aimd" || algorithm === "gradient", "it must be aimd or gradient"],
     ["min", min, isCount(min, 1, most), `it must be an integer from 1 to ${most}`],
     ["max", max, isCount(max, min, most), `it must be an integer from min, ${shown(min)}, to ${most}`],
@@ -103,17 +104,7 @@ export const check = (field: string, options: Options<never>, most: number): Res
 
 // internal
 
-const known: ReadonlySet<string> = new Set([
-  "algorithm",
-  "min",
-  "max",
-  "initial",
-  "backoff",
-  "slowerThan",
-  "tolerance",
-  "window",
-  "counts"
-])
+const known = ["algorithm", "min", "max", "initial", "backoff", "slowerThan", "tolerance", "window", "counts"]
 
 const isCount = (value: number, least: number, most: number): boolean =>
   Number.isInteger(value) && value >= least && value <= most

@@ -13,6 +13,7 @@ import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import { shown } from "./internal/names.ts"
+import { strayOption } from "./internal/options.ts"
 import { type AttemptError, InvalidConfig } from "./ShigotoError.ts"
 
 /**
@@ -89,11 +90,10 @@ export const check = (options: Options<never>): Result.Result<Rule, InvalidConfi
   const most = state === "shared" ? maxSharedWindow : maxWindow
   const openMillis = millisOf(openFor)
   const slowMillis = slowerThan === undefined ? Infinity : millisOf(slowerThan)
-  const known = new Set(["state", "failureRate", "window", "openFor", "probes", "slowerThan", "slowRate", "counts"])
-  const unknown = Object.keys(options).find((key) => !known.has(key))
+  const stray = strayOption(options, known)
   const problem =
-    unknown !== undefined
-      ? refuse(unknown, options[unknown as keyof Options], "there is no such option")
+    stray !== undefined
+      ? refuse(stray.name, options[stray.name as keyof Options], stray.why)
       : state !== "local" && state !== "shared"
         ? refuse("state", state, "it must be local or shared")
         : !isShare(failureRate)
@@ -119,6 +119,8 @@ export const check = (options: Options<never>): Result.Result<Rule, InvalidConfi
 }
 
 // internal
+
+const known = ["state", "failureRate", "window", "openFor", "probes", "slowerThan", "slowRate", "counts"]
 
 /** What a timer can wait: 2^31 - 1 milliseconds. */
 const maxOpenMillis = 2_147_483_647

@@ -17,7 +17,7 @@ import * as AdaptiveConcurrency from "./AdaptiveConcurrency.ts"
 import * as CircuitBreaker from "./CircuitBreaker.ts"
 import type { Attempt, CurrentJob } from "./CurrentJob.ts"
 import { maxConcurrency } from "./ShigotoConfig.ts"
-import { captureProblem, concurrencyProblem, definitionProblem } from "./internal/definition.ts"
+import { captureProblem, concurrencyProblem, definitionProblem, strayProblem } from "./internal/definition.ts"
 import { type DeadlineOptions, expiryProblem } from "./internal/deadline.ts"
 import type { Dependencies, Edges, ReadingServices, Results } from "./Dependency.ts"
 import { checkDependencies, checkOptions, checkWorker, type DependsOnAll, type Refusal } from "./internal/enqueueing.ts"
@@ -349,6 +349,7 @@ export const make = <
   const { args: argsOrFields, dependencies: needs = {}, error, success, ...options } = definition
   const problem =
     checkWorker(name) ??
+    strayProblem(`The definition of "${name}"`, definition, definitionOptionNames) ??
     checkOptions({ ...options, partitionKey: undefined }) ??
     checkDependencies(name, needs) ??
     expiryProblem(options) ??
@@ -362,6 +363,36 @@ export const make = <
 }
 
 // internal
+
+const definitionOptionNames: Readonly<
+  Record<keyof DefinitionOptions | "args" | "success" | "error" | "dependencies", true>
+> = {
+  args: true,
+  success: true,
+  error: true,
+  dependencies: true,
+  queue: true,
+  priority: true,
+  expiresIn: true,
+  onExpire: true,
+  maxAttempts: true,
+  timeout: true,
+  tags: true,
+  partitionKey: true,
+  encrypted: true,
+  unique: true
+}
+
+const workerOptionNames: Readonly<Record<keyof WorkerOptions<never, never, never>, true>> = {
+  retry: true,
+  concurrency: true,
+  captureLogs: true,
+  globalConcurrency: true,
+  rateLimit: true,
+  circuitBreaker: true,
+  middleware: true,
+  onDiscard: true
+}
 
 /** The same options for many jobs, or those of each. */
 type ManyOptions<
@@ -425,6 +456,7 @@ const makeErased = (
       const isFixed = typeof concurrency !== "object" || concurrency === null
       const adapts = isFixed ? undefined : AdaptiveConcurrency.check("concurrency", concurrency, maxConcurrency)
       const problem =
+        strayProblem(`The worker of "${name}"`, workerOptions, workerOptionNames) ??
         (adapts !== undefined && Result.isFailure(adapts) ? adapts.failure : undefined) ??
         (circuit !== undefined && Result.isFailure(circuit) ? circuit.failure : undefined) ??
         (isFixed ? concurrencyProblem(name, "concurrency", concurrency) : undefined) ??

@@ -7,6 +7,7 @@
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import { nameProblem, shown } from "./internal/names.ts"
+import { strayOption } from "./internal/options.ts"
 import { algorithms, type Rule } from "./internal/rate.ts"
 import { InvalidConfig } from "./ShigotoError.ts"
 
@@ -70,8 +71,8 @@ export const make = <Args = unknown>(name: string, options: Options<Args>): Limi
   const problem = nameProblem(name)
   if (problem !== undefined) throw invalid("name", name, problem)
   if (typeof options !== "object" || options === null) throw refused("rateLimit", options, "it must be an object")
-  const unknown = Object.keys(options).find((key) => !known.has(key))
-  if (unknown !== undefined) throw invalid(unknown, options[unknown as keyof Options<Args>], "there is no such option")
+  const stray = strayOption(options, known)
+  if (stray !== undefined) throw invalid(stray.name, options[stray.name as keyof Options<Args>], stray.why)
   const { algorithm = "sliding-window", cost = 1, limit, perKey = false } = options
   if (!algorithms.includes(algorithm))
     throw invalid("algorithm", algorithm, `it must be one of ${algorithms.join(", ")}`)
@@ -104,8 +105,7 @@ export const make = <Args = unknown>(name: string, options: Options<Args>): Limi
 const usualBurst = (algorithm: Algorithm, limit: number): number =>
   algorithm === "leaky-bucket" ? 1 : algorithm === "gcra" ? Math.ceil(limit / 10) : limit
 
-/** A misspelt option would leave the limit without its rule. */
-const known: ReadonlySet<string> = new Set(["limit", "window", "algorithm", "burst", "cost", "perKey"])
+const known = ["limit", "window", "algorithm", "burst", "cost", "perKey"]
 
 const invalid = (field: string, value: unknown, why: string): InvalidConfig => refused(`rateLimit.${field}`, value, why)
 

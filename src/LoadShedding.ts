@@ -12,6 +12,7 @@ import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import { shown } from "./internal/names.ts"
+import { strayOption } from "./internal/options.ts"
 import { InvalidConfig } from "./ShigotoError.ts"
 
 /**
@@ -64,11 +65,11 @@ export const check = (options: Options, most: number): Result.Result<Rule, Inval
   const { interval, levels = [{ below: 0, share: 0.8 }], maxInFlight = Infinity, target } = options
   const targetMillis = target === undefined ? Infinity : millisOf(target)
   const intervalMillis = interval === undefined ? targetMillis * 10 : millisOf(interval)
-  const unknown = Object.keys(options).find((key) => !known.has(key))
+  const stray = strayOption(options, known)
   const isWithout = options.maxInFlight === undefined && target === undefined
   const problem =
-    unknown !== undefined
-      ? refuse(unknown, options[unknown as keyof Options], "there is no such option")
+    stray !== undefined
+      ? refuse(stray.name, options[stray.name as keyof Options], stray.why)
       : isWithout
         ? refuse("target", target, "give it, or maxInFlight, or leave shedding out")
         : options.maxInFlight !== undefined && !isInteger(maxInFlight, 1, most)
@@ -87,7 +88,7 @@ export const check = (options: Options, most: number): Result.Result<Rule, Inval
 
 // internal
 
-const known: ReadonlySet<string> = new Set(["maxInFlight", "target", "interval", "levels"])
+const known = ["maxInFlight", "target", "interval", "levels"]
 
 const levelsProblem = (levels: ReadonlyArray<Level>): InvalidConfig | undefined => {
   if (!Array.isArray(levels) || levels.length === 0) return refuse("levels", levels, "it must have at least one level")

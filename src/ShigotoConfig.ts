@@ -13,6 +13,7 @@ import type * as AdaptiveConcurrency from "./AdaptiveConcurrency.ts"
 import type * as Limit from "./Limit.ts"
 import * as LoadShedding from "./LoadShedding.ts"
 import { nameProblem, schemaProblem, shown } from "./internal/names.ts"
+import { strayOption } from "./internal/options.ts"
 import {
   century,
   day,
@@ -227,6 +228,12 @@ export const make = Effect.fnUntraced(function* (
   const { adaptive, aging, broadcast, partitions, queues, rates, weights } = yield* makeQueues(
     options.queues ?? defaults.queues
   )
+  const stray = strayOption(options, [...Object.keys(defaults), "shedding", "listenUrl"])
+  if (stray !== undefined) {
+    return yield* invalid(stray.name, (options as Readonly<Record<string, unknown>>)[stray.name], stray.why) // its own key
+  }
+  const misspelt = strayOption(options.retention ?? {}, Object.keys(defaults.retention))
+  if (misspelt !== undefined) return yield* invalid("retention", misspelt.name, misspelt.why)
   const hostname = yield* Effect.orElseSucceed(Config.option(Config.String("HOSTNAME")), Option.none<string>)
   const nodeName = options.nodeName ?? Option.getOrElse(hostname, () => defaults.nodeName)
   const nodeProblem = nameProblem(nodeName)

@@ -54,7 +54,9 @@ const ofWorkers: Table = [
   ["circuitBreaker.counts", noFunction, (counts) => ({ circuitBreaker: { counts } })],
   ["circuitBreaker.openfor", ["1 second"], (openfor) => ({ circuitBreaker: { openfor } })],
   ...adaptive("concurrency", (concurrency) => ({ concurrency })),
-  ["concurrency.counts", noFunction, (counts) => ({ concurrency: { counts } })]
+  ["concurrency.counts", noFunction, (counts) => ({ concurrency: { counts } })],
+  ["globalConcurency", [3], (globalConcurency) => ({ globalConcurency })],
+  ["retires", [3], (retires) => ({ retires })]
 ]
 
 function adaptive(field: string, of: (options: object) => object): Table {
@@ -105,13 +107,19 @@ const ofConfig: Table = [
     })
   ],
   ["shedding.levels[0].share", noShare, (share) => ({ shedding: { ...shed, levels: [{ below: 0, share }] } })],
-  ["shedding.targets", ["1 second"], (targets) => ({ shedding: { ...shed, targets } })]
+  ["shedding.targets", ["1 second"], (targets) => ({ shedding: { ...shed, targets } })],
+  ["queues.q", ["1 second"], (agin) => queue({ agin })],
+  ["queues.q.broadcast", ["1 minute"], (windows) => queue({ broadcast: { window: "1 minute", windows } })],
+  ["polInterval", ["1 second"], (polInterval) => ({ polInterval })],
+  ["retention", ["1 day"], (complete) => ({ retention: { complete } })]
 ]
 
 const ofDefinitions: Table = [
   ["expiresIn", [...noDuration, {}, Infinity], (expiresIn) => ({ expiresIn })],
   ["onExpire", [0, "explode", null, {}], (onExpire) => ({ expiresIn: "1 second", onExpire })],
-  ["partitionKey", ["a", 0, null, {}], (partitionKey) => ({ partitionKey })]
+  ["partitionKey", ["a", 0, null, {}], (partitionKey) => ({ partitionKey })],
+  ["maxAttempt", [3], (maxAttempt) => ({ maxAttempt })],
+  ["retry", [3], (retry) => ({ retry })]
 ]
 
 const fieldOf = (error: unknown): unknown =>
@@ -194,6 +202,30 @@ describe("an option that cannot be", () => {
       assert.deepStrictEqual(yield* sql`SELECT FROM shigoto.limits`, [])
     })
   )
+
+  it("is told with the one that it may have been meant for", () => {
+    const refused = (options: object): unknown => {
+      try {
+        Job.make("work", options)
+      } catch (error) {
+        return error instanceof Error ? error.message : error
+      }
+      return undefined
+    }
+    assert.strictEqual(
+      refused({ maxAttempt: 3 }),
+      'The definition of "work" cannot be given "maxAttempt": there is no such option; did you mean maxAttempts?'
+    )
+    assert.strictEqual(
+      refused({ arg: {} }),
+      'The definition of "work" cannot be given "arg": there is no such option; did you mean args?'
+    )
+    assert.match(String(refused({ color: "red" })), /"color": there is no such option; there are args, success, error/)
+    assert.throws(
+      () => Limit.make("api", { ...rate, algorythm: "gcra" } as Limit.Options),
+      /rateLimit\.algorythm cannot be .*did you mean algorithm\?/
+    )
+  })
 
   it("of a limit is refused where it is made", () => {
     assert.throws(() => Limit.make(" ", rate as Limit.Options), /rateLimit\.name/)

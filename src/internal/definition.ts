@@ -7,6 +7,7 @@ import { InvalidConcurrency, InvalidConfig, type InvalidUnique } from "../Shigot
 import { check, type UniqueOptions } from "../Unique.ts"
 import type { LogLimits } from "./logSink.ts"
 import { shown } from "./names.ts"
+import { strayOption } from "./options.ts"
 
 /** What is wrong with what a definition says of its jobs' keys and time, if anything. */
 export const definitionProblem = (options: {
@@ -15,6 +16,22 @@ export const definitionProblem = (options: {
   readonly unique?: UniqueOptions | undefined
 }): InvalidConfig | InvalidUnique | undefined =>
   partitionProblem(options.partitionKey) ?? timeoutProblem(options.timeout) ?? uniqueProblem(options.unique)
+
+/** Refuses an option of a definition, or of a worker, that there is not. */
+export const strayProblem = (
+  of: string,
+  given: object,
+  known: Readonly<Record<string, true>>
+): InvalidConfig | undefined => {
+  const stray = strayOption(given, Object.keys(known))
+  return stray === undefined
+    ? undefined
+    : new InvalidConfig({
+        field: stray.name,
+        value: shown((given as Readonly<Record<string, unknown>>)[stray.name]), // it is one of its keys
+        message: `${of} cannot be given ${shown(stray.name)}: ${stray.why}`
+      })
+}
 
 /** What is wrong with how logs are kept, if anything. */
 export const captureProblem = (name: string, capture: boolean | LogLimits | undefined): InvalidConfig | undefined => {

@@ -7,6 +7,7 @@ import * as AdaptiveConcurrency from "../AdaptiveConcurrency.ts"
 import * as Limit from "../Limit.ts"
 import { InvalidConfig } from "../ShigotoError.ts"
 import { nameProblem, shown } from "./names.ts"
+import { strayOption } from "./options.ts"
 
 /**
  * A queue with more to say than how many of its jobs run at once on each node.
@@ -111,8 +112,8 @@ export const makeQueues = Effect.fnUntraced(function* (queues: Readonly<Record<s
     const problem = nameProblem(name)
     if (problem !== undefined) return yield* invalid("queues", name, `as a queue's name, ${problem}`)
     const options = typeof given === "object" && given !== null ? given : { concurrency: given }
-    const unknown = Object.keys(options).find((key) => !known.has(key))
-    if (unknown !== undefined) return yield* invalid(`queues.${name}`, unknown, "there is no such option")
+    const stray = strayOption(options, known)
+    if (stray !== undefined) return yield* invalid(`queues.${name}`, stray.name, stray.why)
     const { concurrency } = options
     if (typeof concurrency === "object" && concurrency !== null) {
       const field = `queues.${name}.concurrency`
@@ -156,6 +157,8 @@ export const makeQueues = Effect.fnUntraced(function* (queues: Readonly<Record<s
       return yield* invalid(field, everywhere, "it must be true, false or { window }")
     }
     if (partitions.has(name)) return yield* invalid(field, everywhere, "a fair queue shares jobs out, and cannot")
+    const misspelt = everywhere === true ? undefined : strayOption(everywhere, ["window"])
+    if (misspelt !== undefined) return yield* invalid(field, misspelt.name, misspelt.why)
     const window = everywhere === true ? "10 minutes" : everywhere.window
     broadcast.set(name, yield* duration(`${field}.window`, window, 1000, 7 * day))
   }
@@ -164,16 +167,7 @@ export const makeQueues = Effect.fnUntraced(function* (queues: Readonly<Record<s
 
 // internal
 
-/** A misspelt option would leave the queue without its rule. */
-const known: ReadonlySet<string> = new Set([
-  "concurrency",
-  "fair",
-  "partitionConcurrency",
-  "rateLimit",
-  "weight",
-  "aging",
-  "broadcast"
-])
+const known = ["concurrency", "fair", "partitionConcurrency", "rateLimit", "weight", "aging", "broadcast"]
 
 const rateOf = (queue: string, given: Limit.Limit | Limit.Options): Effect.Effect<Limit.Limit, InvalidConfig> =>
   Effect.try({
