@@ -48,7 +48,8 @@ export const defaultDelayMillis = (id: number, attempt: number): number =>
  * **Gotchas**
  *
  * Fails with whatever the schedule fails with; a delay that is no finite number from 0 to ten years is the caller's to
- * refuse with {@link isUsable}.
+ * refuse with {@link isUsable}. Effect makes zero of a duration of NaN before anybody sees it; a schedule that has waited
+ * and then gives zero is taken to have meant NaN. One that never waits, as `Schedule.recurs`, cannot be told apart.
  *
  * @category rules
  */
@@ -74,7 +75,9 @@ export const fromSchedule = <Input, Error, R>(
   return Effect.flatMap(replay(now, attempt - 1), (before) =>
     before === undefined
       ? Effect.undefined
-      : Effect.map(replay(now - before.elapsed, attempt), (replayed) => replayed?.delay)
+      : Effect.map(replay(now - before.elapsed, attempt), (replayed) =>
+          replayed?.delay === 0 && replayed.elapsed > 0 ? Number.NaN : replayed?.delay
+        )
   )
 }
 

@@ -116,8 +116,9 @@ describe("a schedule as backoff", () => {
       for (const delay of [-1, Infinity, 1e308, maxDelayMillis + 1]) {
         for (const wait of yield* delays(constant(delay), 3)) assert.isFalse(isUsable(wait!), `${delay}: ${wait}`)
       }
-      // A Duration of NaN is zero, by Effect's own rule.
+      // A Duration of NaN is zero, by Effect's own rule; after a wait it is taken for what it is.
       assert.deepStrictEqual(yield* delays(constant(Number.NaN), 2), [0, 0])
+      assert.deepStrictEqual(yield* delays(Schedule.exponential("1 second", Number.NaN), 3), [1000, NaN, NaN])
       assert.isFalse(isUsable(Number.NaN))
       assert.isTrue(isUsable(0) && isUsable(maxDelayMillis))
     })

@@ -140,6 +140,7 @@ export const makeWorker = Effect.fnUntraced(function* (
             return Result.isSuccess(text) && text.success._tag === "Text" ? text.success.text : undefined
           }
         }).pipe(Effect.catchDefect(() => Effect.undefined))
+  let isToldOfNoWait = false
   const delayFor = (attempt: Attempt, error: unknown): Effect.Effect<number | undefined> => {
     const usual = Backoff.defaultDelayMillis(attempt.id, attempt.attempt)
     if (options.retry === undefined) return Effect.succeed(usual)
@@ -158,8 +159,17 @@ export const makeWorker = Effect.fnUntraced(function* (
         onFailure: (cause) => instead(`failed (${describe(Cause.squash(cause))})`),
         onSuccess: Option.match({
           onNone: () => instead("did not answer within five seconds"),
-          onSome: (delay) =>
-            delay === undefined || Backoff.isUsable(delay) ? Effect.succeed(delay) : instead(`gave ${delay} ms`)
+          onSome: (delay) => {
+            if (delay !== undefined && !Backoff.isUsable(delay)) return instead(`gave ${delay} ms`)
+            if (delay !== 0 || isToldOfNoWait) return Effect.succeed(delay)
+            isToldOfNoWait = true
+            return Effect.as(
+              Effect.logWarning(
+                `The retry schedule of ${name} does not wait: failed attempts follow each other at once. If that is not meant, look for a NaN in it, of which Effect makes zero.`
+              ),
+              delay
+            )
+          }
         })
       })
     )

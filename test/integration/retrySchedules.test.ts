@@ -82,6 +82,34 @@ describe("a retry schedule", () => {
     }).pipe(Effect.provide(layer))
   })
 
+  it.effect("that yields NaN after a wait is warned about; one that never waits is, once, and holds", () => {
+    const { layer, logged } = world({
+      nan: Schedule.exponential("1 second", Number.NaN),
+      "at once": waits(Number.NaN)
+    })
+    return Effect.gen(function* () {
+      const { id } = yield* definition("nan").enqueue({}, { maxAttempts: 3 })
+      yield* ShigotoTest.advance("1 second")
+      const failures = (yield* ShigotoTest.events).flatMap(({ event }) => (event._tag === "Failed" ? [event] : []))
+      assert.deepStrictEqual(
+        failures.map((event) => [event.id, event.delayMillis]),
+        [
+          [id, 1000],
+          [id, Backoff.defaultDelayMillis(id, 2)]
+        ]
+      )
+      assert.deepStrictEqual(
+        logged.filter((line) => line.startsWith("Warn")),
+        [`Warn The retry schedule of nan gave NaN ms; job ${id} waits ${Backoff.defaultDelayMillis(id, 2)} ms instead`]
+      )
+      yield* definition("at once").enqueue({}, { maxAttempts: 5 })
+      yield* ShigotoTest.drain
+      const told = logged.filter((line) => line.includes("of at once does not wait"))
+      assert.strictEqual(told.length, 1)
+      assert.match(told[0] ?? "", /^Warn.*failed attempts follow each other at once.*NaN/)
+    }).pipe(Effect.provide(layer))
+  })
+
   it.effect("is replayed to the thousandth attempt and to the last that there can be", () => {
     const { layer, logged } = world({ capped })
     return Effect.gen(function* () {
