@@ -216,6 +216,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
     const runner = makeRunner(client, config)
     const { background, called, limited, told } = runner
     const cells = yield* cellVerbs(db, runner)
+    let registered: number | undefined
     const insertChunk = (jobs: ReadonlyArray<enqueue.NewJob>) =>
       jobs.some((job) => job.unique !== undefined)
         ? reservation.insertUnique(db, jobs)
@@ -250,13 +251,18 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       notify: (payloads) => background("notify")(inspect.notify(db, payloads)),
       promote: (options) => background("promote")(promote.promote(db, options)),
       claim: (request) => background("claim")(claim.claim(db, request)),
-      limits: limitVerbs(db, runner),
+      limits: limitVerbs(db, runner, () => registered),
       cells,
       circuits: circuitVerbs(cells),
       progress: (reports) => background("progress")(inspect.progress(db, reports)),
       settle: (settlements) =>
         Effect.andThen(refuseClear(db, settlements), background("settle")(settle.settle(db, settlements))),
-      register: (options) => background("register")(node.register(db, options)),
+      register: (options) =>
+        Effect.tap(background("register")(node.register(db, options)), (id) =>
+          Effect.sync(() => {
+            registered = id
+          })
+        ),
       renew: (options) => background("renew")(node.renew(db, options)),
       reconcile: (options) => background("reconcile")(node.reconcile(db, options)),
       rescue: (by) => background("rescue")(rescue.rescue(db, by)),

@@ -40,6 +40,11 @@ export interface Options<Args = unknown> {
    * 1.
    */
   readonly cost?: number | ((args: Args) => number) | undefined
+  /**
+   * Whether each node keeps an account of its own, so that the rate is that of every node. Defaults to false: it is that
+   * of all together.
+   */
+  readonly local?: boolean | undefined
   /** Whether each partition key has an account of its own; jobs without a key share one. Defaults to false. */
   readonly perKey?: boolean | undefined
 }
@@ -56,6 +61,8 @@ export interface Limit<in Args = unknown> {
   readonly cost: number
   readonly costOf?: ((args: Args) => number) | undefined
   readonly perKey: boolean
+  /** Whether each node keeps an account of its own. */
+  readonly local: boolean
 }
 
 /**
@@ -73,7 +80,7 @@ export const make = <Args = unknown>(name: string, options: Options<Args>): Limi
   if (typeof options !== "object" || options === null) throw refused("rateLimit", options, "it must be an object")
   const stray = strayOption(options, known)
   if (stray !== undefined) throw invalid(stray.name, options[stray.name as keyof Options<Args>], stray.why)
-  const { algorithm = "sliding-window", cost = 1, limit, perKey = false } = options
+  const { algorithm = "sliding-window", cost = 1, limit, local = false, perKey = false } = options
   if (!algorithms.includes(algorithm))
     throw invalid("algorithm", algorithm, `it must be one of ${algorithms.join(", ")}`)
   if (!Number.isInteger(limit) || limit < 1 || limit > 1_000_000) {
@@ -93,11 +100,12 @@ export const make = <Args = unknown>(name: string, options: Options<Args>): Limi
     throw invalid("burst", burst, "it must be an integer from 1 to the limit")
   }
   if (typeof perKey !== "boolean") throw invalid("perKey", perKey, "it must be true or false")
+  if (typeof local !== "boolean") throw invalid("local", local, "it must be true or false")
   const rule: Rule = { algorithm, limit, windowMillis, burst }
-  if (typeof cost === "function") return { name, rule, cost: 0, costOf: cost, perKey }
+  if (typeof cost === "function") return { name, rule, cost: 0, costOf: cost, perKey, local }
   if (!Number.isFinite(cost) || cost <= 0) throw invalid("cost", cost, "it must be a number above zero, or a function")
   if (cost > burst) throw invalid("cost", cost, `no job could ever start: at most ${burst} may be spent at one instant`)
-  return { name, rule, cost, perKey }
+  return { name, rule, cost, perKey, local }
 }
 
 // internal
@@ -105,7 +113,7 @@ export const make = <Args = unknown>(name: string, options: Options<Args>): Limi
 const usualBurst = (algorithm: Algorithm, limit: number): number =>
   algorithm === "leaky-bucket" ? 1 : algorithm === "gcra" ? Math.ceil(limit / 10) : limit
 
-const known = ["limit", "window", "algorithm", "burst", "cost", "perKey"]
+const known = ["limit", "window", "algorithm", "burst", "cost", "local", "perKey"]
 
 const invalid = (field: string, value: unknown, why: string): InvalidConfig => refused(`rateLimit.${field}`, value, why)
 

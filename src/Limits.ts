@@ -47,7 +47,7 @@ export class Limits extends Context.Service<
     /**
      * Spends units beyond what jobs cost when they were claimed; a negative amount gives units back.
      *
-     * Later jobs wait until the account is in order again.
+     * Later jobs wait until the account is in order again; of a local limit, those of this node.
      */
     readonly charge: (
       limit: Limit<never>,
@@ -56,7 +56,7 @@ export class Limits extends Context.Service<
     ) => Effect.Effect<void, InvalidConfig | StorageFailure>
     /**
      * Starts no further job under the limit until the time is over, as after a 429 with its `Retry-After`; of a limit by
-     * partition key, no further one of that key, or of any where there is none.
+     * partition key, no further one of that key, or of any where there is none; of a local one, on this node.
      */
     readonly backOff: (
       limit: Limit<never>,
@@ -97,6 +97,11 @@ export const layer: Layer.Layer<Limits, never, JobStore | Notifier> = Layer.effe
   Effect.gen(function* () {
     const { afterCommit, limits } = yield* JobStore
     const notifier = yield* Notifier
+    /** What is said of an account, and not of the rule: the key of it. */
+    const accountOf = (limit: Limit<never>, given: Of | undefined) =>
+      limit.local && limits.node() === undefined
+        ? invalid("limit", limit.name, "each node keeps it for itself, and this process runs no jobs")
+        : keyOf(limit, given)
     const keyOf = Effect.fnUntraced(function* (limit: Limit<never>, given: Of | undefined) {
       const key = given?.partitionKey
       if (key === undefined) {
@@ -114,7 +119,7 @@ export const layer: Layer.Layer<Limits, never, JobStore | Notifier> = Layer.effe
         if (!(Number.isFinite(amount) && Math.abs(amount) <= 1e9)) {
           return yield* invalid("amount", amount, "it must be a number from -1e9 to 1e9")
         }
-        yield* limits.charge(limit, amount, yield* keyOf(limit, of))
+        yield* limits.charge(limit, amount, yield* accountOf(limit, of))
         if (amount < 0) yield* tell
       }),
       backOff: Effect.fnUntraced(function* (limit, retryAfter, of) {
@@ -123,7 +128,7 @@ export const layer: Layer.Layer<Limits, never, JobStore | Notifier> = Layer.effe
         if (!(millis > 0 && millis <= 31 * 86_400_000)) {
           return yield* invalid("retryAfter", retryAfter, "it must be a duration above zero and up to 31 days")
         }
-        yield* limits.backOff(limit, millis, yield* keyOf(limit, of))
+        yield* limits.backOff(limit, millis, yield* accountOf(limit, of))
       }),
       change: Effect.fnUntraced(function* (limit, rate, of) {
         const checked =

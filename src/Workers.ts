@@ -13,6 +13,7 @@ import type * as Scope from "effect/Scope"
 import type { Rule as AdaptiveRule } from "./AdaptiveConcurrency.ts"
 import type { Attempt, CurrentJob } from "./CurrentJob.ts"
 import type { Circuit } from "./internal/circuit.ts"
+import { rateClash } from "./internal/definition.ts"
 import type { Governed } from "./internal/sql/limit.ts"
 import type { Quoting } from "./internal/quotes.ts"
 import type { AttemptFailure } from "./JobRow.ts"
@@ -96,7 +97,7 @@ export class Workers extends Context.Service<
     /**
      * Adds a worker until the scope closes.
      *
-     * Dies where another worker of that name is registered.
+     * Dies where another worker of that name is registered, or one that says different things of a rate that both share.
      */
     readonly register: (worker: Worker) => Effect.Effect<void, never, Scope.Scope>
     /** The worker of a name, if this node has it. */
@@ -177,6 +178,8 @@ export const layer: Layer.Layer<Workers> = Layer.sync(Workers, () => {
               )
             )
           }
+          const clash = rateClash(worker, workers.values())
+          if (clash !== undefined) return Effect.die(clash)
           workers.set(worker.name, worker)
           for (const callback of callbacks) callback()
           return Effect.void

@@ -40,6 +40,7 @@ const ofWorkers: Table = [
   ["rateLimit.cost", [0, -1, Number.NaN, "much", null, {}, Infinity, 11], (cost) => ({ rateLimit: { ...rate, cost } })],
   ["rateLimit.cost", [3, 10], (cost) => ({ rateLimit: { ...rate, algorithm: "gcra", burst: 2, cost } })],
   ["rateLimit.perKey", [0, "yes", null, {}], (perKey) => ({ rateLimit: { ...rate, perKey } })],
+  ["rateLimit.local", [0, "yes", null, {}], (local) => ({ rateLimit: { ...rate, local } })],
   ["rateLimit.windw", ["1 second"], (windw) => ({ rateLimit: { ...rate, windw } })],
   ["circuitBreaker", [0, "shared", null, true], (circuitBreaker) => ({ circuitBreaker })],
   ["circuitBreaker.state", noChoice, (state) => ({ circuitBreaker: { state } })],
@@ -111,6 +112,16 @@ const ofConfig: Table = [
   ["queues.q", ["1 second"], (agin) => queue({ agin })],
   ["queues.q.broadcast", ["1 minute"], (windows) => queue({ broadcast: { window: "1 minute", windows } })],
   ["polInterval", ["1 second"], (polInterval) => ({ polInterval })],
+  [
+    "queues.r.rateLimit",
+    [2, 5],
+    (limit) => ({
+      queues: {
+        q: { concurrency: 1, rateLimit: Limit.make("api", { limit: 1, window: "1 second" }) },
+        r: { concurrency: 1, rateLimit: Limit.make("api", { limit: limit as number, window: "1 second" }) }
+      }
+    })
+  ],
   ["retention", ["1 day"], (complete) => ({ retention: { complete } })]
 ]
 
@@ -226,6 +237,28 @@ describe("an option that cannot be", () => {
       /rateLimit\.algorythm cannot be .*did you mean algorithm\?/
     )
   })
+
+  it.effect(
+    "is one of two workers that say different things of a rate which they share, whatever a job takes of it",
+    () =>
+      Effect.gen(function* () {
+        const layer = (other: Limit.Limit) =>
+          Layer.mergeAll(
+            Job.make("one").toLayer(() => Effect.void, { rateLimit: Limit.make("api", rate as Limit.Options) }),
+            Job.make("two").toLayer(() => Effect.void, { rateLimit: other })
+          ).pipe(Layer.provide(Workers.layer))
+        const build = (options: object) =>
+          Effect.exit(Effect.scoped(Layer.build(layer(Limit.make("api", { ...rate, ...options } as Limit.Options)))))
+        assert.isTrue(Exit.isSuccess(yield* build({ cost: 3 })))
+        for (const options of [{ limit: 11 }, { algorithm: "gcra" }, { perKey: true }, { local: true }]) {
+          const exit = yield* build(options)
+          const reason = Exit.isFailure(exit) ? exit.cause.reasons[0] : undefined
+          const error = reason?._tag === "Die" ? reason.defect : undefined
+          assert.strictEqual(fieldOf(error), "rateLimit")
+          assert.match(String((error as Error).message), /different things of the rate "api", which they share/)
+        }
+      })
+  )
 
   it("of a limit is refused where it is made", () => {
     assert.throws(() => Limit.make(" ", rate as Limit.Options), /rateLimit\.name/)

@@ -5,9 +5,11 @@ import * as Result from "effect/Result"
 import { maxConcurrency } from "../ShigotoConfig.ts"
 import { InvalidConcurrency, InvalidConfig, type InvalidUnique } from "../ShigotoError.ts"
 import { check, type UniqueOptions } from "../Unique.ts"
+import type { Limit } from "../Limit.ts"
 import type { LogLimits } from "./logSink.ts"
 import { shown } from "./names.ts"
 import { strayOption } from "./options.ts"
+import { isSameRate } from "./rate.ts"
 
 /** What is wrong with what a definition says of its jobs' keys and time, if anything. */
 export const definitionProblem = (options: {
@@ -62,7 +64,29 @@ export const concurrencyProblem = (
         message: `The ${field} of the worker "${name}" is an integer from 1 to ${maxConcurrency}, not ${shown(concurrency)}.`
       })
 
+/** Refuses a worker that says other things than others, or than queues, of a rate that they share by its name. */
+export const rateClash = (worker: Rated, others: Iterable<Rated>): InvalidConfig | undefined => {
+  const rate = worker.governed?.rate
+  if (rate == null) return undefined
+  // What a job takes of it may differ.
+  const other = [...others].find(
+    ({ governed }) => governed?.rate?.name === rate.name && !isSameRate(governed.rate, rate)
+  )
+  return other === undefined
+    ? undefined
+    : new InvalidConfig({
+        field: "rateLimit",
+        value: shown(rate.name),
+        message: `"${worker.name}" and "${other.name}" say different things of the rate ${shown(rate.name)}, which they share: give both the same limit, or one of them another name.`
+      })
+}
+
 // internal
+
+interface Rated {
+  readonly name: string
+  readonly governed: { readonly rate: Limit<never> | undefined } | undefined
+}
 
 /** What is wrong with what makes its jobs unique, if anything. */
 const uniqueProblem = (unique: UniqueOptions | undefined): InvalidUnique | undefined => {

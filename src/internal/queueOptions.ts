@@ -8,6 +8,7 @@ import * as Limit from "../Limit.ts"
 import { InvalidConfig } from "../ShigotoError.ts"
 import { nameProblem, shown } from "./names.ts"
 import { strayOption } from "./options.ts"
+import { isSameRate } from "./rate.ts"
 
 /**
  * A queue with more to say than how many of its jobs run at once on each node.
@@ -150,7 +151,15 @@ export const makeQueues = Effect.fnUntraced(function* (queues: Readonly<Record<s
         "a fair or broadcast queue takes its jobs by partition, not by age"
       )
     }
-    if (options.rateLimit !== undefined) rates.set(name, yield* rateOf(name, options.rateLimit))
+    if (options.rateLimit !== undefined) {
+      const rate = yield* rateOf(name, options.rateLimit)
+      const [other] = [...rates].find(([, one]) => one.name === rate.name && !isSameRate(one, rate)) ?? []
+      if (other !== undefined) {
+        const why = `the queue "${other}" says different things of the rate of that name, which both share`
+        return yield* invalid(`queues.${name}.rateLimit`, rate.name, why)
+      }
+      rates.set(name, rate)
+    }
     if (everywhere === false) continue
     const field = `queues.${name}.broadcast`
     if (everywhere !== true && (typeof everywhere !== "object" || everywhere === null)) {

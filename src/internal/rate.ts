@@ -89,7 +89,22 @@ export const convert = (from: Rule, to: Rule, account: Account, now: number): Ac
 /** What sums of fractions may be off by. */
 export const slack = 1e-6
 
+/** Whether two limits of one name say the same, but for what a job takes. */
+export const isSameRate = (a: Shared, b: Shared): boolean =>
+  a.perKey === b.perKey &&
+  a.local === b.local &&
+  a.rule.algorithm === b.rule.algorithm &&
+  a.rule.limit === b.rule.limit &&
+  a.rule.windowMillis === b.rule.windowMillis &&
+  a.rule.burst === b.rule.burst
+
 // internal
+
+interface Shared {
+  readonly rule: Rule
+  readonly perKey: boolean
+  readonly local: boolean
+}
 
 /**
  * Into how many slots a sliding window is cut: its account has no more entries than this, whatever the limit. A spent

@@ -39,6 +39,7 @@ import { type Dependencies, readAll } from "../Dependency.ts"
 import { Encrypted } from "./envelope.ts"
 import { failureOf, maxErrorBytes } from "./failure.ts"
 import { describe, maxDepth, type Problem, sanitize, stringify } from "./json.ts"
+import { rateClash } from "./definition.ts"
 import { type LogLimits, LogSink } from "./logSink.ts"
 import { shown } from "./names.ts"
 import type { Quoting } from "./quotes.ts"
@@ -188,11 +189,17 @@ export const makeWorker = Effect.fnUntraced(function* (
 
   // Merged once and not for each attempt, which would copy all of it.
   let merged = { node: Context.empty(), context }
+  const governed = governedBy(name, options, rule, (args) => Effect.provideContext(read(args), context))
+  const ofQueues = [...Option.match(config, { onNone: () => [], onSome: ({ rates }) => rates })].map(
+    ([queue, rate]) => ({ name: `queue ${queue}`, governed: { rate } })
+  )
+  const clash = rateClash({ name, governed }, ofQueues)
+  if (clash !== undefined) return yield* Effect.die(clash)
   const worker: Worker = {
     name,
     concurrency: typeof options.concurrency === "number" ? options.concurrency : undefined,
     adaptive,
-    governed: governedBy(name, options, rule, (args) => Effect.provideContext(read(args), context)),
+    governed,
     circuit: rule?.state === "local" ? makeCircuit(rule) : undefined,
     encrypted: definition.options.encrypted,
     argsSchema: () => jsonSchemaOf(definition.args),

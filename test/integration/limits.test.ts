@@ -14,6 +14,7 @@ import * as Limit from "../../src/Limit.ts"
 import { Limits } from "../../src/Limits.ts"
 import { algorithms } from "../../src/internal/rate.ts"
 import type { Governed } from "../../src/internal/sql/limit.ts"
+import * as Shigoto from "../../src/Shigoto.ts"
 import * as ShigotoConfig from "../../src/ShigotoConfig.ts"
 import { eventually } from "../setup/eventually.ts"
 import { TestDatabase } from "../setup/TestDatabase.ts"
@@ -295,6 +296,45 @@ describe("a claim under limits", () => {
       assert.strictEqual(yield* places, 3)
       yield* store.limits.setPlaces("work", undefined)
       assert.strictEqual(yield* places, 0)
+    })
+  )
+
+  onDatabase("keeps a local rate for each node, by itself, under what is set for all at run time", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const [a, b] = [yield* bareStore, yield* bareStore]
+      for (const perKey of [false, true]) {
+        const name = perKey ? "keyed" : "whole"
+        const key = perKey ? "a" : null
+        const governed = rated({ limit: 2, window: "1 hour", local: true, perKey }, name, name)
+        const rate = governed.rate as Limit.Limit
+        yield* enqueue(name, 100, key)
+        const starts = (of: typeof a) => Effect.map(of.claim([governed]), ({ jobs }) => jobs.length)
+        assert.deepStrictEqual([yield* starts(a), yield* starts(b), yield* starts(a)], [2, 2, 0])
+        yield* a.store.limits.change(
+          rate,
+          "",
+          Limit.make(name, { limit: 5, window: "1 hour", algorithm: "gcra", burst: 5 }).rule
+        )
+        assert.deepStrictEqual([yield* starts(a), yield* starts(b), yield* starts(b)], [3, 3, 0])
+        const late = yield* bareStore
+        assert.strictEqual(yield* starts(late), 5)
+        yield* b.store.limits.charge(rate, -2, key ?? "")
+        assert.deepStrictEqual([yield* starts(a), yield* starts(b)], [0, 2])
+        yield* a.store.limits.charge(rate, -2, key ?? "")
+        yield* a.store.limits.backOff(rate, 3_600_000, key ?? "")
+        yield* b.store.limits.charge(rate, -1, key ?? "")
+        assert.deepStrictEqual([yield* starts(a), yield* starts(b)], [0, 1])
+        yield* a.store.limits.change(rate, "", undefined)
+        yield* b.store.limits.charge(rate, -5, key ?? "")
+        assert.deepStrictEqual([yield* starts(a), yield* starts(b)], [0, 2])
+      }
+      const shared = rated({ limit: 2, window: "1 hour" }, "whole", "whole")
+      assert.strictEqual((yield* a.claim([shared])).jobs.length, 2)
+      // Those of nodes that are gone say nothing any more, after their window.
+      yield* sql`UPDATE shigoto.limits SET idle_at = idle_at - interval '2 hours', held_until = NULL`
+      yield* a.store.limits.prune
+      assert.deepStrictEqual(yield* sql`SELECT FROM shigoto.limits`, [])
     })
   )
 
@@ -662,6 +702,37 @@ describe("a node", () => {
       assert.strictEqual((yield* node.jobs.get(again.id)).state, "available")
       const clash = yield* Effect.flip(node.run(Page.enqueue({ site: "\u0000", weight: 1 })))
       assert.strictEqual(clash._tag, "InvalidPartitionKey")
+    })
+  )
+
+  onDatabase("has a rate of its own beside others, which is told, explained and charged as its own", () =>
+    Effect.gen(function* () {
+      const limit = Limit.make("each", { limit: 1, window: "1 hour", local: true })
+      const workers = Api.toLayer(() => Effect.void, { rateLimit: limit })
+      const nodes = [yield* startNode({ workers }), yield* startNode({ workers })] as const
+      const jobs = yield* nodes[0].run(Api.enqueueAll([{}, {}, {}]))
+      yield* eventually(tally, (counts) => counts.completed === 2)
+      const waits = yield* eventually(
+        Effect.forEach(jobs, ({ id }) => nodes[0].jobs.explain(id)),
+        (all) => all.some(({ reasons }) => reasons.some(({ _tag }) => _tag === "RateLimited"))
+      )
+      const { message, status } = waits.find((one) => one.status !== "finished") ?? {}
+      assert.strictEqual(status, "waiting")
+      assert.match(message ?? "", /the rate "each" is spent, frees in/)
+      const [standing] = yield* nodes[0].run(Effect.flatMap(Limits, ({ list }) => list))
+      assert.deepInclude(standing?.rate, { name: "each", local: true, limit: 1, room: 0 })
+      yield* nodes[1].run(Effect.flatMap(Limits, (limits) => limits.charge(limit, -1)))
+      yield* eventually(tally, (counts) => counts.completed === 3)
+      const database = yield* TestDatabase
+      const producer = Shigoto.layerProducer.pipe(
+        Layer.provide(ShigotoConfig.layer({})),
+        Layer.provide(database.layerClient({ maxConnections: 2 }))
+      )
+      const refused = yield* Effect.flatMap(Limits, (limits) => limits.backOff(limit, "1 second")).pipe(
+        Effect.provide(producer),
+        Effect.flip
+      )
+      assert.strictEqual(refused._tag === "InvalidConfig" ? refused.field : refused._tag, "limit")
     })
   )
 

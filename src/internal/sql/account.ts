@@ -10,8 +10,22 @@ import { type Account, convert, idleAt, type Rule } from "../rate.ts"
 import type { Accounts, Stored } from "../budget.ts"
 import { array, type Db, oid } from "./db.ts"
 
-/** The row of a rate. */
-export const rateRow = (limit: Limit<never>): string => `rate:${limit.name}`
+/** The row of a rate: that of all nodes, or the own one of a node; no name holds the separator. */
+export const rateRow = ({ local, name }: Limit<never>, node?: number): string =>
+  local && node !== undefined ? `rate:${name}\u001f${node}` : `rate:${name}`
+
+/** The rows of a rate: that of all nodes, where rules are set, and those of nodes that keep one for themselves. */
+export const rateRows = Effect.fnUntraced(function* (db: Db, limit: Limit<never>) {
+  const whole = rateRow(limit)
+  if (!limit.local) return [whole]
+  const rows = yield* db.sql<{ readonly name: string }>`
+    SELECT name
+    FROM ${table(db)}
+    WHERE starts_with(name, ${`${whole}\u001f`})
+      AND key = ''
+    ORDER BY name`
+  return [whole, ...rows.map(({ name }) => name)]
+})
 
 /** The row of a worker's concurrency. */
 export const workerRow = (worker: string): string => `worker:${worker}`
@@ -105,10 +119,12 @@ export const setRule = Effect.fnUntraced(function* (
   const ruleNow = (of: string) => rows.get(of)?.rule ?? rows.get("")?.rule ?? limit.rule
   const ruleThen = (of: string) => (of === key ? rule : rows.get(of)?.rule) ?? (key === "" ? rule : rows.get("")?.rule)
   // An account is in the terms of its rule, so it changes with it; with the limit's, those of all keys that have none.
-  const kept = [...rows].map(([of, stored]) => {
-    const then = ruleThen(of) ?? limit.rule
-    return { name, key: of, rule: then, spent: convert(ruleNow(of), then, stored.spent, now) }
-  })
+  const kept = [...accounts].flatMap(([row, keys]) =>
+    [...keys].map(([of, stored]) => {
+      const then = ruleThen(of) ?? limit.rule
+      return { name: row, key: of, rule: then, spent: convert(ruleNow(of), then, stored.spent, now) }
+    })
+  )
   yield* keepAccounts(db, rows.has(key) ? kept : [...kept, { name, key, rule: limit.rule, spent: [] }], now)
   yield* db.sql`
     UPDATE ${table(db)}
@@ -127,6 +143,25 @@ export const setPlaces = Effect.fnUntraced(function* (db: Db, worker: string, pl
     SET places = excluded.places,
       updated_at = excluded.updated_at`)
 })
+
+/** Accounts of nodes that keep rates for themselves, under the rules that are set for all. */
+export const underRules = (
+  accounts: Accounts,
+  rules: Accounts,
+  locals: ReadonlyArray<Limit<never>>,
+  node: number
+): Accounts => {
+  const merged = new Map(accounts)
+  for (const limit of locals) {
+    const own = new Map(merged.get(rateRow(limit, node)))
+    for (const [key, { heldUntil, rule }] of rules.get(rateRow(limit)) ?? []) {
+      const stored = own.get(key) ?? { spent: [], heldUntil: undefined, rule: undefined, places: undefined }
+      own.set(key, { ...stored, rule, heldUntil: Math.max(stored.heldUntil ?? 0, heldUntil ?? 0) || undefined })
+    }
+    merged.set(rateRow(limit, node), own)
+  }
+  return merged
+}
 
 /** Removes accounts that say no more than none would. */
 export const pruneAccounts = Effect.fnUntraced(function* (db: Db) {

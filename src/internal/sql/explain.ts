@@ -224,8 +224,8 @@ const withLimits = Effect.fnUntraced(function* (db: Db, job: JobRow, nodes: Read
     Effect.fnUntraced(function* (node) {
       const governed = node.limits.filter((one) => one.worker === job.worker || one.queue === job.queue)
       if (!node.takes || governed.length === 0) return { ...node, held: undefined } satisfies AskerRow
-      const key = JSON.stringify(governed)
-      if (!answers.has(key)) answers.set(key, yield* look(db, governed, job))
+      const key = JSON.stringify([governed, governed.some(({ rate }) => rate?.local === true) ? node.id : 0])
+      if (!answers.has(key)) answers.set(key, yield* look(db, governed, job, node.id))
       const held = answers.get(key)
       return { ...node, takes: held === undefined, held } satisfies AskerRow
     })

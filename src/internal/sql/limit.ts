@@ -6,7 +6,17 @@ import type { Limit } from "../../Limit.ts"
 import type { Partitions } from "../../ShigotoConfig.ts"
 import { type Accounts, type Books, type Entry, makeBooks, makeBudget, type Share, type Stored } from "../budget.ts"
 import { type Rule, slack } from "../rate.ts"
-import { holdAccount, keepAccounts, lockAccounts, rateRow, readAccounts, setRule, workerRow } from "./account.ts"
+import {
+  holdAccount,
+  keepAccounts,
+  lockAccounts,
+  rateRow,
+  rateRows,
+  readAccounts,
+  setRule,
+  underRules,
+  workerRow
+} from "./account.ts"
 import { claim, type ClaimRequest, type Waiting } from "./claim.ts"
 import type { Claimed } from "./claimed.ts"
 import { type Guarded, lookAtPassages, type Passage, passages } from "./circuit.ts"
@@ -72,18 +82,20 @@ export const claimLimited = (
       yield* db.sql`SELECT set_config('idle_in_transaction_session_timeout', ${String(idleMillis)}::text, true)`
       const fair = partitions === undefined ? [] : [`queue:${request.queue}`]
       const rates = ratesOf(governed, queueRate)
-      const accounts = yield* lockAccounts(
+      const { node } = request
+      const locked = yield* lockAccounts(
         db,
-        [...new Set([...fair, ...governed.flatMap(placesRow), ...rates.map(rateRow)])].toSorted(),
-        keyedRows(rates)
+        [...new Set([...fair, ...governed.flatMap(placesRow), ...rates.map((rate) => rateRow(rate, node))])].toSorted(),
+        keyedRows(rates, node)
       )
+      const accounts = yield* withRules(db, locked, rates, node)
       const running = yield* count(db, governed)
       // Places alone need no instant.
       const now = rates.length === 0 ? 0 : (yield* db.instant).getTime()
       const circuits = yield* circuitsOf(governed, (guarded) => passages(db, guarded))
       const books = makeBooks(accounts, now)
       const byWorker = new Map(governed.map((one) => [one.worker, one]))
-      const sharesOf = (worker: string) => shares(byWorker.get(worker)?.rate, queueRate)
+      const sharesOf = (worker: string) => shares(byWorker.get(worker)?.rate, queueRate, node)
       const rooms = new Map(
         request.workers.map(({ name, room }) => {
           const free = placesOf(books, byWorker.get(name)) - (running.get(name) ?? 0)
@@ -141,6 +153,7 @@ export const claimLimited = (
           ({ name }) => byWorker.get(name) ?? { worker: name, concurrency: undefined, rate: undefined }
         ),
         queueRate,
+        node,
         running,
         budget.refused()
       )
@@ -157,18 +170,21 @@ export const claimLimited = (
 export const look = Effect.fnUntraced(function* (
   db: Db,
   governed: ReadonlyArray<Governed>,
-  job: Pick<JobRow, "worker" | "queue" | "partitionKey">
+  job: Pick<JobRow, "worker" | "queue" | "partitionKey">,
+  node: number
 ) {
   const own = governed.filter(({ worker }) => worker === job.worker)
   const queueRate = governed.find(({ queue }) => queue === job.queue)?.rate ?? undefined
   const rates = ratesOf(own, queueRate)
-  const accounts = yield* readAccounts(db, [...own.flatMap(placesRow), ...rates.map(rateRow)], keyedRows(rates))
+  const rows = [...own.flatMap(placesRow), ...rates.map((rate) => rateRow(rate, node))]
+  const accounts = yield* withRules(db, yield* readAccounts(db, rows, keyedRows(rates, node)), rates, node)
   const running = yield* count(db, own)
   const books = makeBooks(accounts, (yield* db.instant).getTime())
   const held = heldBack(
     books,
     own.length === 0 ? [ungoverned(job.worker)] : own,
     queueRate,
+    node,
     running,
     [],
     job.partitionKey ?? ""
@@ -182,30 +198,32 @@ export const look = Effect.fnUntraced(function* (
  *
  * A limit that nobody has used yet is charged all the same.
  */
-export const charge = (db: Db, limit: Limit<never>, key: string, amount: number) =>
+export const charge = (db: Db, limit: Limit<never>, key: string, amount: number, node: number | undefined) =>
   autonomous(
     db.sql,
     Effect.gen(function* () {
-      const share: Share = { row: rateRow(limit), limit }
-      const books = makeBooks(yield* lockAccounts(db, [share.row], keyedRows([limit])), (yield* db.instant).getTime())
+      const share: Share = { row: rateRow(limit, node), limit }
+      const locked = yield* lockAccounts(db, [share.row], keyedRows([limit], node))
+      const books = makeBooks(yield* withRules(db, locked, [limit], node), (yield* db.instant).getTime())
       const spent = books.after(share, key, books.now, amount)
       yield* keepAccounts(db, [{ name: share.row, key, rule: books.ruleOf(share, key), spent }], books.now)
     })
   )
 
 /** Admits nothing more under a limit, or one of its keys, for some time, or for longer than was asked before. */
-export const backOff = (db: Db, limit: Limit<never>, key: string, millis: number) =>
+export const backOff = (db: Db, limit: Limit<never>, key: string, millis: number, node: number | undefined) =>
   autonomous(
     db.sql,
-    Effect.andThen(lockAccounts(db, [rateRow(limit)], []), holdAccount(db, rateRow(limit), key, millis))
+    Effect.andThen(lockAccounts(db, [rateRow(limit, node)], []), holdAccount(db, rateRow(limit, node), key, millis))
   )
 
 /** Sets the rule of a limit, or of one of its keys, in place of the code's; undefined takes that back. */
 export const change = (db: Db, limit: Limit<never>, key: string, rule: Rule | undefined) =>
   autonomous(
     db.sql,
-    Effect.flatMap(lockAccounts(db, [rateRow(limit)], [rateRow(limit)]), (accounts) =>
-      setRule(db, limit, key, rule, accounts)
+    rateRows(db, limit).pipe(
+      Effect.flatMap((rows) => lockAccounts(db, rows, rows)),
+      Effect.flatMap((accounts) => setRule(db, limit, key, rule, accounts))
     )
   )
 
@@ -228,12 +246,25 @@ const ratesOf = (
   return [...new Map(rates.map((rate) => [rate.name, rate])).values()]
 }
 
-const keyedRows = (rates: ReadonlyArray<Limit<never>>): ReadonlyArray<string> =>
-  rates.filter(({ perKey }) => perKey).map(rateRow)
+const keyedRows = (rates: ReadonlyArray<Limit<never>>, node: number | undefined): ReadonlyArray<string> =>
+  rates.filter(({ perKey }) => perKey).map((rate) => rateRow(rate, node))
+
+/** Rules are set for all nodes, also of rates that each keeps for itself. */
+const withRules = Effect.fnUntraced(function* (
+  db: Db,
+  accounts: Accounts,
+  rates: ReadonlyArray<Limit<never>>,
+  node: number | undefined
+) {
+  const locals = rates.filter(({ local }) => local)
+  if (locals.length === 0 || node === undefined) return accounts
+  const whole = locals.map((limit) => rateRow(limit))
+  return underRules(accounts, yield* readAccounts(db, whole, whole), locals, node)
+})
 
 /** What a job takes from: its worker's rate first, then that of its queue. */
-const shares = (own: Limit<never> | undefined, ofQueue: Limit<never> | undefined): ReadonlyArray<Share> =>
-  [own, ofQueue].filter((limit) => limit != null).map((limit) => ({ row: rateRow(limit), limit }))
+const shares = (own: Limit<never> | undefined, ofQueue: Limit<never> | undefined, node: number): ReadonlyArray<Share> =>
+  [own, ofQueue].filter((limit) => limit != null).map((limit) => ({ row: rateRow(limit, node), limit }))
 
 const placesOf = (books: Books, governed: Governed | undefined): number =>
   governed?.concurrency == null ? Infinity : (books.places(workerRow(governed.worker)) ?? governed.concurrency)
@@ -271,13 +302,14 @@ const heldBack = (
   books: Books,
   governed: ReadonlyArray<Governed>,
   queueRate: Limit<never> | undefined,
+  node: number,
   running: ReadonlyMap<string, number>,
   refused: ReadonlyArray<Entry>,
   partitionKey?: string
 ): ReadonlyArray<Held> =>
   governed.flatMap((one): ReadonlyArray<Held> => {
     const { rate, worker } = one
-    const rates = shares(rate, queueRate).flatMap((share): ReadonlyArray<Held> => {
+    const rates = shares(rate, queueRate, node).flatMap((share): ReadonlyArray<Held> => {
       const ofShare = refused.filter(({ share: { row } }) => row === share.row)
       const keys = !share.limit.perKey
         ? [""]

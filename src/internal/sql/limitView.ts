@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import type { Limit } from "../../Limit.ts"
 import { type Accounts, makeBooks } from "../budget.ts"
-import { rateRow, readAccounts, workerRow } from "./account.ts"
+import { rateRow, readAccounts, underRules, workerRow } from "./account.ts"
 import type { Db } from "./db.ts"
 import type { Governed } from "./limit.ts"
 
@@ -28,6 +28,8 @@ export interface LimitStanding {
         readonly cost: number
         /** Whether each partition key has an account; then `room` and `heldUntil` are those of jobs without a key. */
         readonly perKey: boolean
+        /** Whether each node keeps an account of its own; then what is told is that of the fullest. */
+        readonly local: boolean
         /** Whether an operator set the rate, in place of what the code says. */
         readonly changed: boolean
         /** Units that may be spent now; below zero after more was charged than there was. */
@@ -51,10 +53,11 @@ export const standings = Effect.fnUntraced(function* (db: Db) {
   const { sql } = db
   const now = yield* db.now
   const rows = yield* sql<{
+    readonly id: number
     readonly limits: ReadonlyArray<Governed>
     readonly now: Date
   }>`
-    SELECT limits, ${now} AS now
+    SELECT id, limits, ${now} AS now
     FROM ${db.nodes}
     WHERE expires_at > ${now}
     ORDER BY beat_at`
@@ -62,9 +65,12 @@ export const standings = Effect.fnUntraced(function* (db: Db) {
     rows.flatMap((row) => row.limits.map((one) => [JSON.stringify([one.worker, one.queue]), one] as const))
   )
   if (governed.size === 0) return []
-  const rates = [...governed.values()].flatMap(({ rate }) => (rate == null ? [] : [rateRow(rate)]))
+  const limits = [...governed.values()].flatMap(({ rate }) => rate ?? [])
+  const rates = limits.flatMap((limit) => [rateRow(limit), ...rows.map(({ id }) => rateRow(limit, id))])
   const workers = [...governed.values()].map(({ worker }) => workerRow(worker))
-  const accounts = yield* readAccounts(db, [...rates, ...workers], rates)
+  const read = yield* readAccounts(db, [...new Set([...rates, ...workers])], [...new Set(rates)])
+  const locals = limits.filter(({ local }) => local)
+  const accounts = rows.reduce((merged, { id }) => underRules(merged, read, locals, id), read)
   const running = yield* sql<{ readonly worker: string; readonly running: number }>`
     SELECT worker, count(*)::integer AS running
     FROM ${db.jobs}
@@ -81,7 +87,7 @@ export const standings = Effect.fnUntraced(function* (db: Db) {
           queue,
           running: running.find((row) => row.worker === worker)?.running ?? 0,
           concurrency: makeBooks(accounts, at).places(workerRow(worker)) ?? concurrency ?? undefined,
-          rate: rate == null ? undefined : rateStanding(accounts, rate, at)
+          rate: rate == null ? undefined : fullest(rows.map(({ id }) => rateStanding(accounts, rate, at, id)))
         }
       ]
     })
@@ -92,9 +98,17 @@ export const standings = Effect.fnUntraced(function* (db: Db) {
 /** The most partition keys told of one limit. */
 const keyLimit = 100
 
-const rateStanding = (accounts: Accounts, limit: Limit<never>, at: number): NonNullable<LimitStanding["rate"]> => {
+const fullest = (standings: ReadonlyArray<NonNullable<LimitStanding["rate"]>>): LimitStanding["rate"] =>
+  standings.toSorted((a, b) => a.room - b.room)[0]
+
+const rateStanding = (
+  accounts: Accounts,
+  limit: Limit<never>,
+  at: number,
+  node: number
+): NonNullable<LimitStanding["rate"]> => {
   const books = makeBooks(accounts, at)
-  const share = { row: rateRow(limit), limit }
+  const share = { row: rateRow(limit, node), limit }
   const standing = (key: string) => {
     const heldUntil = books.heldUntil(share, key)
     return {
@@ -112,6 +126,7 @@ const rateStanding = (accounts: Accounts, limit: Limit<never>, at: number): NonN
     ...standing(""),
     cost: limit.cost,
     perKey: limit.perKey,
+    local: limit.local,
     changed: books.isChanged(share),
     keys: keys
       .toSorted((a, b) => a.room - b.room)

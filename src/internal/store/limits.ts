@@ -15,7 +15,9 @@ import type { Rule } from "../rate.ts"
 import type { Runner } from "./runner.ts"
 
 /** Builds the verbs. */
-export const limitVerbs = (db: Db, { background, called }: Runner) => ({
+export const limitVerbs = (db: Db, { background, called }: Runner, node: () => number | undefined) => ({
+  /** The incarnation whose own rates a charge is about; undefined where this process has none. */
+  node,
   /** Takes the available jobs that come before the first of the limited workers, and says whether there was one. */
   scout: (request: ClaimRequest, limited: ReadonlyArray<string>) => background("claim")(scout(db, request, limited)),
   /** Takes the available jobs that the limits of their workers and of the queue admit; a failure admits none. */
@@ -30,10 +32,10 @@ export const limitVerbs = (db: Db, { background, called }: Runner) => ({
     background("settle")(handOver(db, settlements, heirs)),
   /** Spends units of a limit, or of one of its keys, or gives some back. */
   charge: (of: Limit<never>, amount: number, key = "") =>
-    outside(db, background("charge")(limit.charge(db, of, key, amount))),
+    outside(db, background("charge")(limit.charge(db, of, key, amount, node()))),
   /** Admits nothing for some time. */
   backOff: (of: Limit<never>, millis: number, key = "") =>
-    outside(db, background("backOff")(limit.backOff(db, of, key, millis))),
+    outside(db, background("backOff")(limit.backOff(db, of, key, millis, node()))),
   /** Sets a rule in place of the code's, or takes that back. */
   change: (of: Limit<never>, key: string, rule: Rule | undefined) =>
     outside(db, background("limits")(limit.change(db, of, key, rule))),
