@@ -139,6 +139,8 @@ export const layer: Layer.Layer<
     const wakeEach = (names: Iterable<string>): void => {
       for (const name of names) appetites.get(name)?.latch.openUnsafe()
     }
+    const candidatesNow = (): Asking["able"] =>
+      [...workers.all()].map((worker) => ({ name: worker.name, room: executor.room(worker) }))
     const unheld = (roomy: Asking["able"]): Asking["able"] =>
       roomy.filter((worker) => {
         const left = holds.left(worker.name, monotonic())
@@ -156,7 +158,7 @@ export const layer: Layer.Layer<
       }
       if (node === undefined || state === undefined || state.paused || !executor.isAccepting()) return false
       const slots = Math.min(admission.slots(queue, state.concurrency) - executor.running(queue), claimLimit)
-      const candidates = [...workers.all()].map((worker) => ({ name: worker.name, room: executor.room(worker) }))
+      const candidates = candidatesNow()
       const roomy = candidates.filter((worker) => worker.room > 0)
       appetite.full = slots <= 0 || roomy.length < candidates.length
       const able = unheld(roomy)
@@ -366,18 +368,9 @@ export const layer: Layer.Layer<
         queues,
         workers,
         isOpen: gate.isOpen,
-        able: () =>
-          unheld(
-            [...workers.all()].flatMap((worker) => {
-              const room = executor.room(worker)
-              return room > 0 ? [{ name: worker.name, room }] : []
-            })
-          ),
+        able: () => unheld(candidatesNow().filter(({ room }) => room > 0)),
         now: monotonic,
-        turnMillis: Duration.toMillis(config.pollInterval),
-        patienceMillis: patience,
-        started: (queue, jobs) => {
-          const claimed = jobs.length
+        started: (queue, claimed) => {
           if (events.isHeard()) events.publish({ _tag: "QueuePolled", queue, asked: claimed, claimed })
           if (claimed > 0) lookIn(Duration.toMillis(config.pollInterval))
         }
@@ -387,9 +380,8 @@ export const layer: Layer.Layer<
       if (queue === undefined) wakeAll()
       else {
         // The queue that had the place asks last: else others that wait for it would never have it.
-        if (what === "place") {
-          for (const [name, { held, latch }] of appetites) if (held && name !== queue) latch.openUnsafe()
-        }
+        if (what === "place")
+          wakeEach([...appetites].flatMap(([name, { held }]) => (held && name !== queue ? [name] : [])))
         const appetite = appetites.get(queue)
         if (appetite !== undefined && what === "place") appetite.freed = true
         if (appetite?.full === true || (what === "place" && appetite?.held === true)) appetite.latch.openUnsafe()

@@ -257,6 +257,12 @@ describe("an option that cannot be", () => {
           assert.strictEqual(fieldOf(error), "rateLimit")
           assert.match(String((error as Error).message), /different things of the rate "api", which they share/)
         }
+        const queues = ShigotoConfig.layer({
+          queues: { q: { concurrency: 1, rateLimit: Limit.make("api", { limit: 11, window: "1 second" }) } }
+        })
+        const built = Layer.build(layer(Limit.make("api", rate as Limit.Options)).pipe(Layer.provide(queues)))
+        const refused = yield* Effect.exit(Effect.scoped(built))
+        assert.match(JSON.stringify(refused), /and \\"queue q\\" say different things/)
       })
   )
 

@@ -5,6 +5,7 @@
  * A place that went by a claim would be free from the settle to the claim, and each claim waits for the limit's lock.
  * Now and then one goes by a claim all the same, so that other queues and nodes that wait for it come to their turn.
  */
+import * as Duration from "effect/Duration"
 import type { Heartbeat } from "../Heartbeat.ts"
 import type { Executor } from "../Executor.ts"
 import type { Queues } from "../Queues.ts"
@@ -12,7 +13,6 @@ import type { Succession } from "../Settler.ts"
 import type { ShigotoConfig } from "../ShigotoConfig.ts"
 import type { Worker, Workers } from "../Workers.ts"
 import type { Admission } from "./admission.ts"
-import type { Claimed } from "./sql/claimed.ts"
 
 /** What the successions of a node need to know of it. */
 export interface Place {
@@ -28,17 +28,15 @@ export interface Place {
   readonly able: () => ReadonlyArray<{ readonly name: string; readonly room: number }>
   /** Monotonic milliseconds. */
   readonly now: () => number
-  /** For how long places are handed on before one is left to a claim, in milliseconds. */
-  readonly turnMillis: number
-  /** How long a reply may take that is still to be believed, in milliseconds. */
-  readonly patienceMillis: number
-  /** Takes note of jobs that have started. */
-  readonly started: (queue: string, jobs: ReadonlyArray<Claimed>) => void
+  /** Takes note of so many jobs that have started. */
+  readonly started: (queue: string, jobs: number) => void
 }
 
 /** Builds the successions of a node, one for each worker in each queue. */
 export const makeSuccessions = (node: Place) => {
   const { admission, config, executor, heartbeat, queues, workers } = node
+  const turnMillis = Duration.toMillis(config.pollInterval)
+  const patienceMillis = Duration.toMillis(config.queryTimeout)
   const made = new WeakMap<Worker, Map<string, Succession | undefined>>()
   /** Whatever else is asked of a claim is for a claim to find out. */
   const isPlain = (queue: string, { governed }: Worker): boolean =>
@@ -60,7 +58,7 @@ export const makeSuccessions = (node: Place) => {
         if (!node.isOpen() || !executor.isAccepting() || id === undefined || state === undefined || state.paused) return
         if (workers.get(name) !== worker) return
         if (sent >= claimAt) {
-          claimAt = sent + node.turnMillis
+          claimAt = sent + turnMillis
           return
         }
         // The places that are left are counted as taken still.
@@ -83,10 +81,9 @@ export const makeSuccessions = (node: Place) => {
       },
       start: (jobs, { request }) => {
         // A reply as late as this may be of jobs that were given back meanwhile; the next beats find out.
-        if (node.now() - sent > node.patienceMillis || heartbeat.current() !== request.node)
-          return heartbeat.claimLost()
+        if (node.now() - sent > patienceMillis || heartbeat.current() !== request.node) return heartbeat.claimLost()
         executor.start(jobs, request.node)
-        node.started(queue, jobs)
+        node.started(queue, jobs.length)
       },
       lost: heartbeat.claimLost
     }
