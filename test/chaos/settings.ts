@@ -16,11 +16,11 @@ export const timing = {
 /** Lease, sweep (a lease long at most), poll and slack, in milliseconds. */
 export const rescueBound = timing.leaseTtl * 2 + timing.pollInterval + timing.slack
 
-/** Thirty slots a worker, and six where tenants take turns or have two places each. */
+/** Seventy slots a worker, and six where tenants take turns or have two places each. */
 export const queues = {
-  fast: 12,
-  slow: 8,
-  pausable: 4,
+  fast: 40,
+  slow: 16,
+  pausable: 8,
   limited: 6,
   fair: { concurrency: 3, fair: true },
   sites: { concurrency: 3, partitionConcurrency: 2 }
