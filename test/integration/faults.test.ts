@@ -1,12 +1,16 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as EmbeddedPostgres from "../../src/embedded/EmbeddedPostgres.ts"
 import * as Job from "../../src/Job.ts"
 import type { JobEvent } from "../../src/JobEvent.ts"
+import * as Migrations from "../../src/Migrations.ts"
+import * as ShigotoConfig from "../../src/ShigotoConfig.ts"
 import { eventually } from "../setup/eventually.ts"
 import { makeProxy } from "../setup/proxy.ts"
 import { TestDatabase } from "../setup/TestDatabase.ts"
@@ -217,6 +221,47 @@ describe("settling through failures", () => {
       yield* eventually(tally, (counts) => counts.completed === 2000)
       assert.isTrue([...runs.values()].every((times) => times === 1))
       assert.strictEqual(count(node, "Completed"), 2000)
+    })
+  )
+
+  onDatabase("a server that lets the node's role in no more, for a limit or a lost right, is waited out", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const { url } = yield* TestDatabase
+      const role = `guest_${crypto.randomUUID().slice(0, 8)}`
+      const alter = (how: string) => sql.unsafe(`ALTER ROLE ${role} ${how}`)
+      yield* Effect.acquireRelease(sql.unsafe(`CREATE ROLE ${role} LOGIN`), () =>
+        Effect.orDie(Effect.andThen(sql.unsafe(`DROP OWNED BY ${role}`), sql.unsafe(`DROP ROLE ${role}`)))
+      )
+      yield* Layer.build(Migrations.layerRoles({ worker: role })).pipe(Effect.provide(ShigotoConfig.layer()))
+      const address = new URL(Redacted.value(url))
+      address.username = role
+      const hold = yield* Latch.make(false)
+      const node = yield* startNode({
+        workers: Note.toLayer(({ n }) => Effect.as(hold.await, n)),
+        client: clientOf(address.toString()),
+        config: { migrate: false, leaseTtl: "30 seconds", shutdownGrace: "500 millis" }
+      })
+      for (const [n, shut, open] of [
+        [1, "CONNECTION LIMIT 0", "CONNECTION LIMIT -1"],
+        [2, "NOLOGIN", "LOGIN"]
+      ] as const) {
+        const { id } = yield* node.run(Note.enqueue({ n }))
+        yield* node.event("Started", id)
+        yield* alter(shut)
+        yield* sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = ${role}`
+        const before = count(node, "SettleRetried")
+        yield* hold.open
+        yield* eventually(
+          Effect.sync(() => count(node, "SettleRetried")),
+          (times) => times > before
+        )
+        yield* hold.close
+        yield* alter(open)
+        yield* node.event("Completed", id)
+        assert.strictEqual((yield* node.jobs.get(id)).attempt, 1)
+      }
+      yield* node.stop
     })
   )
 

@@ -55,6 +55,8 @@ const acts = {
   fail: settle(retryable),
   release: settle({ _tag: "Released" }),
   rescue: (store) => Effect.map(store.rescue("n"), ({ rescued }) => rescued.length),
+  reconcile: (store, { node }) =>
+    Effect.map(store.reconcile({ id: node, known: [], graceMillis: 0 }), ({ given }) => given.length),
   promote: (store, { node }) =>
     Effect.map(store.promote({ id: node, queues: [], workers: [] }), (look) => look.promoted),
   cancel: (store, { id }) =>
@@ -151,6 +153,10 @@ describe("interleavings", () => {
     ["executing", "fail", "retry", ["Accepted", "Unchanged"], "retryable", 1, 1],
     ["executing", "retry", "complete", ["Unchanged", "Accepted"], "completed", 1, 1],
     ["executing", "complete", "complete", ["Accepted", "Accepted"], "completed", 1, 1],
+    ["executing", "reconcile", "complete", [1, "Lost"], "available", 0, 2],
+    ["executing", "complete", "reconcile", ["Accepted", 0], "completed", 1, 1],
+    ["executing", "reconcile", "cancel", [1, "Cancelled"], "cancelled", 0, 2],
+    ["executing", "cancel", "reconcile", ["Requested", 0], "executing", 1, 1],
     ["orphaned", "rescue", "rescue", [1, 0], "retryable", 1, 2],
     ["orphaned", "rescue", "complete", [1, "Lost"], "retryable", 1, 2],
     ["orphaned", "complete", "rescue", ["Accepted", 0], "completed", 1, 1],
