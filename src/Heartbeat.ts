@@ -256,6 +256,6 @@ const announce = (events: Events["Service"], job: Rescued): void => {
       runMillis: undefined
     })
   } else if (job.state === "cancelled") {
-    events.publish({ _tag: "Cancelled", ...ref, reason: undefined, runMillis: undefined })
+    events.publish({ _tag: "Cancelled", ...ref, reason: job.reason, runMillis: undefined })
   }
 }

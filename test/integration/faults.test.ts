@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
@@ -347,6 +348,30 @@ describe("the lease through failures", () => {
       assert.strictEqual(count(node, "Completed"), 0)
       assert.strictEqual((yield* node.jobs.get(id)).errors[0]?.tag, "LeaseExpired")
     })
+  )
+
+  onDatabase(
+    "a job that was to be cancelled ends for that reason where its holder is gone, and who waits is told",
+    () =>
+      Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
+        const { node, proxy } = yield* startBehindProxy({
+          workers: Note.toLayer(() => Effect.never),
+          config: { shutdownGrace: "500 millis" }
+        })
+        const other = yield* startNode({ config: { retention: { cancelled: 0 } } })
+        const waiter = yield* Effect.forkScoped(Effect.exit(other.run(Note.execute({ n: 1 }))))
+        const { id } = yield* node.event("Started")
+        proxy.blackhole()
+        assert.strictEqual((yield* other.jobs.cancel(id, "called off"))._tag, "Requested")
+        yield* sql`UPDATE shigoto.nodes SET expires_at = '-infinity' WHERE id = (
+        SELECT claimed_by FROM shigoto.jobs WHERE id = ${id})`
+        assert.strictEqual((yield* other.event("Cancelled", id)).reason, "called off")
+        const told = yield* Effect.flip(yield* Fiber.join(waiter))
+        assert.deepInclude(told, { _tag: "JobCancelled", reason: "called off" })
+        proxy.heal()
+        proxy.cut()
+      })
   )
 
   onDatabase("jobs of a node whose row is gone are rescued too", () =>

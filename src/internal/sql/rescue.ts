@@ -7,6 +7,7 @@ import { conclude } from "./conclude.ts"
 import { array, type Db, oid } from "./db.ts"
 import { noteDiscards } from "./discard.ts"
 import { jobId } from "./row.ts"
+import { openReason } from "./seal.ts"
 import { autonomous } from "./statement.ts"
 
 /** A job taken from a dead node. */
@@ -19,6 +20,8 @@ export interface Rescued {
   /** The name of the dead node. */
   readonly node: string
   readonly failure: string
+  /** Why it is cancelled, where it was to be. */
+  readonly reason: string | undefined
 }
 
 /** The most jobs rescued by one statement. */
@@ -47,13 +50,20 @@ export const rescue = (db: Db, by: string) =>
                 state: row.state,
                 links: row.links,
                 batch: row.batch_id === null ? undefined : batchId(row.batch_id),
-                failure: row.failure
+                failure: row.failure,
+                reason: row.reason ?? undefined
               }
             ]
           : []
       )
       const aftermath = yield* conclude(db, ended)
-      return { rescued: rows.map((row): Rescued => ({ ...row, id: jobId(row.id) })), aftermath }
+      const rescued = yield* Effect.forEach(rows, ({ reason, ...row }) =>
+        Effect.map(
+          openReason(db, jobId(row.id), reason === null ? undefined : JSON.parse(reason)),
+          (opened): Rescued => ({ ...row, id: jobId(row.id), reason: opened })
+        )
+      )
+      return { rescued, aftermath }
     })
   )
 
@@ -73,6 +83,8 @@ const take = Effect.fnUntraced(function* (db: Db, by: string) {
     readonly failure: string
     readonly links: number
     readonly batch_id: bigint | null
+    /** JSON text. */
+    readonly reason: string | null
   }>`
     WITH lost AS MATERIALIZED (
       SELECT j.id, coalesce(n.name, 'gone') AS node,
@@ -138,9 +150,10 @@ const take = Effect.fnUntraced(function* (db: Db, by: string) {
         AND NOT (lost.exhausted OR lost.cancelled)
       RETURNING j.id, j.worker, j.queue, j.attempt, j.state, lost.node, lost.failure, j.links, j.batch_id
     )
-    SELECT id, worker, queue, attempt, final AS state, node, failure::text, links, batch_id
+    SELECT id, worker, queue, attempt, final AS state, node, failure::text, links, batch_id,
+      CASE WHEN final = 'cancelled' THEN cancel_reason::text END AS reason
     FROM gone
     UNION ALL
-    SELECT id, worker, queue, attempt, state, node, failure::text, links, batch_id
+    SELECT id, worker, queue, attempt, state, node, failure::text, links, batch_id, NULL
     FROM back`
 })
