@@ -189,7 +189,7 @@ export const layer: Layer.Layer<
       const request: ClaimRequest = {
         ...asked,
         encrypted: workers.encrypted(),
-        ...(own !== undefined && { partitions: own })
+        ...(own !== undefined && { partitions: own, makesCopies: true })
       }
       const governed = able.flatMap((worker) => workers.get(worker.name)?.governed ?? [])
       const partitions = config.partitions.get(queue)

@@ -29,6 +29,8 @@ export type Reason =
   | { readonly _tag: "NotDue"; readonly inMillis: number; readonly after: "delay" | "failure" }
   /** Its deadline has passed, or will have before it is due: it never starts, and the next look of a node ends it. */
   | { readonly _tag: "Expired"; readonly startBefore: Date }
+  /** Other nodes run the jobs of its queue everywhere, and those that have its worker do not: they leave it alone. */
+  | { readonly _tag: "NotBroadcast"; readonly queue: string; readonly nodes: ReadonlyArray<string> }
   /** Each node runs a copy of it, so many so far; those that start in this time do, too. */
   | { readonly _tag: "Broadcast"; readonly copies: number; readonly endsInMillis: number }
   /** Its time has come, and the next look of a node makes it available. */
@@ -176,6 +178,10 @@ export const tell = (reason: Reason): string => {
       }`
     case "Expired":
       return `it could not start before ${reason.startBefore.toISOString()}, and a node ends it soon`
+    case "NotBroadcast":
+      return `other nodes run each job of the queue "${reason.queue}" everywhere, and ${reason.nodes.join(", ")}, which would take it, ${
+        reason.nodes.length === 1 ? "has" : "have"
+      } it as an ordinary one: say broadcast on all nodes`
     case "Broadcast":
       return `each node runs a copy of it, ${reason.copies} so far, and so does one that starts within ${Duration.format(
         Duration.millis(Math.max(Math.ceil(reason.endsInMillis), 0))
@@ -350,6 +356,10 @@ const standing = ({ job, keyPausedAt, nodes, wishes }: Findings): ReadonlyArray<
   if (shed.length > 0 && shed.length === open.length) {
     const below = Math.min(...shed.map(({ shed_below }) => shed_below ?? 0))
     reasons.push({ _tag: "LoadShed", below, nodes: shed.map((node) => node.name) })
+  }
+  const ordinary = open.filter((node) => node.ordinary).map((node) => node.name)
+  if (ordinary.length > 0 && ordinary.length === open.length) {
+    reasons.push({ _tag: "NotBroadcast", queue: job.queue, nodes: ordinary })
   }
   const broken = able.filter((node) => node.broken).map((node) => node.name)
   if (broken.length > 0 && stopped) {

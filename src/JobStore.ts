@@ -258,10 +258,12 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       settle: (settlements) =>
         Effect.andThen(refuseClear(db, settlements), background("settle")(settle.settle(db, settlements))),
       register: (options) =>
-        Effect.tap(background("register")(node.register(db, options)), (id) =>
-          Effect.sync(() => {
-            registered = id
-          })
+        Effect.tap(
+          background("register")(node.register(db, { ...options, broadcasts: [...config.broadcast.keys()] })),
+          (id) =>
+            Effect.sync(() => {
+              registered = id
+            })
         ),
       renew: (options) => background("renew")(node.renew(db, options)),
       reconcile: (options) => background("reconcile")(node.reconcile(db, options)),

@@ -24,6 +24,7 @@ import * as history from "../migrations/0012_history.ts"
 import * as needs from "../migrations/0013_needs.ts"
 import * as discards from "../migrations/0014_discards.ts"
 import * as retention from "../migrations/0015_retention.ts"
+import * as broadcasting from "../migrations/0016_broadcasting.ts"
 import { utf8Length } from "./internal/json.ts"
 import { nameProblem, schemaProblem, shown } from "./internal/names.ts"
 import * as migrate from "./internal/sql/migrate.ts"
@@ -71,7 +72,8 @@ export const migrations: ReadonlyArray<Migration> = [
   { version: 12, name: "history", statements: history.statements },
   { version: 13, name: "needs", statements: needs.statements },
   { version: 14, name: "discards", statements: discards.statements },
-  { version: 15, name: "retention", statements: retention.statements }
+  { version: 15, name: "retention", statements: retention.statements },
+  { version: 16, name: "broadcasting", statements: broadcasting.statements }
 ]
 
 /**

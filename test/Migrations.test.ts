@@ -182,6 +182,9 @@ describe("Migrations", () => {
       const sql = yield* SqlClient.SqlClient
       yield* sql`DELETE FROM shigoto.migrations WHERE version >= 13`
       yield* sql`ALTER TABLE shigoto.migrations DROP COLUMN needs`
+      // What the steps after that have made.
+      yield* sql`DROP TABLE shigoto.discards`
+      yield* sql`ALTER TABLE shigoto.nodes DROP COLUMN retention, DROP COLUMN broadcasts`
       assert.strictEqual(yield* Effect.provide(Migrations.installed, ShigotoConfig.layer()), 12)
       assert.include(yield* run(), 13)
     }).pipe(Effect.provide(TestDatabase.layer()))

@@ -255,7 +255,7 @@ describe("an option that cannot be", () => {
           const reason = Exit.isFailure(exit) ? exit.cause.reasons[0] : undefined
           const error = reason?._tag === "Die" ? reason.defect : undefined
           assert.strictEqual(fieldOf(error), "rateLimit")
-          assert.match(String((error as Error).message), /different things of the rate "api", which they share/)
+          assert.match((error as Error).message, /different things of the rate "api", which they share/)
         }
         const queues = ShigotoConfig.layer({
           queues: { q: { concurrency: 1, rateLimit: Limit.make("api", { limit: 11, window: "1 second" }) } }

@@ -22,6 +22,8 @@ export const makeBroadcast = (
   const queues = new Map([...config.broadcast].map(([queue, window]) => [queue, Duration.toMillis(window)]))
   const none = { ready: new Set<string>(), more: false }
 
+  const warned = new Set<string>()
+
   const giveUp = Effect.fnUntraced(function* (id: JobId) {
     const reason = "its node is gone"
     const cancelled = yield* store.cancel(id, reason)
@@ -39,7 +41,14 @@ export const makeBroadcast = (
     round: Effect.fnUntraced(function* (node: number | undefined, workers: ReadonlyArray<string>) {
       if (queues.size === 0 || node === undefined || workers.length === 0) return none
       const by = { node, nodeName: config.nodeName, queues, workers }
-      const { due, strays } = yield* store.broadcast.look(by)
+      const { due, ordinary, strays } = yield* store.broadcast.look(by)
+      for (const { name, queue } of ordinary) {
+        if (warned.has(`${name} ${queue}`)) continue
+        warned.add(`${name} ${queue}`)
+        yield* Effect.logWarning(
+          `The node ${name} has "${queue}" as an ordinary queue, and this node as one whose jobs every node runs: ${name} runs none of them. Say broadcast on all nodes that have the queue.`
+        )
+      }
       yield* Effect.forEach(strays, giveUp, { discard: true })
       if (!due) return none
       const { aftermath, closed, copies, opened } = yield* store.broadcast.spread(by)

@@ -2,6 +2,7 @@
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Redacted from "effect/Redacted"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Cipher from "../../src/Cipher.ts"
@@ -10,7 +11,7 @@ import type * as ShigotoConfig from "../../src/ShigotoConfig.ts"
 import { eventually } from "../setup/eventually.ts"
 import { TestDatabase } from "../setup/TestDatabase.ts"
 import { Work } from "./fixtures/jobs.ts"
-import { diary, makeDiary, type Node, onDatabase, startNode, startProcess } from "./support.ts"
+import { diary, makeDiary, type Node, onDatabase, reaches, startNode, startProcess } from "./support.ts"
 
 const config: ShigotoConfig.Options = {
   queues: { default: { concurrency: 4, broadcast: { window: "1 hour" } } },
@@ -80,6 +81,48 @@ describe("a broadcast queue over processes", () => {
         assert.deepStrictEqual(rows, [{ cancel_reason: "its node is gone" }])
       }),
     { timeout: 300_000 }
+  )
+
+  onDatabase("is left alone by a node that has it as an ordinary queue, as long as one is there that does not", () =>
+    Effect.gen(function* () {
+      const ran: Array<string> = []
+      const here = (name: string) =>
+        Work.toLayer(() =>
+          Effect.sync(() => {
+            ran.push(name)
+            return "done"
+          })
+        )
+      const told: Array<string> = []
+      const logger = Logger.layer([Logger.make(({ message }) => void told.push(String(message)))])
+      const everywhere = yield* startNode({ config: { ...config, nodeName: "all" } }).pipe(Effect.provide(logger))
+      const ordinary = yield* startNode({
+        workers: here("ordinary"),
+        config: { queues: { default: 4 }, nodeName: "one" }
+      })
+      const { id } = yield* ordinary.run(Work.enqueue({ does: "succeed" }))
+      // It would have taken it with the next look.
+      const { message, reasons, status } = yield* eventually(
+        ordinary.jobs.explain(id),
+        (found) => found.reasons.length > 0 && found.reasons[0]?._tag !== "NoNode"
+      )
+      assert.deepStrictEqual(
+        [status, reasons],
+        ["waiting", [{ _tag: "NotBroadcast", queue: "default", nodes: ["one"] }]]
+      )
+      assert.match(message, /and one, which would take it, has it as an ordinary one/)
+      yield* everywhere.add(here("all"))
+      yield* copiesIn(ordinary, id, "completed", 1)
+      assert.deepStrictEqual(ran, ["all"])
+      yield* eventually(
+        Effect.sync(() => told),
+        (lines) => lines.some((line) => line.startsWith('The node one has "default" as an ordinary queue'))
+      )
+      yield* everywhere.stop
+      const next = yield* ordinary.run(Work.enqueue({ does: "succeed" }))
+      yield* reaches(ordinary, next.id, "completed")
+      assert.deepStrictEqual(ran, ["all", "ordinary"])
+    })
   )
 
   onDatabase(

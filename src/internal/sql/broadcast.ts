@@ -32,6 +32,8 @@ export interface Pending {
   readonly due: boolean
   /** Copies that wait for a node that is gone; at most 100. */
   readonly strays: ReadonlyArray<JobId>
+  /** Live nodes that have one of the queues as an ordinary one; at most 100. */
+  readonly ordinary: ReadonlyArray<{ readonly queue: string; readonly name: string }>
 }
 
 /** What a round did. */
@@ -62,7 +64,11 @@ export const isCopyKey = (key: string | undefined): boolean => key?.startsWith("
 /** Says what there is to do: one statement, for every look of a node that has such queues. */
 export const look = Effect.fnUntraced(function* (db: Db, by: Broadcaster) {
   const now = yield* db.now
-  const [row] = yield* db.sql<{ readonly due: boolean; readonly strays: ReadonlyArray<bigint> }>`
+  const [row] = yield* db.sql<{
+    readonly due: boolean
+    readonly strays: ReadonlyArray<bigint>
+    readonly ordinary: Pending["ordinary"] | null
+  }>`
     SELECT
       EXISTS (
         SELECT
@@ -81,8 +87,19 @@ export const look = Effect.fnUntraced(function* (db: Db, by: Broadcaster) {
               AND n.expires_at > ${now}
           )
         LIMIT 100
-      ) AS strays`
-  return { due: row?.due ?? false, strays: (row?.strays ?? []).map(jobId) } satisfies Pending
+      ) AS strays,
+      (
+        SELECT jsonb_agg(jsonb_build_object('queue', q.name, 'name', n.name))
+        FROM (SELECT * FROM ${db.nodes} WHERE expires_at > ${now} LIMIT 100) AS n
+        JOIN unnest(${queuesOf(by)}::text[]) AS q (name)
+          ON q.name = ANY(n.queues)
+        WHERE NOT q.name = ANY(coalesce(n.broadcasts, '{}'))
+      ) AS ordinary`
+  return {
+    due: row?.due ?? false,
+    strays: (row?.strays ?? []).map(jobId),
+    ordinary: row?.ordinary ?? []
+  } satisfies Pending
 })
 
 /**

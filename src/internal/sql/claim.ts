@@ -28,6 +28,8 @@ export interface ClaimRequest {
   readonly encrypted?: ReadonlyMap<string, boolean> | undefined
   /** How many milliseconds of a wait count as one priority; undefined for a strict order of priorities. */
   readonly aging?: number | undefined
+  /** Whether the queue is one whose jobs every node runs, so that it takes its copies alone. */
+  readonly makesCopies?: boolean | undefined
   /** How many jobs to take from which partitions, and none from others; the empty key is that of jobs without one. */
   readonly partitions?: ReadonlyArray<{ readonly key: string; readonly room: number }>
   /** Partition keys of workers whose jobs are left alone; the empty key is that of jobs without one. */
@@ -85,6 +87,7 @@ export const candidatesOf = (db: Db, request: ClaimRequest, now: Fragment): Frag
     nodeName: sql`${request.nodeName}`,
     queue: sql`${request.queue}`,
     workers: sql`${namesOf(request)}::text[]`,
+    makesCopies: request.makesCopies === true ? sql`true` : undefined,
     lowest: request.floor === undefined ? undefined : sql`${~request.floor}::smallint`,
     now
   }

@@ -16,12 +16,14 @@ export interface Asker {
   readonly workers: Fragment
   /** The highest rank, that is the lowest priority, of jobs that it takes now; undefined for any. */
   readonly lowest?: Fragment | undefined
+  /** Whether it makes itself copies of the queue's jobs, as every node does; it then claims these alone. Undefined for no. */
+  readonly makesCopies?: Fragment | undefined
   readonly now: Fragment
 }
 
 /**
  * Whether the job is one of the queue's that wait for a slot, of a worker that the asker has, with an attempt left and
- * its deadline ahead.
+ * its deadline ahead; not for one that has a queue as an ordinary one of which a live node makes copies.
  */
 export const isWaiting = (db: Db, asker: Asker): Fragment => db.sql`
   j.queue = ${asker.queue}
@@ -29,7 +31,16 @@ export const isWaiting = (db: Db, asker: Asker): Fragment => db.sql`
       AND j.worker = ANY(${asker.workers})
       AND j.attempt < j.max_attempts
       AND (j.start_before IS NULL OR j.start_before > ${asker.now})
-      ${asker.lowest === undefined ? db.sql`` : db.sql`AND j.rank <= ${asker.lowest}`}`
+      ${asker.lowest === undefined ? db.sql`` : db.sql`AND j.rank <= ${asker.lowest}`}
+      AND (${asker.makesCopies ?? db.sql`false`} OR NOT ${isBroadcast(db, asker)})`
+
+/** Whether a live node makes copies of the queue's jobs. */
+export const isBroadcast = (db: Db, asker: Pick<Asker, "queue" | "now">): Fragment => db.sql`
+  EXISTS (
+        SELECT FROM ${db.nodes} AS n
+        WHERE ${asker.queue} = ANY(n.broadcasts)
+          AND n.expires_at > ${asker.now}
+      )`
 
 /** Whether the asker's lease is live. */
 export const isLive = (db: Db, asker: Asker): Fragment => db.sql`

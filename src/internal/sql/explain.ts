@@ -5,7 +5,7 @@ import { aheadByAge } from "./age.ts"
 import { countCopies, isCopyKey, nodeOf } from "./broadcast.ts"
 import { type Db, oid, array } from "./db.ts"
 import { dependenciesOf } from "./depend.ts"
-import { type Asker, isLive, isPaused, isRemoved, isWaiting } from "./eligible.ts"
+import { type Asker, isBroadcast, isLive, isPaused, isRemoved, isWaiting } from "./eligible.ts"
 import { usualRun } from "./history.ts"
 import { type Governed, type Held, look } from "./limit.ts"
 import { type JobColumns, jobId, jobRow } from "./row.ts"
@@ -135,6 +135,8 @@ export interface AskerColumns {
   readonly has_queue: boolean
   readonly paused: boolean
   readonly removed: boolean
+  /** Whether it has the queue as an ordinary one, where a live node makes copies of its jobs. */
+  readonly ordinary: boolean
   /** Whether it claims no job of the worker, since its circuit is open there. */
   readonly broken: boolean
   /** Below which priority it claims nothing. */
@@ -168,6 +170,7 @@ const askers = Effect.fnUntraced(function* (
     queue: sql`${job.queue}::text`,
     workers: sql`node.workers`,
     lowest: sql`~coalesce(node.shed_below, -32768)::smallint`,
+    makesCopies: sql`coalesce(${job.queue}::text = ANY(node.broadcasts), false)`,
     now
   }
   return yield* sql<AskerColumns>`
@@ -177,6 +180,7 @@ const askers = Effect.fnUntraced(function* (
       ${job.queue}::text = ANY(node.queues) AS has_queue,
       ${isPaused(db, asker)} AS paused,
       ${isRemoved(db, asker)} AS removed,
+      NOT coalesce(${job.queue}::text = ANY(node.broadcasts), false) AND ${isBroadcast(db, asker)} AS ordinary,
       ${job.worker}::text = ANY(node.broken) AS broken,
       node.shed_below,
       node.capacity IS NOT NULL AND node.capacity <= (

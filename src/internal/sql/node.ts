@@ -32,16 +32,22 @@ export interface Published {
 /** Makes a row for a new incarnation and returns its number. */
 export const register = Effect.fnUntraced(function* (
   db: Db,
-  node: { readonly name: string; readonly ttlMillis: number }
+  node: {
+    readonly name: string
+    readonly ttlMillis: number
+    /** The queues whose jobs every node runs, as it is configured. */
+    readonly broadcasts: ReadonlyArray<string>
+  }
 ) {
   const now = yield* db.now
   const [row] = yield* db.sql<{ readonly id: number }>`
-    INSERT INTO ${db.nodes} (name, started_at, beat_at, expires_at, ttl_millis, retention)
+    INSERT INTO ${db.nodes} (name, started_at, beat_at, expires_at, ttl_millis, retention, broadcasts)
     VALUES (
       ${node.name}, ${now}, ${now},
       ${now} + ${node.ttlMillis}::float8 * interval '1 millisecond',
       ${node.ttlMillis}::integer,
-      ${JSON.stringify(db.retention)}::text::jsonb
+      ${JSON.stringify(db.retention)}::text::jsonb,
+      ${node.broadcasts.length === 0 ? null : array(node.broadcasts, oid.text)}::text[]
     )
     RETURNING id`
   return row?.id ?? 0
