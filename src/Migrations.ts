@@ -25,6 +25,7 @@ import * as needs from "../migrations/0013_needs.ts"
 import * as discards from "../migrations/0014_discards.ts"
 import * as retention from "../migrations/0015_retention.ts"
 import * as broadcasting from "../migrations/0016_broadcasting.ts"
+import * as fillfactor from "../migrations/0017_fillfactor.ts"
 import { utf8Length } from "./internal/json.ts"
 import { nameProblem, schemaProblem, shown } from "./internal/names.ts"
 import * as migrate from "./internal/sql/migrate.ts"
@@ -73,7 +74,8 @@ export const migrations: ReadonlyArray<Migration> = [
   { version: 13, name: "needs", statements: needs.statements },
   { version: 14, name: "discards", statements: discards.statements },
   { version: 15, name: "retention", statements: retention.statements },
-  { version: 16, name: "broadcasting", statements: broadcasting.statements }
+  { version: 16, name: "broadcasting", statements: broadcasting.statements },
+  { version: 17, name: "fillfactor", statements: fillfactor.statements }
 ]
 
 /**

@@ -40,8 +40,9 @@ export const insert = Effect.fnUntraced(function* (
   } = {}
 ) {
   const { sql } = db
-  const now = yield* db.now
   if (given.length === 0) return []
+  // Told once for all rows, and not reckoned again for each use in each of them.
+  const now = sql`(SELECT ${yield* db.now})`
   const { awaited, reservation } = options
   // An id that was reserved together with a key; the others draw theirs here.
   const won = reservation === undefined ? undefined : given.map((_, position) => reservation(position))
@@ -113,14 +114,11 @@ export const insert = Effect.fnUntraced(function* (
         names: sql`, start_before, expires_millis, on_expire`,
         target: sql`, start_before, on_expire`,
         values: sql`,
-      coalesce(job.start_before, due.at + job.expires_millis * interval '1 millisecond'), job.on_expire`,
+      coalesce(job.start_before, due.at + job.expires_millis * interval '1 millisecond'), job.on_expire::jsonb`,
         arrays: sql`,
       ${column(({ expires }) => (expires !== undefined && "at" in expires ? expires.at : null), oid.timestamptz)}::timestamptz[],
       ${column(({ expires }) => (expires !== undefined && "afterMillis" in expires ? expires.afterMillis : null), oid.float8)}::float8[],
-      ${array(
-        yield* Effect.forEach(jobs, (job, i) => sealExpiry(db, job, reserved?.[i]?.id)),
-        oid.text
-      )}::text[]::jsonb[]`
+      ${array(yield* Effect.forEach(jobs, (job, i) => sealExpiry(db, job, reserved?.[i]?.id)), oid.text)}::text[]`
       }
   const rows = yield* sql<{
     readonly id: bigint
@@ -135,20 +133,20 @@ export const insert = Effect.fnUntraced(function* (
     SELECT ${extra.values}
       -- run_at is rounded to a millisecond: against the exact instant, half of all immediate jobs would be scheduled.
       CASE ${tied.state}WHEN due.at > (${now})::timestamptz(3) THEN 'scheduled' ELSE 'available' END,
-      job.worker, job.queue, job.args, job.priority, job.max_attempts, due.at, ${now},
-      CASE WHEN job.tags IS NULL THEN NULL ELSE ARRAY(SELECT jsonb_array_elements_text(job.tags)) END,
-      job.meta, job.partition_key,
+      job.worker, job.queue, job.args::jsonb, job.priority, job.max_attempts, due.at, ${now},
+      CASE WHEN job.tags IS NULL THEN NULL ELSE ARRAY(SELECT jsonb_array_elements_text(job.tags::jsonb)) END,
+      job.meta::jsonb, job.partition_key,
       coalesce(job.scheduled_for, CASE WHEN due.at > ${now} THEN due.at END)${tied.values}${traced.value}${expiring.values}
     FROM unnest(
       ${column((job) => job.worker, oid.text)}::text[],
       ${column((job) => job.queue, oid.text)}::text[],
-      ${column((job) => job.args, oid.text)}::text[]::jsonb[],
+      ${column((job) => job.args, oid.text)}::text[],
       ${column((job) => job.priority, oid.int2)}::smallint[],
       ${column((job) => job.maxAttempts, oid.int2)}::smallint[],
       ${column((job) => ("at" in job.due ? job.due.at : null), oid.timestamptz)}::timestamptz[],
       ${column((job) => ("delayMillis" in job.due ? job.due.delayMillis : null), oid.float8)}::float8[],
-      ${column((job) => (job.tags === undefined ? null : JSON.stringify(job.tags)), oid.text)}::text[]::jsonb[],
-      ${column((job) => job.meta ?? null, oid.text)}::text[]::jsonb[],
+      ${column((job) => (job.tags === undefined ? null : JSON.stringify(job.tags)), oid.text)}::text[],
+      ${column((job) => job.meta ?? null, oid.text)}::text[],
       ${column((job) => job.partitionKey ?? null, oid.text)}::text[],
       ${column((job) => job.scheduledFor ?? null, oid.timestamptz)}::timestamptz[]${extra.arrays}${tied.arrays}${traced.array}${expiring.arrays}
     ) WITH ORDINALITY AS job
@@ -225,30 +223,36 @@ const insertUniform = Effect.fnUntraced(function* (db: Db, jobs: ReadonlyArray<N
     readonly run_at: Date
     readonly inserted_at: Date
   }>`
-    WITH inserted AS (
+    WITH moment AS MATERIALIZED (
+      SELECT ${now} AS now,
+        greatest((${now} + ${first.due.delayMillis}::float8 * interval '1 millisecond')::timestamptz(3), ${now}) AS due
+    ),
+    inserted AS (
       INSERT INTO ${db.jobs} (state, worker, queue, args, priority, max_attempts, run_at, inserted_at, scheduled_for)
       SELECT
-        CASE WHEN due.at > (${now})::timestamptz(3) THEN 'scheduled' ELSE 'available' END,
+        CASE WHEN moment.due > moment.now THEN 'scheduled' ELSE 'available' END,
         ${first.worker}::text,
         ${first.queue}::text,
-        job.args,
+        job.args::jsonb,
         ${first.priority}::smallint,
         ${first.maxAttempts}::smallint,
-        due.at,
-        ${now},
-        CASE WHEN due.at > ${now} THEN due.at END
-      FROM (
-        SELECT greatest((${now} + ${first.due.delayMillis}::float8 * interval '1 millisecond')::timestamptz(3), ${now}) AS at
-      ) AS due
+        moment.due,
+        moment.now,
+        CASE WHEN moment.due > moment.now THEN moment.due END
+      FROM moment
       CROSS JOIN unnest(${array(
         jobs.map((job) => job.args),
         oid.text
-      )}::text[]::jsonb[]) WITH ORDINALITY AS job (args, position)
+      )}::text[]) WITH ORDINALITY AS job (args, position)
       ORDER BY job.position
-      RETURNING id, state, run_at, inserted_at
+      RETURNING id
     )
-    SELECT array_agg(id ORDER BY id) AS ids, min(state) AS state, min(run_at) AS run_at, min(inserted_at) AS inserted_at
-    FROM inserted`
+    SELECT
+      (SELECT array_agg(id ORDER BY id) FROM inserted) AS ids,
+      CASE WHEN due > now THEN 'scheduled' ELSE 'available' END AS state,
+      due AS run_at,
+      now AS inserted_at
+    FROM moment`
   if (row === undefined) return []
   return row.ids.map((id): Inserted => ({
     id: jobId(id),
