@@ -21,7 +21,7 @@ import { captureProblem, concurrencyProblem, definitionProblem, strayProblem } f
 import { type DeadlineOptions, expiryProblem } from "./internal/deadline.ts"
 import type { Dependencies, Edges, ReadingServices, Results } from "./Dependency.ts"
 import { checkDependencies, checkOptions, checkWorker, type DependsOnAll, type Refusal } from "./internal/enqueueing.ts"
-import { makeEncoder } from "./internal/encoder.ts"
+import { encodeAll, makeEncoder } from "./internal/encoder.ts"
 import { conclusionOf } from "./internal/settled.ts"
 import type { NewJob } from "./internal/newJob.ts"
 import { makeWorker, type Options } from "./internal/worker.ts"
@@ -421,11 +421,11 @@ const makeErased = (
     dependencies,
     options,
     // What it waits for may be known only to what stores it.
-    prepare: (input: unknown, given: EnqueueOptions = {}) =>
-      Effect.flatMap(Jobs, (jobs) => encode(jobs, input, given, {}, false)),
-    enqueue: Effect.fnUntraced(function* (input: unknown, given: EnqueueOptions = {}) {
+    prepare: (input: unknown, given?: EnqueueOptions) =>
+      Effect.flatMap(Jobs, (jobs) => encode(jobs, given, false)(input, {})),
+    enqueue: Effect.fnUntraced(function* (input: unknown, given?: EnqueueOptions) {
       const jobs = yield* Jobs
-      const [result] = yield* jobs.insert([yield* encode(jobs, input, given, {})])
+      const [result] = yield* jobs.insert([yield* encode(jobs, given)(input, {})])
       return result as EnqueueResult // one job in, one result out
     }),
     enqueueAll: Effect.fnUntraced(function* (
@@ -433,9 +433,9 @@ const makeErased = (
       given: EnqueueOptions | ((args: unknown, index: number) => EnqueueOptions) = {}
     ) {
       const jobs = yield* Jobs
-      const prepared = yield* Effect.forEach(inputs, (input, index) =>
-        // Suspended, so that the fiber lets others run in the midst of very many.
-        Effect.suspend(() => encode(jobs, input, typeof given === "function" ? given(input, index) : given, { index }))
+      const alike = encode(jobs, typeof given === "function" ? {} : given)
+      const prepared = yield* encodeAll(inputs, (input, index) =>
+        (typeof given === "function" ? encode(jobs, given(input, index)) : alike)(input, { index })
       )
       return yield* jobs.insert(prepared)
     }),
@@ -444,7 +444,7 @@ const makeErased = (
       { cancelOnInterrupt = false, ...given }: ExecuteOptions = {}
     ) {
       const jobs = yield* Jobs
-      const prepared = yield* encode(jobs, input, given, {})
+      const prepared = yield* encode(jobs, given)(input, {})
       // Args and failures may quote what is encrypted: the span covers the wait, and they are no part of it.
       const settled = yield* Effect.withSpan(jobs.execute(prepared, cancelOnInterrupt), `${name}.execute`)
       return yield* conclusionOf({ name, success, error, options }, settled) as Effect.Effect<unknown, AwaitError> // as above

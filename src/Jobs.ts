@@ -254,11 +254,12 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
       stored: ReadonlyArray<Stored>,
       aftermath: Aftermath
     ) {
-      const results = stored.map((result, i) => resultOf(jobs[i] as NewJob, result)) // one for each job, in its order
+      const instant = lastInstant()
+      const results = stored.map((result, i) => resultOf(jobs[i] as NewJob, result, instant)) // one for each job, in its order
       yield* store.afterCommit(
         Effect.gen(function* () {
-          for (const { _tag, job } of results) {
-            if (_tag !== "Inserted" || !events.isHeard()) continue
+          for (const { _tag, job } of events.isHeard() ? results : []) {
+            if (_tag !== "Inserted") continue
             events.publish({ _tag: "Inserted", id: job.id, worker: job.worker, queue: job.queue, state: job.state })
           }
           for (const hint of hintsFor(results, jobs, dueHorizonMillis(config))) yield* notifier.send(hint)
@@ -410,14 +411,20 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
 
 // internal
 
-const resultOf = (job: NewJob, stored: Stored): EnqueueResult =>
+const resultOf = (job: NewJob, stored: Stored, instant: (date: Date) => DateTime.Utc): EnqueueResult =>
   stored._tag === "Inserted"
-    ? inserted(job, stored.inserted)
+    ? inserted(job, stored.inserted, instant)
     : { _tag: stored._tag, id: stored.job.id, job: stored.job }
 
-const inserted = (job: NewJob, row: InsertedRow): EnqueueResult => {
-  const insertedAt = DateTime.fromDateUnsafe(row.insertedAt)
-  // Most are due as they are inserted, and share the instant.
+/** Dates as instants; jobs of one statement share theirs. */
+const lastInstant = (): ((date: Date) => DateTime.Utc) => {
+  let last: { readonly date: Date; readonly instant: DateTime.Utc } | undefined
+  return (date) => (last?.date === date ? last : (last = { date, instant: DateTime.fromDateUnsafe(date) })).instant
+}
+
+const inserted = (job: NewJob, row: InsertedRow, instant: (date: Date) => DateTime.Utc): EnqueueResult => {
+  const insertedAt = instant(row.insertedAt)
+  // Most are due as they are inserted.
   const runAt = row.runAt.getTime() === row.insertedAt.getTime() ? insertedAt : DateTime.fromDateUnsafe(row.runAt)
   return {
     _tag: "Inserted",
@@ -472,7 +479,8 @@ const hintsFor = (
 ): ReadonlyArray<Hint> => {
   const queues = new Set<string>()
   let soonest = Infinity
-  for (const [i, { _tag, job }] of results.entries()) {
+  for (let i = 0; i < results.length; i++) {
+    const { _tag, job } = results[i] as EnqueueResult // within its bounds
     if (_tag === "Existing" || _tag === "ConflictExecuting") continue
     if (given[i]?.expires !== undefined && job.startBefore !== undefined) {
       soonest = Math.min(soonest, Math.max(job.startBefore.epochMilliseconds - job.insertedAt.epochMilliseconds, 0))

@@ -10,8 +10,10 @@ import {
   type Options,
   type PartitionKey,
   partitionKeyOf,
-  prepare,
   type Refusal,
+  type Shape,
+  shapeOf,
+  textOf,
   withDefaults
 } from "./enqueueing.ts"
 import type { NewJob } from "./newJob.ts"
@@ -35,55 +37,88 @@ interface Index {
   readonly index?: number
 }
 
-/** Makes what checks and encodes the jobs of a definition. */
+/**
+ * Makes what checks and encodes the jobs of a definition: of one call, whose options are checked once for all its jobs.
+ */
 export const makeEncoder = (name: string, args: Schema.Top, needs: Dependencies, defaults: Defaults) => {
   // The services that the codecs need are in the public types, and in the context of the caller.
   type Erased = (input: unknown) => Effect.Effect<unknown, Schema.SchemaError>
   const encodeArgs = Schema.encodeUnknownEffect(Schema.toCodecJson(args)) as Erased
   const decodeArgs = Schema.decodeUnknownEffect(Schema.toCodecJson(args)) as Erased
-  // Most schemas answer at once: eagerly, a thousand jobs cost a thousand steps of a fiber, and not ten thousand.
-  const read = (input: unknown, codec: Codec, index: Index) => {
+  const readsArgs = defaults.partitionKey !== undefined
+  const encode = (value: unknown, index: Index) =>
+    Effect.mapError(encodeArgs(value), (problem) => argsProblem(name, problem.issue, value, index))
+  const read = (input: unknown, index: Index) => {
     // A getter that threw, or a nesting that overflowed the stack.
     const unreadable = (why: unknown) => Effect.fail(unreadableArgs(name, why, index))
     try {
-      const made = Effect.mapErrorEager(args.makeEffect(input), (issue) => argsProblem(name, issue, input, index))
-      const both = Effect.flatMapEager(made, (value) =>
-        Effect.mapEager(codec.encode(value), (encoded) => ({ value, encoded }))
-      )
-      return Exit.isExit(both) && Exit.isSuccess(both) ? both : Effect.catchDefect(both, unreadable)
+      const made = args.makeEffect(input)
+      const sent = isDone(made) ? encodeArgs(made.value) : undefined
+      // Most schemas answer at once, which leaves a fiber nothing to step through.
+      if (isDone(made) && sent !== undefined && isDone(sent)) {
+        return Effect.succeed({ value: made.value, encoded: sent.value })
+      }
+      const value = Effect.mapError(made, (issue) => argsProblem(name, issue, input, index))
+      const both = Effect.flatMap(value, (value) => Effect.map(encode(value, index), (encoded) => ({ value, encoded })))
+      return Effect.catchDefect(both, unreadable)
     } catch (why) {
       return unreadable(why)
     }
   }
   return (
     limits: Limits,
-    input: unknown,
-    given: Options & { readonly unique?: UniqueOptions | undefined },
-    index: Index,
+    given: Options & { readonly unique?: UniqueOptions | undefined } = {},
     /** Whether all is known that the job waits for, else that is up to what stores it. */
     isWhole = true
-  ): Effect.Effect<NewJob, Refusal> => {
-    const codec: Codec = {
-      decode: (from) => Effect.mapError(decodeArgs(from), (problem) => argsProblem(name, problem.issue, from, index)),
-      encode: (from) =>
-        Effect.mapErrorEager(encodeArgs(from), (problem) => argsProblem(name, problem.issue, from, index))
+  ): ((input: unknown, index: Index) => Effect.Effect<NewJob, Refusal>) => {
+    const unique = given.unique ?? defaults.unique
+    const { maxArgsBytes } = limits
+    const shape = (partitionKey: string | undefined, index: Index): Result.Result<Shape, Refusal> => {
+      const made = shapeOf(name, { ...withDefaults({ ...given, partitionKey }, defaults), needs }, limits, index)
+      if (Result.isFailure(made)) return made
+      const missing = isWhole ? missingEdges(name, needs, made.success.dependsOn ?? [], index) : undefined
+      return missing === undefined ? made : Result.fail(missing)
     }
-    const complete = (value: unknown, encoded: unknown, partitionKey: string | undefined) => {
-      const options = { ...withDefaults({ ...given, partitionKey }, defaults), needs }
-      const prepared = prepare(name, encoded, options, limits, index)
-      if (Result.isFailure(prepared)) return prepared
-      const missing = isWhole ? missingEdges(name, needs, prepared.success.dependsOn ?? [], index) : undefined
-      if (missing !== undefined) return Result.fail(missing)
-      const unique = given.unique ?? defaults.unique
-      const { maxArgsBytes } = limits
-      return unique === undefined
-        ? prepared
-        : makeUnique(prepared.success, unique, { value, encoded, codec, maxArgsBytes }, index)
+    let shared: Result.Result<Shape, Refusal> | undefined
+    const complete = (value: unknown, encoded: unknown, partitionKey: string | undefined, index: Index) => {
+      const made = readsArgs ? shape(partitionKey, index) : (shared ??= shape(partitionKey, index))
+      if (Result.isFailure(made)) return Effect.fail(made.failure)
+      const text = textOf(name, encoded, maxArgsBytes, index)
+      if (Result.isFailure(text)) return Effect.fail(text.failure)
+      const job: NewJob = { ...made.success, args: text.success }
+      if (unique === undefined) return Effect.succeed(job)
+      const codec: Codec = {
+        decode: (from) => Effect.mapError(decodeArgs(from), (problem) => argsProblem(name, problem.issue, from, index)),
+        encode: (from) => encode(from, index)
+      }
+      return Effect.fromResult(makeUnique(job, unique, { value, encoded, codec, maxArgsBytes }, index))
     }
-    return Effect.flatMapEager(read(input, codec, index), ({ encoded, value }) =>
-      Effect.flatMapEager(partitionKeyOf(given, defaults.partitionKey, value, index), (partitionKey) =>
-        Effect.fromResult(complete(value, encoded, partitionKey))
+    return (input, index) =>
+      Effect.flatMapEager(read(input, index), ({ encoded, value }) =>
+        readsArgs
+          ? Effect.flatMapEager(partitionKeyOf(given, defaults.partitionKey, value, index), (partitionKey) =>
+              complete(value, encoded, partitionKey, index)
+            )
+          : complete(value, encoded, given.partitionKey, index)
       )
-    )
   }
 }
+
+/** Encodes many jobs in order, up to the first that is refused; in the midst of very many, other fibers get their turn. */
+export const encodeAll = Effect.fnUntraced(function* (
+  inputs: Iterable<unknown>,
+  encode: (input: unknown, index: number) => Effect.Effect<NewJob, Refusal>
+) {
+  const jobs: Array<NewJob> = []
+  for (const input of inputs) {
+    const job = encode(input, jobs.length)
+    jobs.push(isDone(job) ? job.value : yield* job)
+    if (jobs.length % 2048 === 0) yield* Effect.yieldNow
+  }
+  return jobs
+})
+
+// internal
+
+const isDone = <A, E, R>(effect: Effect.Effect<A, E, R>): effect is Exit.Success<A, E> =>
+  Exit.isExit(effect) && Exit.isSuccess(effect)

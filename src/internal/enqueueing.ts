@@ -182,10 +182,12 @@ export const dueOf = (
     : refuse(at.getTime(), "it lies outside the years 1 to 9999")
 }
 
-/** Checks the args' encoding and brings everything into the form that is stored. */
-export const prepare = (
+/** Everything about a job but its args, checked and in the form that is stored; many jobs may share it. */
+export type Shape = Omit<NewJob, "args">
+
+/** Checks what a producer says beside the args and brings it into the form that is stored. */
+export const shapeOf = (
   worker: string,
-  encoded: unknown,
   options: Options & {
     readonly queue: string
     readonly priority: number
@@ -195,9 +197,9 @@ export const prepare = (
     /** Whether its definition says that its jobs are in the clear. */
     readonly mayBeClear?: boolean | undefined
   },
-  limits: { readonly maxArgsBytes: number; readonly encrypts: boolean },
+  limits: { readonly encrypts: boolean },
   index: { readonly index?: number } = {}
-): Result.Result<NewJob, Refusal> => {
+): Result.Result<Shape, Refusal> => {
   const refusal = checkOptions(options, index)
   if (refusal !== undefined) return Result.fail(refusal)
   const exposed = encryptedProblem(worker, options, limits)
@@ -212,7 +214,30 @@ export const prepare = (
   if (Result.isFailure(dependsOn)) return Result.fail(dependsOn.failure)
   const meta = encodeMeta(options.meta, index)
   if (Result.isFailure(meta)) return Result.fail(meta.failure)
-  const args = stringify(encoded, limits.maxArgsBytes)
+  return Result.succeed({
+    worker,
+    queue: options.queue,
+    priority: options.priority,
+    maxAttempts: options.maxAttempts,
+    due: due.success,
+    ...deadline.success,
+    tags: options.tags === undefined || options.tags.length === 0 ? undefined : options.tags,
+    meta: meta.success,
+    partitionKey: options.partitionKey,
+    dependsOn: dependsOn.success,
+    batch: options.batch,
+    ...(options.encrypted !== undefined && { encrypted: options.encrypted })
+  })
+}
+
+/** Checks the args' encoding and makes it the text that is stored. */
+export const textOf = (
+  worker: string,
+  encoded: unknown,
+  maxArgsBytes: number,
+  index: { readonly index?: number } = {}
+): Result.Result<string, Refusal> => {
+  const args = stringify(encoded, maxArgsBytes)
   if (Result.isFailure(args)) {
     const { path, reason } = args.failure
     return Result.fail(
@@ -230,27 +255,13 @@ export const prepare = (
       new ArgsTooLarge({
         worker,
         size: args.success.size,
-        limit: limits.maxArgsBytes,
-        message: `The args of "${worker}" have at least ${args.success.size} bytes, the limit is ${limits.maxArgsBytes}. Store the bulk elsewhere and pass a reference, or raise ShigotoConfig.maxArgsBytes.`,
+        limit: maxArgsBytes,
+        message: `The args of "${worker}" have at least ${args.success.size} bytes, the limit is ${maxArgsBytes}. Store the bulk elsewhere and pass a reference, or raise ShigotoConfig.maxArgsBytes.`,
         ...index
       })
     )
   }
-  return Result.succeed({
-    worker,
-    queue: options.queue,
-    args: args.success.text,
-    priority: options.priority,
-    maxAttempts: options.maxAttempts,
-    due: due.success,
-    ...deadline.success,
-    tags: options.tags === undefined || options.tags.length === 0 ? undefined : options.tags,
-    meta: meta.success,
-    partitionKey: options.partitionKey,
-    dependsOn: dependsOn.success,
-    batch: options.batch,
-    ...(options.encrypted !== undefined && { encrypted: options.encrypted })
-  })
+  return Result.succeed(args.success.text)
 }
 
 /** Brings a job whose args are computed later into the form that is stored. */
@@ -262,10 +273,11 @@ export const prepareComputed = (
   options: Options,
   encrypts: boolean
 ): Result.Result<NewJob, Refusal> =>
-  Result.map(
-    prepare(definition.name, null, withDefaults(options, definition.options), { encrypts, maxArgsBytes: Infinity }),
-    (job) => ({ ...job, computed: true })
-  )
+  Result.map(shapeOf(definition.name, withDefaults(options, definition.options), { encrypts }), (shape) => ({
+    ...shape,
+    args: "null",
+    computed: true
+  }))
 
 /** What a producer says, with the definition's own values where it says nothing. */
 export const withDefaults = (

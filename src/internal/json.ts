@@ -26,6 +26,8 @@ export type Encoded =
  * Negative zero becomes zero, as in JSON; object properties that are undefined are left out, as if absent.
  */
 export const stringify = (value: unknown, limit: number): Result.Result<Encoded, Problem> => {
+  const plain = encodePlain(value, limit)
+  if (plain !== undefined) return Result.succeed(plain)
   const walk: Walk = { path: [], seen: new Set(), size: 0, limit }
   try {
     const problem = check(value, walk)
@@ -80,6 +82,52 @@ export const describe = (value: unknown): string => {
 }
 
 // internal
+
+/**
+ * What can be told of a value without remembering where one is: its text, or that it is too large; undefined for what
+ * the walk has to look at.
+ *
+ * Nothing is checked that `JSON.stringify` proves by itself: it escapes NUL and unpaired surrogates, and what is not
+ * nested too deep has no cycle.
+ */
+const encodePlain = (value: unknown, limit: number): Encoded | undefined => {
+  try {
+    const left = weigh(value, limit, 0)
+    if (left < 0) return left === notPlain ? undefined : { _tag: "TooLarge", size: limit - left }
+    const text = JSON.stringify(value)
+    // No unit takes more than three bytes.
+    return text.length * 3 <= limit && !text.includes("\\u") ? { _tag: "Text", text } : undefined
+  } catch {
+    return undefined
+  }
+}
+
+const notPlain = -Infinity
+
+/** What is left of a limit after a value of plain JSON at its least size; `notPlain` for any other. */
+const weigh = (value: unknown, left: number, depth: number): number => {
+  if (left < 0) return left
+  if (typeof value === "string") return left - value.length - 2
+  if (typeof value === "number") return Number.isFinite(value) ? left - 1 : notPlain
+  if (typeof value === "boolean" || value === null) return left - 4
+  if (typeof value !== "object" || depth === maxDepth || "toJSON" in value) return notPlain
+  const prototype: unknown = Object.getPrototypeOf(value)
+  if (Array.isArray(value)) {
+    if (prototype !== Array.prototype) return notPlain
+    let rest = left - value.length - 1
+    // A hole is read as undefined, which is not plain.
+    for (let i = 0; i < value.length && rest >= 0; i++) rest = weigh(value[i], rest, depth + 1)
+    return rest
+  }
+  if (prototype !== Object.prototype && prototype !== null) return notPlain
+  let rest = left - 1
+  for (const key of Object.keys(value)) {
+    const item = (value as Readonly<Record<string, unknown>>)[key] // a key of it
+    if (item !== undefined) rest = weigh(item, rest - key.length - 4, depth + 1)
+    if (rest < 0) break
+  }
+  return rest
+}
 
 interface Walk {
   readonly path: Array<string | number>
