@@ -403,6 +403,9 @@ type ManyOptions<
   ? [options?: One[0] | ((args: Args["~type.make.in"], index: number) => NonNullable<One[0]>)]
   : [options: One[0] | ((args: Args["~type.make.in"], index: number) => One[0])]
 
+/** One job in, one result out. */
+const firstOf = ([result]: ReadonlyArray<EnqueueResult>): EnqueueResult => result as EnqueueResult
+
 const makeErased = (
   name: string,
   args: Schema.Top,
@@ -423,14 +426,13 @@ const makeErased = (
     // What it waits for may be known only to what stores it.
     prepare: (input: unknown, given?: EnqueueOptions) =>
       Effect.flatMap(Jobs, (jobs) => encode(jobs, given, false)(input, {})),
-    enqueue: Effect.fnUntraced(function* (input: unknown, given?: EnqueueOptions) {
-      const jobs = yield* Jobs
-      const [result] = yield* jobs.insert([yield* encode(jobs, given)(input, {})])
-      return result as EnqueueResult // one job in, one result out
-    }),
+    enqueue: (input: unknown, given?: EnqueueOptions) =>
+      Effect.flatMap(Jobs, (jobs) =>
+        Effect.flatMap(encode(jobs, given)(input, {}), (job) => Effect.map(jobs.insert([job]), firstOf))
+      ),
     enqueueAll: Effect.fnUntraced(function* (
       inputs: Iterable<unknown>,
-      given: EnqueueOptions | ((args: unknown, index: number) => EnqueueOptions) = {}
+      given?: EnqueueOptions | ((args: unknown, index: number) => EnqueueOptions)
     ) {
       const jobs = yield* Jobs
       const alike = encode(jobs, typeof given === "function" ? {} : given)

@@ -229,6 +229,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       called("enqueue")(jobs.length > chunkSize ? autonomous(db.sql, insertAll(jobs)) : insertChunk(jobs))
     const insertTogether = makeCoalescer(yield* Effect.context<never>(), {
       lanes: 2,
+      patience: "20 millis",
       most: 500,
       mostBytes: 4 * 1024 * 1024,
       bytes: (job: enqueue.NewJob) => job.args.length,

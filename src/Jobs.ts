@@ -249,32 +249,32 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
     const notifier = yield* Notifier
     const events = yield* Events
 
-    const announce = Effect.fnUntraced(function* (
-      jobs: ReadonlyArray<NewJob>,
-      stored: ReadonlyArray<Stored>,
-      aftermath: Aftermath
-    ) {
-      const instant = lastInstant()
+    const horizon = dueHorizonMillis(config)
+    const instant = lastInstant()
+    const send = (hints: ReadonlyArray<Hint>): Effect.Effect<void> => {
+      const [only, ...others] = hints
+      if (only === undefined) return Effect.void
+      return others.length === 0 ? notifier.send(only) : Effect.forEach(hints, notifier.send, { discard: true })
+    }
+    // Each single enqueue goes this way, so it takes few steps of a fiber.
+    const announce = (jobs: ReadonlyArray<NewJob>, stored: ReadonlyArray<Stored>, aftermath: Aftermath) => {
       const results = stored.map((result, i) => resultOf(jobs[i] as NewJob, result, instant)) // one for each job, in its order
-      yield* store.afterCommit(
-        Effect.gen(function* () {
-          for (const { _tag, job } of events.isHeard() ? results : []) {
-            if (_tag !== "Inserted") continue
-            events.publish({ _tag: "Inserted", id: job.id, worker: job.worker, queue: job.queue, state: job.state })
-          }
-          for (const hint of hintsFor(results, jobs, dueHorizonMillis(config))) yield* notifier.send(hint)
-          yield* spread(events, notifier, aftermath)
-        })
-      )
-      return results
-    })
-    const insertNow = Effect.fnUntraced(function* (jobs: ReadonlyArray<NewJob>, by?: Pick<JobRow, "id" | "epoch">) {
-      const { aftermath, stored } =
-        by !== undefined || jobs.some(isLinked)
-          ? yield* store.composition.insert(jobs, undefined, by)
-          : { stored: yield* store.insert(jobs), aftermath: nothing }
-      return yield* announce(jobs, stored, aftermath)
-    })
+      const tell = Effect.suspend(() => {
+        for (const { _tag, job } of events.isHeard() ? results : []) {
+          if (_tag !== "Inserted") continue
+          events.publish({ _tag: "Inserted", id: job.id, worker: job.worker, queue: job.queue, state: job.state })
+        }
+        const sent = send(hintsFor(results, jobs, horizon))
+        return aftermath === nothing ? sent : Effect.andThen(sent, spread(events, notifier, aftermath))
+      })
+      return Effect.as(store.afterCommit(tell), results)
+    }
+    const insertNow = (jobs: ReadonlyArray<NewJob>, by?: Pick<JobRow, "id" | "epoch">) =>
+      by === undefined && !jobs.some(isLinked)
+        ? Effect.flatMap(store.insert(jobs), (stored) => announce(jobs, stored, nothing))
+        : Effect.flatMap(store.composition.insert(jobs, undefined, by), ({ aftermath, stored }) =>
+            announce(jobs, stored, aftermath)
+          )
     const insert = (jobs: ReadonlyArray<NewJob>, by?: Pick<JobRow, "id" | "epoch">) =>
       traceEnqueue(
         jobs,

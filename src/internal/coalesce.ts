@@ -1,12 +1,18 @@
 /** Lets calls of the same moment share a statement: what comes up while one is under way leaves together in the next. */
 import type * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 
 /** How items are sent. */
 export interface Sending<Item, Answer, Failure> {
-  /** How many batches may be under way at once: one that hangs does not hold up the others. */
+  /** How many batches may be under way at once. */
   readonly lanes: number
+  /**
+   * How long a batch may be under way alone. A second one beside it halves both, so it leaves only where a whole batch
+   * waits, or where the first is so late that it should not hold up the others.
+   */
+  readonly patience: Duration.Input
   /** The most items of a batch. */
   readonly most: number
   /** The most bytes of a batch, unless a single item has more. */
@@ -31,6 +37,8 @@ export const makeCoalescer = <Item, Answer, Failure>(
   const fork = Effect.runForkWith(context)
   let pending: Array<Waiting<Item, Answer, Failure>> = []
   let lanes = 0
+  let taken = 0
+  let watched = false
 
   const take = (): ReadonlyArray<Waiting<Item, Answer, Failure>> => {
     let bytes = 0
@@ -42,6 +50,7 @@ export const makeCoalescer = <Item, Answer, Failure>(
     }
     const batch = pending.slice(0, count)
     pending = pending.slice(count)
+    taken++
     return batch
   }
   const deliver = (batch: ReadonlyArray<Waiting<Item, Answer, Failure>>): Effect.Effect<void> =>
@@ -60,14 +69,27 @@ export const makeCoalescer = <Item, Answer, Failure>(
     // In the same turn as the look above: whoever comes later starts a lane.
     lanes--
   })
+  const start = () => {
+    lanes++
+    // One turn of the scheduler lets calls of the same moment share the first batch.
+    fork(Effect.andThen(Effect.yieldNow, lane))
+  }
+  const watch = Effect.gen(function* () {
+    while (lanes > 0 && lanes < sending.lanes) {
+      const before = taken
+      yield* Effect.sleep(sending.patience)
+      if (taken === before && pending.length > 0 && lanes < sending.lanes) start()
+    }
+    watched = false
+  })
   return (item) =>
     Effect.callback((resume) => {
       const waiting = { item, resume }
       pending.push(waiting)
-      if (lanes < sending.lanes) {
-        lanes++
-        // One turn of the scheduler lets calls of the same moment share the first batch.
-        fork(Effect.andThen(Effect.yieldNow, lane))
+      if (lanes === 0 || (lanes < sending.lanes && pending.length >= sending.most)) start()
+      else if (!watched && lanes < sending.lanes) {
+        watched = true
+        fork(watch)
       }
       return Effect.sync(() => {
         pending = pending.filter((each) => each !== waiting)

@@ -32,6 +32,12 @@ interface Limits {
   readonly maxArgsBytes: number
 }
 
+/** What a call says beside the args. */
+type Given = Options & { readonly unique?: UniqueOptions | undefined }
+
+/** Encodes one job. */
+type Encode = (input: unknown, index: Index) => Effect.Effect<NewJob, Refusal>
+
 /** Which of several jobs it is, for what is told about it. */
 interface Index {
   readonly index?: number
@@ -65,12 +71,7 @@ export const makeEncoder = (name: string, args: Schema.Top, needs: Dependencies,
       return unreadable(why)
     }
   }
-  return (
-    limits: Limits,
-    given: Options & { readonly unique?: UniqueOptions | undefined } = {},
-    /** Whether all is known that the job waits for, else that is up to what stores it. */
-    isWhole = true
-  ): ((input: unknown, index: Index) => Effect.Effect<NewJob, Refusal>) => {
+  const encoderOf = (limits: Limits, given: Given, isWhole: boolean): Encode => {
     const unique = given.unique ?? defaults.unique
     const { maxArgsBytes } = limits
     const shape = (partitionKey: string | undefined, index: Index): Result.Result<Shape, Refusal> => {
@@ -79,10 +80,11 @@ export const makeEncoder = (name: string, args: Schema.Top, needs: Dependencies,
       const missing = isWhole ? missingEdges(name, needs, made.success.dependsOn ?? [], index) : undefined
       return missing === undefined ? made : Result.fail(missing)
     }
-    let shared: Result.Result<Shape, Refusal> | undefined
+    let shared: Result.Success<Shape, Refusal> | undefined
     const complete = (value: unknown, encoded: unknown, partitionKey: string | undefined, index: Index) => {
-      const made = readsArgs ? shape(partitionKey, index) : (shared ??= shape(partitionKey, index))
+      const made = shared ?? shape(partitionKey, index)
       if (Result.isFailure(made)) return Effect.fail(made.failure)
+      if (!readsArgs) shared = made
       const text = textOf(name, encoded, maxArgsBytes, index)
       if (Result.isFailure(text)) return Effect.fail(text.failure)
       const job: NewJob = { ...made.success, args: text.success }
@@ -101,6 +103,17 @@ export const makeEncoder = (name: string, args: Schema.Top, needs: Dependencies,
             )
           : complete(value, encoded, given.partitionKey, index)
       )
+  }
+  let usual: { readonly limits: Limits; readonly encode: Encode } | undefined
+  return (
+    limits: Limits,
+    given: Given | undefined,
+    /** Whether all is known that the job waits for, else that is up to what stores it. */
+    isWhole = true
+  ): Encode => {
+    if (given !== undefined || !isWhole) return encoderOf(limits, given ?? {}, isWhole)
+    if (usual?.limits !== limits) usual = { limits, encode: encoderOf(limits, {}, true) }
+    return usual.encode
   }
 }
 

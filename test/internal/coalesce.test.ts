@@ -2,18 +2,20 @@ import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
+import * as TestClock from "effect/testing/TestClock"
 import { makeCoalescer } from "../../src/internal/coalesce.ts"
 
 interface Refused {
   readonly code: string
 }
 
-const make = (most: number) =>
+const make = (most: number, lanes = 1) =>
   Effect.map(Effect.context<never>(), (context) => {
     const sent: Array<ReadonlyArray<string>> = []
     const gate = Latch.makeUnsafe(true)
     const call = makeCoalescer(context, {
-      lanes: 1,
+      lanes,
+      patience: "20 millis",
       most,
       mostBytes: 10,
       bytes: (item: string) => item.length,
@@ -93,5 +95,41 @@ it.effect("does not send what an interrupted caller still had waiting", () =>
     assert.strictEqual(yield* Fiber.join(first), "A")
     assert.strictEqual(yield* Fiber.join(third), "C")
     assert.deepStrictEqual(sent, [["a"], ["c"]])
+  })
+)
+
+it.effect("keeps what comes up together while a batch is under way, and lets a whole batch go beside it", () =>
+  Effect.gen(function* () {
+    const { call, gate, sent } = yield* make(3, 2)
+    const start = (item: string) => Effect.forkChild(call(item), { startImmediately: true })
+    gate.closeUnsafe()
+    const first = yield* start("a")
+    while (sent.length === 0) yield* Effect.yieldNow
+    const next = [yield* start("b"), yield* start("c")]
+    for (let turn = 0; turn < 10; turn++) yield* Effect.yieldNow
+    assert.deepStrictEqual(sent, [["a"]])
+    next.push(yield* start("d"))
+    while (sent.length === 1) yield* Effect.yieldNow
+    assert.deepStrictEqual(sent, [["a"], ["b", "c", "d"]])
+    gate.openUnsafe()
+    assert.deepStrictEqual(yield* Fiber.joinAll([first, ...next]), ["A", "B", "C", "D"])
+  })
+)
+
+it.effect("does not let a batch that hangs hold up the others", () =>
+  Effect.gen(function* () {
+    const { call, gate, sent } = yield* make(3, 2)
+    const start = (item: string) => Effect.forkChild(call(item), { startImmediately: true })
+    gate.closeUnsafe()
+    const hanging = yield* start("a")
+    while (sent.length === 0) yield* Effect.yieldNow
+    const waiting = yield* start("b")
+    yield* TestClock.adjust("19 millis")
+    assert.deepStrictEqual(sent, [["a"]])
+    yield* TestClock.adjust("1 millis")
+    while (sent.length === 1) yield* Effect.yieldNow
+    assert.deepStrictEqual(sent, [["a"], ["b"]])
+    gate.openUnsafe()
+    assert.deepStrictEqual(yield* Fiber.joinAll([hanging, waiting]), ["A", "B"])
   })
 )
