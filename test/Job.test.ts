@@ -195,6 +195,41 @@ layer(layerProducer(), { excludeTestServices: true })("Job.enqueue", (it) => {
 })
 
 layer(layerProducer(), { excludeTestServices: true })("Job.enqueueAll", (it) => {
+  it.effect("reads options anew in each call, and the defaults of the definition where there are none", () =>
+    Effect.gen(function* () {
+      const options: { priority?: number; tags: Array<string> } = { priority: 1, tags: ["x"] }
+      const seen = Effect.fnUntraced(function* () {
+        const one = yield* Tuned.enqueue({ n: 1 }, options)
+        const all = yield* Tuned.enqueueAll([{ n: 2 }, { n: 3 }], options)
+        return [one, ...all].map(({ job }) => [job.priority, ...job.tags])
+      })
+      assert.deepStrictEqual(
+        yield* seen(),
+        [1, 1, 1].map((priority) => [priority, "x"])
+      )
+      options.priority = 2
+      options.tags = ["y", "z"]
+      assert.deepStrictEqual(
+        yield* seen(),
+        [2, 2, 2].map((priority) => [priority, "y", "z"])
+      )
+      delete options.priority
+      assert.deepStrictEqual(
+        yield* seen(),
+        [7, 7, 7].map((priority) => [priority, "y", "z"])
+      )
+      const plain = [
+        yield* Tuned.enqueue({ n: 4 }),
+        ...(yield* Tuned.enqueueAll([{ n: 5 }])),
+        yield* Tuned.enqueue({ n: 6 })
+      ]
+      assert.deepStrictEqual(
+        plain.map(({ job }) => [job.args, job.queue, job.priority, job.maxAttempts, job.tags]),
+        [4, 5, 6].map((n) => [{ n }, "slow", 7, 3, ["a", "b"]])
+      )
+    })
+  )
+
   it.effect("puts in nothing for nothing", () =>
     Effect.gen(function* () {
       const before = yield* jobCount

@@ -67,3 +67,30 @@ layer(layerProducer({}, { maxConnections: 1 }), { excludeTestServices: true })("
     })
   )
 })
+
+layer(layerProducer({}, { maxConnections: 1 }), { excludeTestServices: true })("a claim", (it) => {
+  it.effect("writes the new version of a row beside the old one", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const store = yield* JobStore.make.pipe(Effect.provide(ShigotoConfig.layer()))
+      const [node] = yield* sql<{ readonly id: number }>`
+        INSERT INTO shigoto.nodes (name, started_at, beat_at, expires_at, ttl_millis)
+        VALUES ('one', now(), now(), now() + interval '1 hour', 3600000)
+        RETURNING id`
+      yield* Mail.enqueueAll(Array.from({ length: 1000 }, (_, to) => ({ to })))
+      const pages = Effect.map(
+        sql<{ readonly page: string }>`
+          SELECT (ctid::text::point)[0]::text AS page
+          FROM shigoto.jobs
+          ORDER BY id`,
+        (rows) => rows.map(({ page }) => page)
+      )
+      const before = yield* pages
+      const request = { nodeName: "one", queue: "default", limit: 1000, workers: [{ name: "mail", room: 1000 }] }
+      assert.strictEqual((yield* store.claim({ ...request, node: node?.id ?? 0 })).length, 1000)
+      const after = yield* pages
+      const moved = after.filter((page, i) => page !== before[i]).length
+      assert.isBelow(moved, 200)
+    })
+  )
+})
