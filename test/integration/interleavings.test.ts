@@ -290,7 +290,7 @@ describe("interleavings", () => {
       const insert = (client: PgClient) => client`SELECT shigoto.enqueue('work')`
       /** Takes the last step back. */
       const before = Effect.gen(function* () {
-        yield* a`ALTER TABLE shigoto.nodes DROP COLUMN retention`
+        yield* a`ALTER TABLE shigoto.jobs SET (fillfactor = 85)`
         yield* a`DELETE FROM shigoto.migrations WHERE version = ${Migrations.latest}`
       })
       for (const [first, second] of [
