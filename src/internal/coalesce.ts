@@ -36,9 +36,7 @@ export const makeCoalescer = <Item, Answer, Failure>(
 ): ((item: Item) => Effect.Effect<Answer, Failure>) => {
   const fork = Effect.runForkWith(context)
   let pending: Array<Waiting<Item, Answer, Failure>> = []
-  let lanes = 0
-  let taken = 0
-  let watched = false
+  const state = { lanes: 0, taken: 0, watched: false }
 
   const take = (): ReadonlyArray<Waiting<Item, Answer, Failure>> => {
     let bytes = 0
@@ -50,7 +48,7 @@ export const makeCoalescer = <Item, Answer, Failure>(
     }
     const batch = pending.slice(0, count)
     pending = pending.slice(count)
-    taken++
+    state.taken++
     return batch
   }
   const deliver = (batch: ReadonlyArray<Waiting<Item, Answer, Failure>>): Effect.Effect<void> =>
@@ -67,28 +65,28 @@ export const makeCoalescer = <Item, Answer, Failure>(
   const lane = Effect.gen(function* () {
     while (pending.length > 0) yield* deliver(take())
     // In the same turn as the look above: whoever comes later starts a lane.
-    lanes--
+    state.lanes--
   })
   const start = () => {
-    lanes++
+    state.lanes++
     // One turn of the scheduler lets calls of the same moment share the first batch.
     fork(Effect.andThen(Effect.yieldNow, lane))
   }
   const watch = Effect.gen(function* () {
-    while (lanes > 0 && lanes < sending.lanes) {
-      const before = taken
+    while (state.lanes > 0 && state.lanes < sending.lanes) {
+      const before = state.taken
       yield* Effect.sleep(sending.patience)
-      if (taken === before && pending.length > 0 && lanes < sending.lanes) start()
+      if (state.taken === before && pending.length > 0 && state.lanes < sending.lanes) start()
     }
-    watched = false
+    state.watched = false
   })
   return (item) =>
     Effect.callback((resume) => {
       const waiting = { item, resume }
       pending.push(waiting)
-      if (lanes === 0 || (lanes < sending.lanes && pending.length >= sending.most)) start()
-      else if (!watched && lanes < sending.lanes) {
-        watched = true
+      if (state.lanes === 0 || (state.lanes < sending.lanes && pending.length >= sending.most)) start()
+      else if (!state.watched && state.lanes < sending.lanes) {
+        state.watched = true
         fork(watch)
       }
       return Effect.sync(() => {
