@@ -15,6 +15,8 @@ export interface Stored {
   readonly rule: Rule | undefined
   /** The same for a concurrency. */
   readonly places: number | undefined
+  /** When it was written; undefined for now. */
+  readonly writtenAt?: number | undefined
 }
 
 /** Rows by the name of their limit, then by key; the empty key is that of the limit as a whole. */
@@ -37,9 +39,22 @@ export interface Candidate<Id> {
   readonly cost: number | undefined
 }
 
-/** Reads accounts as of one instant. */
+/**
+ * Reads accounts as of one instant. One that was written in the future goes back with the clock: else a server whose
+ * clock was set back by an hour would admit nothing for an hour.
+ */
 export const makeBooks = (accounts: Accounts, now: number) => {
-  const of = (row: string, key: string): Stored | undefined => accounts.get(row)?.get(key)
+  const of = (row: string, key: string): Stored | undefined => {
+    const stored = accounts.get(row)?.get(key)
+    const ahead = (stored?.writtenAt ?? now) - now
+    return stored === undefined || ahead <= 0
+      ? stored
+      : {
+          ...stored,
+          spent: stored.spent.map(([at, amount]) => [at - ahead, amount] as const),
+          heldUntil: stored.heldUntil === undefined ? undefined : stored.heldUntil - ahead
+        }
+  }
   const ruleOf = ({ limit, row }: Share, key: string): Rule => of(row, key)?.rule ?? of(row, "")?.rule ?? limit.rule
   const heldUntil = ({ row }: Share, key: string): number =>
     Math.max(of(row, "")?.heldUntil ?? now, of(row, key)?.heldUntil ?? now)

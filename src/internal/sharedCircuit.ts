@@ -33,9 +33,14 @@ export const unknownCircuit: SharedCircuit = { phase: "closed", generation: 0, s
 /** Reads what is stored. */
 export const sharedCircuit = (value: unknown): SharedCircuit => (value as SharedCircuit | undefined) ?? unknownCircuit // written here alone
 
-/** The circuit as of an instant: one that has been open for long enough is half-open. */
+/**
+ * The circuit as of an instant: one that has been open for long enough is half-open. So is one that opened in the future:
+ * the server's clock was set back, and nobody knows how long it has been open.
+ */
 export const asOf = (rule: Rule, circuit: SharedCircuit, now: number): SharedCircuit =>
-  circuit.phase === "open" && now >= circuit.since + rule.openMillis ? become(circuit, "half-open", now) : circuit
+  circuit.phase === "open" && (now >= circuit.since + rule.openMillis || now < circuit.since)
+    ? become(circuit, "half-open", now)
+    : circuit
 
 /** How many attempts may start, with so many running that started since it became half-open. */
 export const roomOf = (rule: Rule, circuit: SharedCircuit, running: number): number =>

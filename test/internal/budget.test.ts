@@ -93,6 +93,29 @@ describe("a budget", () => {
   })
 })
 
+describe("an account that was written in the future", () => {
+  it("goes back with the clock, under each algorithm", () => {
+    const hour = 3_600_000
+    for (const algorithm of algorithms) {
+      const limit = Limit.make("api", { limit: 10, window: "1 minute", algorithm })
+      const share = { row: "rate:api", limit }
+      const books = (writtenAt: number, at: number) => {
+        const spent = spend(limit.rule, [], writtenAt, 1)
+        const stored = { spent, heldUntil: writtenAt + 5000, rule: undefined, places: undefined, writtenAt }
+        return makeBooks(new Map([[share.row, new Map([["", stored]])]]), at)
+      }
+      const kept = books(now, now)
+      const wasSetBack = books(now + hour, now)
+      assert.closeTo(wasSetBack.room(share, ""), kept.room(share, ""), 1e-6, algorithm)
+      assert.isBelow(wasSetBack.room(share, ""), limit.rule.burst)
+      assert.strictEqual(wasSetBack.heldUntil(share, ""), now + 5000)
+      assert.isAtMost(wasSetBack.freesAt(share, "", 1), now + 2 * 60_000)
+      // One that was written in the past is as it is.
+      assert.strictEqual(books(now - hour, now).room(share, ""), limit.rule.burst)
+    }
+  })
+})
+
 describe("an account whose rule changes", () => {
   const amounts = Schema.Array(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 5 })))
   const algorithm = Schema.Literals(algorithms)

@@ -87,4 +87,15 @@ describe("shared circuit", () => {
       if (Result.isFailure(checked)) assert.strictEqual(checked.failure.field, `circuitBreaker.${field}`)
     }
   })
+
+  it("takes probes at once where it opened in the future: the server's clock was set back", () => {
+    const one = rule({ window: 1, openFor: "1 minute", probes: 2 })
+    const opened = noteCall(one, unknownCircuit, { generation: 0, failed: true, slow: false }, 3_600_000)
+    assert.strictEqual(opened.phase, "open")
+    assert.strictEqual(asOf(one, opened, 3_600_000).phase, "open")
+    const back = asOf(one, opened, 1000)
+    assert.strictEqual(back.phase, "half-open")
+    assert.isAbove(back.generation, opened.generation)
+    assert.strictEqual(roomOf(one, back, 0), 2)
+  })
 })

@@ -188,12 +188,13 @@ interface LimitColumns {
   readonly held_until: Date | null
   readonly rule: Rule | null
   readonly places: number | null
+  readonly updated_at: Date
 }
 
 const table = (db: Db) => db.sql(`${db.schema}.limits`)
 
 const selectWhole = (db: Db, names: ReadonlyArray<string>) => db.sql<LimitColumns>`
-  SELECT name, key, account, held_until, rule, places
+  SELECT name, key, account, held_until, rule, places, updated_at
   FROM ${table(db)}
   WHERE name = ANY(${array(names, oid.text)}::text[])
     AND key = ''
@@ -204,7 +205,7 @@ const readKeys = Effect.fnUntraced(function* (db: Db, names: ReadonlyArray<strin
   if (names.length === 0) return []
   const now = yield* db.now
   return yield* db.sql<LimitColumns>`
-    SELECT name, key, account, held_until, rule, places
+    SELECT name, key, account, held_until, rule, places, updated_at
     FROM ${table(db)}
     WHERE name = ANY(${array(names, oid.text)}::text[])
       AND key <> ''
@@ -218,7 +219,8 @@ const accountsOf = (rows: ReadonlyArray<LimitColumns>): Accounts => {
       spent: row.account,
       heldUntil: row.held_until?.getTime(),
       rule: row.rule ?? undefined,
-      places: row.places ?? undefined
+      places: row.places ?? undefined,
+      writtenAt: row.updated_at.getTime()
     }
     const ofName = accounts.get(row.name)
     if (ofName === undefined) accounts.set(row.name, new Map([[row.key, stored]]))

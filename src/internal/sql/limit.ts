@@ -292,7 +292,7 @@ const withSpent = (
   for (const { key, name, spent } of kept) {
     const keys = after.get(name)
     const none = { heldUntil: undefined, rule: undefined, places: undefined }
-    keys?.set(key, { ...(keys.get(key) ?? none), spent })
+    keys?.set(key, { ...(keys.get(key) ?? none), spent, writtenAt: undefined })
   }
   return after
 }
