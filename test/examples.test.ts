@@ -136,6 +136,8 @@ const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
     /the operator may: Retried/
   ],
   "fair-queue.ts": [/The small tenant's job was number [12] of 1001/],
+  "aging.ts": [/The job of low priority was number 1 of 101/],
+  "queue-weights.ts": [/Of 400 jobs that started while both queues had work, (2[5-9]|3\d)\d were payments/],
   "execute.ts": [
     /valid: paid, receipt \d+\/1999/,
     /expired: declined with card_expired/,

@@ -211,7 +211,9 @@ const guides: Readonly<Record<string, ReadonlyArray<string>>> = {
   Migrations: [
     "Guides: [roles](../roles.md), [operating](../operating.md). Example: [roles.ts](../../examples/roles.ts)."
   ],
-  Queues: ["Guide: [fair queues](../fairness.md). Example: [fair-queue.ts](../../examples/fair-queue.ts)."],
+  Queues: [
+    "Guide: [fair queues, weights and aging](../fairness.md). Examples: [fair-queue.ts](../../examples/fair-queue.ts), [queue-weights.ts](../../examples/queue-weights.ts), [aging.ts](../../examples/aging.ts)."
+  ],
   RateLimiterStore: [
     "Guide: [stores](../stores.md). Example: [rate-limiter-store.ts](../../examples/rate-limiter-store.ts)."
   ],
