@@ -104,9 +104,9 @@ const trickle = async (bench: Bench) => {
 /** Statements per second, and the server's part of a core, while something goes on. */
 const watch = async (bench: Bench, millis: number, what: () => Promise<unknown>) => {
   const before = await askedOf(bench)
-  const server = bench.postgres.cpuMillis() ?? Number.NaN
+  const served = serverTime(bench)
   await what()
-  const used = (bench.postgres.cpuMillis() ?? Number.NaN) - server
+  const used = served()
   const after = await askedOf(bench)
   return { statements: ((after.statements - before.statements) / millis) * 1000, server: (used / millis) * 100 }
 }
@@ -268,9 +268,9 @@ export const curves: ReadonlyArray<Curve> = [
           await analyze(bench)
           const worker = await bench.worker()
           await worker.usage()
-          const server = bench.postgres.cpuMillis() ?? Number.NaN
+          const served = serverTime(bench)
           const { timeline } = await runThrough([worker], jobs)
-          const used = (bench.postgres.cpuMillis() ?? Number.NaN) - server
+          const used = served()
           return {
             rate: rateOf(timeline, 1000, jobs),
             client: ((await worker.usage()).cpuMillis / jobs) * 1000,
@@ -314,10 +314,10 @@ export const curves: ReadonlyArray<Curve> = [
       const producers = await Promise.all(Array.from({ length: processes }, bench.spawn))
       const together = async (each: (producer: (typeof producers)[number]) => ReturnType<typeof producer.bulk>) => {
         for (const producer of producers) await producer.usage()
-        const server = bench.postgres.cpuMillis() ?? Number.NaN
+        const served = serverTime(bench)
         const done = await Promise.all(producers.map(each))
         const millis = Math.max(...done.map((produced) => produced.millis))
-        const used = (bench.postgres.cpuMillis() ?? Number.NaN) - server
+        const used = served()
         const usage = await Promise.all(producers.map((producer) => producer.usage()))
         return {
           rate: (done.reduce((sum, produced) => sum + produced.jobs, 0) / millis) * 1000,

@@ -20,10 +20,10 @@ export const drain = async (bench: Bench, total: number, processes: number) => {
   const workers = await Promise.all(Array.from({ length: processes }, bench.worker))
   const wal = await walOf(bench)
   for (const worker of workers) await worker.usage()
-  const server = bench.postgres.cpuMillis()
+  const served = serverTime(bench)
   const { first } = await runThrough(workers, total)
   const end = await producer.drained()
-  const served = (bench.postgres.cpuMillis() ?? Number.NaN) - (server ?? Number.NaN)
+  const server = served()
   const [drained, whole] = [await wal(), await life()]
   const usage = await Promise.all(workers.map((worker) => worker.usage()))
   return {
@@ -33,12 +33,18 @@ export const drain = async (bench: Bench, total: number, processes: number) => {
       life: whole / total,
       memory: Math.max(...usage.map((used) => used.memory)) / 1e6,
       client: (usage.reduce((sum, used) => sum + used.cpuMillis, 0) / total) * 1000,
-      server: bench.peer.store === "redis" ? Number.NaN : (served / total) * 1000,
+      server: (server / total) * 1000,
       table: (await tablesOf(bench)) / total
     },
     enqueued: (total / loaded.millis) * 1000,
     millis: (end - first) / 1000
   }
+}
+
+/** CPU time of PostgreSQL in milliseconds from now on; NaN where there is none, or this machine cannot tell. */
+export const serverTime = ({ peer, postgres }: Bench): (() => number) => {
+  const start = postgres.cpuMillis() ?? Number.NaN
+  return () => (peer.store === "redis" ? Number.NaN : (postgres.cpuMillis() ?? Number.NaN) - start)
 }
 
 interface Moment {

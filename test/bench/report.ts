@@ -109,7 +109,10 @@ const rowsOf = (run: Run, workload: Workload, name: string, metric: Metric): Rea
 
 const markdown = (run: Run): string => {
   const { machine, quick, settings, started, versions } = run.about
-  const rounds = run.samples.reduce((most, sample) => Math.max(most, sample.round), 0)
+  const counts = new Map<string, number>()
+  for (const { peer, workload } of run.samples)
+    counts.set(`${peer} ${workload}`, (counts.get(`${peer} ${workload}`) ?? 0) + 1)
+  const rounds = Math.max(0, ...counts.values())
   const about = `${started.slice(0, 10)}, up to ${rounds} round(s)${quick ? ", quick sizes: rough" : ""}. ${machine}.`
   const lines = [
     "# Results",

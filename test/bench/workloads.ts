@@ -12,6 +12,7 @@ import {
   percentiles,
   rateOf,
   runThrough,
+  serverTime,
   walOf
 } from "./measures.ts"
 import type { Process } from "./processes.ts"
@@ -40,6 +41,8 @@ export interface Workload {
 const rate: Metric = { title: "jobs", unit: "/s", better: "higher" }
 const millis = (title: string): Metric => ({ title, unit: "ms", better: "lower" })
 const bytes = (title: string): Metric => ({ title, unit: "bytes/job", better: "lower" })
+/** A busy machine blurs rates much more than what they cost. */
+const cpu = (whose: string): Metric => ({ title: `CPU of the ${whose}`, unit: "µs/job", better: "lower" })
 const memory: Metric = { title: "worker's memory", unit: "MB", better: "lower" }
 
 /** Jobs of a run; a tenth of them where a system would take minutes, which does not change its rate. */
@@ -50,14 +53,23 @@ const enqueue = (title: string, produce: (producer: Process, bench: Bench) => Re
   ({
     title,
     keep: false,
-    metrics: { rate, wal: bytes("WAL of an enqueue") },
+    metrics: { rate, wal: bytes("WAL of an enqueue"), client: cpu("producer"), server: cpu("server") },
     run: async (bench: Bench) => {
       const producer = await bench.spawn()
-      await producer.bulk(100, 100, 1)
+      await producer.bulk(1000, 100, 4)
       await checkpoint(bench)
       const wal = await walOf(bench)
+      await producer.usage()
+      const served = serverTime(bench)
       const { jobs, millis } = await produce(producer, bench)
-      return { rate: (jobs / millis) * 1000, wal: (await wal()) / jobs }
+      const server = served()
+      const { cpuMillis } = await producer.usage()
+      return {
+        rate: (jobs / millis) * 1000,
+        wal: (await wal()) / jobs,
+        client: (cpuMillis / jobs) * 1000,
+        server: (server / jobs) * 1000
+      }
     }
   }) as const
 
@@ -66,8 +78,8 @@ const drainMetrics: Workload["metrics"] = {
   life: bytes("WAL, whole life"),
   wal: bytes("WAL of claim and settle"),
   memory,
-  client: { title: "CPU of the workers, start-up of their work included", unit: "µs/job", better: "lower" },
-  server: { title: "CPU of the server", unit: "µs/job", better: "lower" },
+  client: cpu("workers, start-up of their work included"),
+  server: cpu("server"),
   table: bytes("tables and indexes at the end")
 }
 
@@ -227,8 +239,8 @@ export const workloads: ReadonlyArray<Workload> = [
       rate: { ...rate, title: "drain" },
       enqueued: { ...rate, title: "bulk enqueue, 1,000 at a time in four lanes" },
       life: bytes("WAL, whole life"),
-      client: { title: "CPU of the worker", unit: "µs/job", better: "lower" },
-      server: { title: "CPU of the server while draining", unit: "µs/job", better: "lower" }
+      client: cpu("worker"),
+      server: cpu("server, while draining")
     },
     run: async (bench) => {
       const { enqueued, figures } = await drain(bench, size(bench, 20_000, 4000), 1)
@@ -255,10 +267,11 @@ function idle(nodes: number): Omit<Workload, "name" | "title"> {
       for (const worker of workers) await worker.work(10)
       await pause(bench.quick ? 6000 : 10_000)
       for (const worker of workers) await worker.usage()
-      const [before, server] = [await askedOf(bench), bench.postgres.cpuMillis() ?? Number.NaN]
+      const before = await askedOf(bench)
+      const served = serverTime(bench)
       const span = bench.quick ? 15_000 : 40_000
       await pause(span)
-      const served = (bench.postgres.cpuMillis() ?? Number.NaN) - server
+      const server = served()
       const usage = await Promise.all(workers.map((worker) => worker.usage()))
       // The server's counters come up to a second late.
       const after = await askedOf(bench)
@@ -268,7 +281,7 @@ function idle(nodes: number): Omit<Workload, "name" | "title"> {
         statements: perSecond(before.statements, after.statements),
         transactions: perSecond(before.transactions, after.transactions),
         cpu: (cpu / span / nodes) * 100,
-        server: bench.peer.store === "redis" ? Number.NaN : (served / span) * 100
+        server: (server / span) * 100
       }
     }
   }
