@@ -11,7 +11,17 @@ import { mkdirSync, writeFileSync } from "node:fs"
 import { Jobs, Shigoto, ShigotoConfig } from "../../src/index.ts"
 import { type Peer, peers, type Target } from "./Adapter.ts"
 import { type Bench, type Machine, measure, quiet } from "./harness.ts"
-import { analyze, askedOf, countStatements, drain, pause, percentiles, rateOf, runThrough } from "./measures.ts"
+import {
+  analyze,
+  askedOf,
+  countStatements,
+  drain,
+  pause,
+  percentiles,
+  rateOf,
+  runThrough,
+  serverTime
+} from "./measures.ts"
 import { lines, shown } from "./plot.ts"
 import { inDatabase } from "./postgres.ts"
 import type { About } from "./report.ts"
