@@ -129,6 +129,7 @@ const run = async () => {
     for (const curve of chosen(Curves.curves, options.curve)) await Curves.draw(machine, curve, about, folders)
   } else {
     const samples: Array<Sample> = []
+    const save = () => write({ about, samples, peers: taking, workloads: works }, options.docs ?? "results", folders)
     for (let round = 1; round <= rounds; round++) {
       for (const workload of works) {
         for (const peer of taking) {
@@ -145,16 +146,18 @@ const run = async () => {
           ).catch((error: unknown) => console.error(`${round} ${workload.name} ${peer.name} failed:`, error))
           if (values === undefined) continue
           samples.push({ peer: peer.name, workload: workload.name, round, busy, values })
+          // A run that is ended early leaves what it has measured.
+          save()
           const told = Object.entries(values).map(([metric, value]) => `${metric} ${shown(value)}`)
           console.log(`${round} ${workload.name} ${peer.name} (busy ${shown(busy)}): ${told.join(", ")}`)
         }
       }
     }
-    write({ about, samples, peers: taking, workloads: works }, options.docs ?? "results", folders)
+    console.log(`\n${save()}`)
   }
   await store?.stop()
   await pg.stop()
 }
 
 if (options.merge === undefined) await run()
-else write({ ...read(options.merge.split(",")), peers, workloads }, options.docs ?? "results", folders)
+else console.log(write({ ...read(options.merge.split(",")), peers, workloads }, options.docs ?? "results", folders))

@@ -48,8 +48,8 @@ export const read = (files: ReadonlyArray<string>): Pick<Run, "about" | "samples
   }
 }
 
-/** Writes `name` with three endings into each folder, and the Markdown to standard output. */
-export const write = (run: Run, name: string, folders: ReadonlyArray<URL>): void => {
+/** Writes `name` with three endings into each folder, and returns the Markdown. */
+export const write = (run: Run, name: string, folders: ReadonlyArray<URL>): string => {
   const text = markdown(run)
   for (const folder of folders) {
     mkdirSync(folder, { recursive: true })
@@ -58,7 +58,7 @@ export const write = (run: Run, name: string, folders: ReadonlyArray<URL>): void
     writeFileSync(new URL(`${name}.md`, folder), text)
     writeFileSync(new URL(`${name}.svg`, folder), bars("Benchmark results", blocks(run)))
   }
-  console.log(`\n${text}`)
+  return text
 }
 
 // internal
