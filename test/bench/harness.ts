@@ -81,9 +81,9 @@ export const measure = async <A>(
   }
 }
 
-/** Waits until others leave the machine alone, fifteen seconds at most, and tells how busy they still keep it, from 0 to 1. */
+/** Waits until others leave the machine alone, two seconds at most, and tells how busy they still keep it, from 0 to 1. */
 export const quiet = async (): Promise<number> => {
-  for (let tries = 30; ; tries--) {
+  for (let tries = 4; ; tries--) {
     const before = worked()
     await new Promise((resolve) => setTimeout(resolve, 500))
     const after = worked()
