@@ -27,6 +27,7 @@ import * as Random from "effect/Random"
 import { Executor } from "./Executor.ts"
 import { Heartbeat } from "./Heartbeat.ts"
 import { Admission } from "./internal/admission.ts"
+import { type Appetite, hungry } from "./internal/appetite.ts"
 import { spread } from "./internal/aftermath.ts"
 import { makeBroadcast } from "./internal/broadcast.ts"
 import { Events } from "./internal/events.ts"
@@ -157,7 +158,9 @@ export const layer: Layer.Layer<
         return false
       }
       if (node === undefined || state === undefined || state.paused || !executor.isAccepting()) return false
-      const slots = Math.min(admission.slots(queue, state.concurrency) - executor.running(queue), claimLimit)
+      // The next claim is under way while the last jobs of this one begin, and not before: it would bring few.
+      const most = executor.waiting(queue) > claimLimit / 2 ? 0 : claimLimit
+      const slots = Math.min(admission.slots(queue, state.concurrency) - executor.running(queue), most)
       const candidates = candidatesNow()
       const roomy = candidates.filter((worker) => worker.room > 0)
       appetite.full = slots <= 0 || roomy.length < candidates.length
@@ -295,16 +298,7 @@ export const layer: Layer.Layer<
       }
       for (const name of queues.names()) {
         if (appetites.has(name)) continue
-        const appetite: Appetite = {
-          latch: Latch.makeUnsafe(true),
-          full: false,
-          held: false,
-          freed: false,
-          from: undefined,
-          below: false,
-          rewoundAt: -Infinity,
-          limited: false
-        }
+        const appetite = hungry()
         appetites.set(name, appetite)
         yield* FiberMap.run(loops, name, serve(name, appetite))
       }
@@ -473,24 +467,6 @@ interface Asking {
   readonly floor?: number | undefined
   /** How many jobs it brought. */
   claimed: number
-}
-
-interface Appetite {
-  /** Open while there may be work. */
-  readonly latch: Latch.Latch
-  /** Whether the last claim was bounded by slots or room, so that a free slot is worth a claim. */
-  full: boolean
-  /** Whether the last claim was bounded by a limit over all nodes, so that a job that is settled is worth a claim. */
-  held: boolean
-  /** Whether a job that such a limit counted was settled since the last claim began, which may have counted it still. */
-  freed: boolean
-  /** Where in the claim order the last claim ended, while claims come back full; nothing available is known below. */
-  from: ClaimRequest["from"]
-  /** Whether something may have become available below. */
-  below: boolean
-  rewoundAt: number
-  /** Whether the last claim came upon a job of a worker with limits over all nodes. */
-  limited: boolean
 }
 
 const nothingHeld: Pick<LimitedClaim, "held" | "saturated" | "halfOpened"> = {

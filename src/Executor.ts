@@ -26,6 +26,7 @@ import { spread } from "./internal/aftermath.ts"
 import { Encrypted } from "./internal/envelope.ts"
 import { Admission } from "./internal/admission.ts"
 import { attemptOf } from "./internal/attempt.ts"
+import { count, makeBacklog } from "./internal/backlog.ts"
 import { forever } from "./internal/loop.ts"
 import { makeReporter } from "./internal/progress.ts"
 import { quotingOf } from "./internal/quotes.ts"
@@ -49,15 +50,17 @@ import { type Stopped, type Worker, Workers } from "./Workers.ts"
 export class Executor extends Context.Service<
   Executor,
   {
-    /** Starts claimed jobs. */
+    /** Starts claimed jobs: the first at once, those of a large batch in the turns after this. */
     readonly start: (jobs: ReadonlyArray<Claimed>, node: number) => void
     /** Whether attempts may start at all; false while the node or one of its workers is leaving. */
     readonly isAccepting: () => boolean
-    /** How many slots of a queue are taken: by attempts that run, and by outcomes that the database is too slow for. */
+    /** How many claimed jobs of a queue have not begun yet. */
+    readonly waiting: (queue: string) => number
+    /** How many slots of a queue are taken: by attempts that run or are to, and by outcomes that the database is too slow for. */
     readonly running: (queue: string) => number
-    /** How many attempts run, of all queues. */
+    /** How many attempts run or are to, of all queues. */
     readonly total: () => number
-    /** How many attempts of a worker run. */
+    /** How many attempts of a worker run or are to. */
     readonly runningOf: (worker: Worker) => number
     /** How many more attempts of a worker may run. */
     readonly room: (worker: Worker) => number
@@ -195,7 +198,7 @@ export const layer: Layer.Layer<
       if (!entry.leaves) tellFree(entry.claimed.queue, "slot")
     }
     admission.onWake(() => tellFree(undefined, "slot"))
-    admission.attach((queue) => (queue === undefined ? running.size : (byQueue.get(queue) ?? 0)))
+    admission.attach((queue) => (queue === undefined ? total() : slotsOf(queue)))
     const leave = (entry: Running, ending: Ending): Effect.Effect<void> | undefined => {
       if (entry.left) return undefined
       entry.left = true
@@ -210,8 +213,9 @@ export const layer: Layer.Layer<
         finish(entry, ending, true)
         release(entry)
       }
-      if (told === undefined) end()
-      else fork(Effect.andThen(told, Effect.sync(end)))
+      if (told === undefined) return end()
+      running.add(entry)
+      fork(Effect.andThen(told, Effect.sync(end)))
     }
     const ended = (entry: Running, exit: Exit.Exit<string | undefined, unknown>): void => {
       entry.deadline = Infinity
@@ -236,14 +240,15 @@ export const layer: Layer.Layer<
       const due = claimed.scheduledFor === undefined ? inserted : DateTime.fromDateUnsafe(claimed.scheduledFor)
       const deadline = claimed.startBefore === undefined ? undefined : DateTime.fromDateUnsafe(claimed.startBefore)
       const attempt = attemptOf(claimed, due, inserted, deadline, claimed.dependencies)
-      const permit = isAccepting() ? worker?.circuit?.enter(monotonic()) : undefined
+      const isOurs = isAccepting() && heartbeat.current() === node
+      const permit = isOurs ? worker?.circuit?.enter(monotonic()) : undefined
       // A job that was claimed before its circuit opened is given back like one that comes too late.
-      if (worker === undefined || !isAccepting() || (worker.circuit !== undefined && permit === undefined)) {
+      if (worker === undefined || !isOurs || (worker.circuit !== undefined && permit === undefined)) {
         settler.settle({
           ...claimed,
           linked: isMarked(claimed.links),
           holder: node,
-          outcome: { _tag: "Released", deferredBy: isAccepting() && worker !== undefined ? "circuit" : undefined },
+          outcome: { _tag: "Released", deferredBy: isOurs && worker !== undefined ? "circuit" : undefined },
           endedAt: iso(),
           runMillis: undefined,
           node: config.nodeName,
@@ -272,28 +277,28 @@ export const layer: Layer.Layer<
         leaves: false,
         concluded: false
       }
-      running.add(entry)
       if (events.isHeard()) {
         const { attempt: number, claimedAt, id, queue, runAt } = claimed
         const waitMillis = Math.max(claimedAt.getTime() - runAt.getTime(), 0)
         events.publish({ _tag: "Started", id, worker: worker.name, queue, attempt: number, waitMillis })
       }
-      const args =
-        claimed.flow === undefined || claimed.args instanceof Encrypted
-          ? Effect.succeed(claimed.args)
-          : Effect.tap(workers.argsOf(claimed.flow, attempt), (computed) => {
-              entry.quoting = quotingOf(computed, attempt)
-              return Effect.void
-            })
-      const reporting = {
-        ...attempt,
+      // Added to what is there: a copy for each job is garbage.
+      const reporting = Object.assign(attempt, {
         progress: (percent: number) => report(attempt, percent),
         remaining: budgetOf(claimed, worker.timeoutMillis, () => monotonic() - startedAt)
-      }
-      entry.fiber = Effect.runForkWith(worker.inside(context, reporting))(
-        Effect.flatMap(args, (given) => worker.run(given, reporting, entry.quoting)),
-        { uninterruptible: true }
-      )
+      })
+      const run =
+        claimed.flow === undefined || claimed.args instanceof Encrypted
+          ? worker.run(claimed.args, reporting, entry.quoting)
+          : Effect.flatMap(workers.argsOf(claimed.flow, attempt), (computed) => {
+              entry.quoting = quotingOf(computed, attempt)
+              return worker.run(computed, reporting, entry.quoting)
+            })
+      entry.fiber = Effect.runForkWith(worker.inside(context, reporting))(run, { uninterruptible: true })
+      const exit = entry.fiber.pollUnsafe()
+      // One that has succeeded already has nothing to be found for.
+      if (exit?._tag === "Success") return ended(entry, exit)
+      running.add(entry)
       entry.fiber.addObserver((exit) => ended(entry, exit))
       if (endsAt < nextDeadline) {
         nextDeadline = endsAt
@@ -301,6 +306,10 @@ export const layer: Layer.Layer<
       }
     }
     const isAccepting = (): boolean => !stopped && draining === 0
+    const backlog = makeBacklog(fork, begin, (queue) => tellFree(queue, "slot"))
+    const total = (): number => running.size + backlog.total()
+    const slotsOf = (queue: string): number => (byQueue.get(queue) ?? 0) + backlog.ofQueue(queue)
+    const runningOf = ({ name }: Worker): number => (byWorker.get(name) ?? 0) + backlog.ofWorker(name)
 
     /** A handler that outlives its timeout and its interruption is given up: its job goes on, its slot does not. */
     const giveUp = (entry: Running): Effect.Effect<void> => {
@@ -369,6 +378,8 @@ export const layer: Layer.Layer<
         const name = leaving?.name
         const now = monotonic()
         if (draining++ === 0) drainStarted = now
+        // While the node or a worker leaves, to begin is to give back.
+        backlog.flush()
         yield* within(quiet(name), Duration.toMillis(config.shutdownGrace) - (now - drainStarted))
         for (const entry of matching(name)) interrupt(entry, "shutdown")
         yield* within(quiet(name), Duration.toMillis(config.interruptGrace))
@@ -425,8 +436,8 @@ export const layer: Layer.Layer<
       // A stuck handler's job is settled: it may be anywhere by now, also lost in a claim's reply.
       held: (node) =>
         [...matching(undefined).filter((entry) => !entry.concluded), ...settling]
-          .filter((entry) => entry.node === node)
-          .map((entry) => entry.claimed.id),
+          .flatMap((entry) => (entry.node === node ? [entry.claimed.id] : []))
+          .concat(backlog.held(node).map(({ id }) => id)),
       fence: (node) => {
         for (const entry of running) if (entry.node === node) interrupt(entry, "lease")
       },
@@ -434,19 +445,15 @@ export const layer: Layer.Layer<
       spread: (aftermath) => spread(events, notifier, aftermath)
     })
     return Executor.of({
-      start: (jobs, node) => {
-        for (const job of jobs) begin(job, node)
-      },
+      start: backlog.add,
       isAccepting,
+      waiting: backlog.ofQueue,
       // Handlers that are faster than the database must not pile up outcomes: beyond the slack they take up slots.
-      running: (queue) => (byQueue.get(queue) ?? 0) + Math.max(settling.size - settlingSlack, 0),
-      total: () => running.size,
-      runningOf: (worker) => byWorker.get(worker.name) ?? 0,
+      running: (queue) => slotsOf(queue) + Math.max(settling.size - settlingSlack, 0),
+      total,
+      runningOf,
       room: (worker) =>
-        Math.min(
-          Math.max(admission.places(worker) - (byWorker.get(worker.name) ?? 0), 0),
-          worker.circuit?.room() ?? Infinity
-        ),
+        Math.min(Math.max(admission.places(worker) - runningOf(worker), 0), worker.circuit?.room() ?? Infinity),
       cancel: (requests) => {
         const wanted = new Map(requests.map((request) => [request.id, request]))
         for (const entry of running) {
@@ -472,9 +479,3 @@ export const layer: Layer.Layer<
 
 /** How many outcomes may wait for the database without holding up claims: two batches. */
 const settlingSlack = 1000
-
-const count = (counts: Map<string, number>, key: string, change: 1 | -1): void => {
-  const next = (counts.get(key) ?? 0) + change
-  if (next === 0) counts.delete(key)
-  else counts.set(key, next)
-}

@@ -14,6 +14,7 @@ import { Events } from "./internal/events.ts"
 import { fingerprintOf } from "./internal/fingerprint.ts"
 import { spread } from "./internal/aftermath.ts"
 import { pause } from "./internal/loop.ts"
+import type { Aftermath } from "./internal/newJob.ts"
 import type { Claimed } from "./internal/sql/claimed.ts"
 import type { Heirs } from "./internal/sql/handover.ts"
 import type { Verdict } from "./internal/sql/settle.ts"
@@ -110,7 +111,8 @@ export const layer: Layer.Layer<Settler, never, JobStore | Notifier | Events> = 
     let sending = false
     let waiters: Array<Deferred.Deferred<void>> = []
 
-    const conclude = (ended: Ended, verdict: Verdict, resent: boolean, isSucceeded = false): Effect.Effect<void> => {
+    /** Tells what became of an outcome; returns the queue that others are to hear of, if any. */
+    const conclude = (ended: Ended, verdict: Verdict, resent: boolean, isSucceeded = false): string | undefined => {
       // A row that is gone after a reply was lost went by our own hand where nobody else can have taken it: its state
       // keeps no history. Where the lease was lost meanwhile somebody may have, and the outcome counts as refused.
       const accepted =
@@ -121,21 +123,31 @@ export const layer: Layer.Layer<Settler, never, JobStore | Notifier | Events> = 
             : undefined
       if (verdict._tag === "Pending") {
         pending.push(ended)
-        return Effect.void
+        return
       }
       if (events.isHeard()) publish(events, ended, accepted)
       ended.settled(accepted, isSucceeded)
-      return accepted === undefined ? Effect.void : follow(notifier, ended, accepted)
+      if (accepted === "available") return ended.queue
+      if (accepted !== undefined && "delayMillis" in ended.outcome) {
+        notifier.wake({ _tag: "Due", inMillis: ended.outcome.delayMillis })
+      }
+      return
     }
+    const told = (queues: ReadonlyArray<string | undefined>, aftermath: Aftermath): Effect.Effect<void> =>
+      Effect.forEach(
+        new Set(queues),
+        (queue) => (queue === undefined ? Effect.void : notifier.send({ _tag: "Available", queue })),
+        { discard: true }
+      ).pipe(Effect.andThen(spread(events, notifier, aftermath)))
     const send = Effect.fnUntraced(function* (batch: ReadonlyArray<Ended>, from = 0) {
       for (let failures = from; true; failures++) {
         const exit = yield* Effect.exit(store.settle(batch))
         if (exit._tag === "Success") {
-          return yield* Effect.forEach(
-            batch,
-            (ended, i) => conclude(ended, exit.value.verdicts[i] ?? { _tag: "Pending" }, failures > 0),
-            { discard: true }
-          ).pipe(Effect.andThen(spread(events, notifier, exit.value.aftermath)))
+          const { aftermath, verdicts } = exit.value
+          return yield* told(
+            batch.map((ended, i) => conclude(ended, verdicts[i] ?? { _tag: "Pending" }, failures > 0)),
+            aftermath
+          )
         }
         const refused = exit.cause.reasons.find((reason) => reason._tag === "Fail")
         if (refused?._tag === "Fail" && isDataError(refused.error.code))
@@ -160,15 +172,11 @@ export const layer: Layer.Layer<Settler, never, JobStore | Notifier | Events> = 
       // Before the places that they took are given back.
       succession.start(jobs, heirs)
       let left = jobs.length
-      yield* Effect.forEach(
-        batch,
-        (ended, i) => {
-          const verdict: Verdict = verdicts[i] ?? { _tag: "Pending" }
-          return conclude(ended, verdict, false, verdict._tag === "Accepted" && left-- > 0)
-        },
-        { discard: true }
-      )
-      yield* spread(events, notifier, aftermath)
+      const queues = batch.map((ended, i) => {
+        const verdict: Verdict = verdicts[i] ?? { _tag: "Pending" }
+        return conclude(ended, verdict, false, verdict._tag === "Accepted" && left-- > 0)
+      })
+      yield* told(queues, aftermath)
     })
     const sendEach = (batch: ReadonlyArray<Ended>, refusal: string): Effect.Effect<void> => {
       const [only, ...others] = batch
@@ -229,11 +237,11 @@ const partsOf = (batch: ReadonlyArray<Ended>): Iterable<readonly [Succession | u
 /** How many outcomes go into one statement: with those that add jobs, fewer, so that it ends in time. */
 const fitting = (pending: ReadonlyArray<Ended>): number => {
   let weight = 0
-  for (const [i, { outcome }] of pending.entries()) {
+  const over = pending.findIndex(({ outcome }) => {
     weight += outcome._tag === "Forked" ? 1 + outcome.children.length / 10 : 1
-    if (weight > batchSize) return Math.max(i, 1)
-  }
-  return pending.length
+    return weight > batchSize
+  })
+  return over === -1 ? pending.length : Math.max(over, 1)
 }
 
 /** Data exceptions and broken constraints: sending the same value again cannot help. */
@@ -262,16 +270,6 @@ const finalState = (outcome: Outcome): string | undefined => {
     default:
       return undefined
   }
-}
-
-/** Wakes whoever may have something to do now. */
-const follow = (notifier: Notifier["Service"], ended: Ended, state: string): Effect.Effect<void> => {
-  const { outcome } = ended
-  if (state === "available") return notifier.send({ _tag: "Available", queue: ended.queue })
-  if (outcome._tag === "Retryable" || outcome._tag === "Snoozed") {
-    notifier.wake({ _tag: "Due", inMillis: outcome.delayMillis })
-  }
-  return Effect.void
 }
 
 const publish = (events: Events["Service"], ended: Ended, state: string | undefined): void => {

@@ -187,6 +187,15 @@ export const makeWorker = Effect.fnUntraced(function* (
   const wrap = (job: Attempt, run: Effect.Effect<string | undefined, unknown>, quoting: Quoting | undefined) =>
     chain(around, job, kept._tag === "None" ? run : kept.value.capture(job, limits, run, quoting))
 
+  const undecoded = (error: Schema.SchemaError | DecryptionError) =>
+    Effect.fail(
+      error instanceof DecryptionError
+        ? error
+        : new ArgsDecodeError({
+            worker: name,
+            message: `The stored args no longer match the schema of "${name}": ${sanitize(error.message, 2000)}`
+          })
+    )
   // Merged once and not for each attempt, which would copy all of it.
   let merged = { node: Context.empty(), context }
   const governed = governedBy(name, options, rule, (args) => Effect.provideContext(read(args), context))
@@ -208,24 +217,19 @@ export const makeWorker = Effect.fnUntraced(function* (
       return inside(merged.context, job)
     },
     timeoutMillis: Duration.toMillis(Duration.fromInputUnsafe(definition.options.timeout ?? defaultTimeout)),
-    run: (args, job, quoting) =>
-      wrap(
-        job,
-        Effect.matchEffect(Effect.interruptible(read(args)), {
-          onFailure: (error) =>
-            Effect.fail(
-              error instanceof DecryptionError
-                ? error
-                : new ArgsDecodeError({
-                    worker: name,
-                    message: `The stored args no longer match the schema of "${name}": ${sanitize(error.message, 2000)}`
-                  })
-            ),
-          // Only the handler and what wraps it can be interrupted: after their success, during finalizers, a cancel is late.
-          onSuccess: (decoded) => Effect.flatMap(Effect.interruptible(attempt(decoded as never, job)), encodeResult)
-        }).pipe(Effect.scoped),
-        quoting
-      ),
+    run: (args, job, quoting) => {
+      // Only the handler and what wraps it can be interrupted: after their success, during finalizers, a cancel is late.
+      const handled = (decoded: unknown) =>
+        Effect.flatMap(Effect.interruptible(attempt(decoded as never, job)), encodeResult) // typed by the definition
+      const whole = Effect.suspend(() => {
+        const decoding = read(args)
+        // Most schemas answer at once.
+        return Exit.isExit(decoding) && Exit.isSuccess(decoding)
+          ? handled(decoding.value)
+          : Effect.matchEffect(Effect.interruptible(decoding), { onFailure: undecoded, onSuccess: handled })
+      })
+      return wrap(job, Effect.scoped(whole), quoting)
+    },
     ending: Effect.fnUntraced(
       function* (exit, attempt, stopped, node, quoting): Effect.fn.Return<Ending> {
         if (Exit.isSuccess(exit)) return { _tag: "Succeeded", result: exit.value }

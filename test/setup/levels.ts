@@ -69,6 +69,8 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/internal/searching.ts",
       "src/internal/progress.ts",
       "src/internal/holds.ts",
+      "src/internal/appetite.ts",
+      "src/internal/backlog.ts",
       "src/internal/running.ts",
       "src/internal/succession.ts",
       "src/internal/admission.ts",

@@ -91,7 +91,7 @@ export const readClaimed = Effect.fnUntraced(function* (
   found: ReadonlyArray<ClaimedColumns>,
   encrypted: ReadonlyMap<string, boolean> | undefined
 ) {
-  const rows = found.flatMap((row) => (row.id === null ? [] : [{ ...row, id: row.id }]))
+  const rows = found.filter((row): row is typeof row & { readonly id: bigint } => row.id !== null)
   const waited = rows.filter((row) => (row.links & link.waits) !== 0)
   const dependencies =
     waited.length === 0

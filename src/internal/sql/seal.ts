@@ -248,9 +248,9 @@ export const openClaimed = <Job extends Readable>(
 export const isPlain = ({ cipher }: Db, job: Readable, wanted: boolean | undefined): boolean =>
   cipher === undefined &&
   wanted !== true &&
-  [job.args, job.flow?.input, ...job.dependencies.flatMap(({ reason, result }) => [reason, result])].every(
-    (value) => envelopeOf(value) === undefined && unescaped(value) === value
-  )
+  isUnmarked(job.args) &&
+  (job.flow === undefined || isUnmarked(job.flow.input)) &&
+  job.dependencies.every(({ reason, result }) => isUnmarked(reason) && isUnmarked(result))
 
 /** The failures of a job, as far as they can be read. */
 export const openFailures = (
@@ -308,6 +308,9 @@ export const inTheClear = (place: Place): DecryptionError =>
   })
 
 // internal
+
+/** Whether a stored value is what it says. */
+const isUnmarked = (value: unknown): boolean => envelopeOf(value) === undefined && unescaped(value) === value
 
 /** The length of a fingerprint, of which no more is told than of its message. */
 const shortened = (base64: string): string =>

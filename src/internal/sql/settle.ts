@@ -65,36 +65,35 @@ export type Verdict =
  */
 export const settle = Effect.fnUntraced(function* (db: Db, given: ReadonlyArray<Settlement>) {
   const settlements = yield* sealOutcomes(db, given)
-  const verdicts = new Map<Claim, Verdict>()
+  const verdicts: Verdicts = new Map()
   const [linked, plain] = split(settlements, (one) => one.linked === true || one.outcome._tag === "Forked")
   let marked: ReadonlyArray<Settlement> = []
   if (plain.length > 0) {
-    const met = yield* db.statement(write(db, plain, false))
-    for (const row of met) verdicts.set(claimOf(row), { _tag: "Accepted", state: row.state })
-    const missing = plain.filter((settlement) => !verdicts.has(claimOf(settlement)))
-    if (missing.length > 0) {
-      const found = yield* look(db, missing)
-      for (const [claim, verdict] of found.verdicts) verdicts.set(claim, verdict)
-      marked = missing.filter((settlement) => found.marked.has(claimOf(settlement)))
-    }
+    accept(verdicts, plain, yield* db.statement(writePlain(db, plain)))
+    const missing = plain.filter((settlement) => !verdicts.has(settlement))
+    if (missing.length > 0) marked = yield* look(db, missing, verdicts)
   }
   const rest = [...linked, ...marked].toSorted((a, b) => a.id - b.id)
   const aftermath = rest.length === 0 ? nothing : yield* settleLinked(db, rest, verdicts)
   return {
-    verdicts: settlements.map((settlement): Verdict => verdicts.get(claimOf(settlement)) ?? gone),
+    verdicts: settlements.map((settlement): Verdict => verdicts.get(settlement) ?? gone),
     aftermath
   }
 })
 
 /**
- * The steps of a settle, from WITH on, and what selects those that were met. With `linked` also those whose end
- * concerns others, for a transaction in which that follows.
+ * The steps of a settle, from WITH on, and what selects those that were met, each told by its place from 1. With
+ * `linked` also those whose end concerns others, for a transaction in which that follows.
  */
 export const settling = (db: Db, settlements: ReadonlyArray<Settlement>, linked: boolean, now: Fragment) => {
   const { sql } = db
   const columns = settlements.map(({ epoch, id, outcome }) => encode(id, epoch, outcome))
   const wanted = ids(columns.map((column) => column.id))
+  // What nobody says is not sent: shorter arrays are filled up with nulls.
+  const column = (read: (one: Columns) => unknown, type: number) =>
+    array(columns.some((one) => read(one) !== null) ? columns.map(read) : [], type)
   const archived = sql.literal(archivedColumns)
+  const kept = keptStates(db)
   const told = settlements.filter(({ outcome, telling }) => telling === true && outcome._tag === "Discarded")
   const goesBack = columns.some((column) => !terminal.has(column.state))
   // Looked at again by the server after a wait for the row: a mark that came meanwhile counts. Asked for an equality,
@@ -107,34 +106,13 @@ export const settling = (db: Db, settlements: ReadonlyArray<Settlement>, linked:
       SELECT *
       FROM ROWS FROM (unnest(
         ${wanted}::bigint[],
-        ${array(
-          columns.map((column) => column.epoch),
-          oid.int4
-        )}::integer[],
-        ${array(
-          columns.map((column) => column.state),
-          oid.text
-        )}::text[],
-        ${array(
-          columns.map((column) => column.result),
-          oid.text
-        )}::text[]::jsonb[],
-        ${array(
-          columns.map((column) => column.failure),
-          oid.text
-        )}::text[]::jsonb[],
-        ${array(
-          columns.map((column) => column.delayMillis),
-          oid.float8
-        )}::float8[],
-        ${array(
-          columns.map((column) => column.refund),
-          oid.int2
-        )}::smallint[],
-        ${array(
-          columns.map((column) => column.reason),
-          oid.text
-        )}::text[]::jsonb[]
+        ${column((one) => one.epoch, oid.int4)}::integer[],
+        ${column((one) => one.state, oid.text)}::text[],
+        ${column((one) => one.result, oid.text)}::text[]::jsonb[],
+        ${column((one) => one.failure, oid.text)}::text[]::jsonb[],
+        ${column((one) => one.delayMillis, oid.float8)}::float8[],
+        ${column((one) => one.refund, oid.int2)}::smallint[],
+        ${column((one) => one.reason, oid.text)}::text[]::jsonb[]
       ), generate_series(1, ${columns.length}::integer)) AS o
         (id, epoch, state, result, failure, delay_millis, refund, reason, position)
     ),
@@ -147,13 +125,16 @@ export const settling = (db: Db, settlements: ReadonlyArray<Settlement>, linked:
         AND coalesce(j.claimed_by, 0) <> 0
         AND (outcome.state IN ('completed', 'discarded', 'cancelled') OR j.cancel_requested_at IS NOT NULL)
         ${alone}
-      RETURNING j.*,
+      RETURNING ${kept.length + told.length > 0 ? sql`j.*` : sql`j.id, j.epoch, j.links, j.batch_id, j.cancel_reason`},
         CASE
           WHEN outcome.state IN ('completed', 'discarded', 'cancelled') THEN outcome.state
           ELSE 'cancelled'
         END AS final,
-        outcome.result, outcome.failure, outcome.reason
-    ),
+        outcome.result, outcome.failure, outcome.reason, outcome.position
+    )${
+      kept.length === 0
+        ? sql``
+        : sql`,
     archived AS (
       INSERT INTO ${db.archive} (${archived}, links, epoch, finished_at, state, result, errors, fingerprint, cancel_reason)
       SELECT ${archived}, gone.links, gone.epoch, ${now}, gone.final, gone.result,
@@ -162,8 +143,9 @@ export const settling = (db: Db, settlements: ReadonlyArray<Settlement>, linked:
         CASE WHEN gone.final <> 'completed' THEN coalesce(gone.failure ->> 'fingerprint', gone.fingerprint) END,
         coalesce(gone.cancel_reason, gone.reason)
       FROM gone
-      WHERE gone.final = ANY(${array(keptStates(db), oid.text)}::text[])
-    )${
+      WHERE gone.final = ANY(${array(kept, oid.text)}::text[])
+    )`
+    }${
       told.length === 0
         ? sql``
         : sql`,
@@ -179,7 +161,7 @@ export const settling = (db: Db, settlements: ReadonlyArray<Settlement>, linked:
           WHEN outcome.delay_millis IS NULL THEN j.run_at
           ELSE ${now} + outcome.delay_millis * interval '1 millisecond'
         END,
-        attempt = j.attempt - outcome.refund,
+        attempt = j.attempt - coalesce(outcome.refund, 0),
         snoozes = CASE WHEN outcome.state = 'scheduled' THEN coalesce(j.snoozes, 0) + 1 ELSE j.snoozes END,
         claimed_by = NULL,
         links = CASE WHEN outcome.state = 'blocked' THEN j.links | ${sql.literal(String(link.waits))} ELSE j.links END,
@@ -192,16 +174,16 @@ export const settling = (db: Db, settlements: ReadonlyArray<Settlement>, linked:
         AND coalesce(j.claimed_by, 0) <> 0
         AND outcome.state <> ALL ('{completed,discarded,cancelled}')
         AND num_nulls(j.cancel_requested_at) <> 0
-      RETURNING j.id, j.epoch, j.state, j.links, j.batch_id
+      RETURNING j.id, j.epoch, j.state, j.links, j.batch_id, outcome.position
     )`
         : sql``
     }`
   const ended = sql`
-    SELECT id, epoch, final AS state, links, batch_id${why} FROM gone`
+    SELECT position, id, epoch, final AS state, links, batch_id${why} FROM gone`
   const met = goesBack
     ? sql`${ended}
     UNION ALL
-    SELECT id, epoch, state, links, batch_id${linked ? sql`, NULL` : sql``} FROM back`
+    SELECT position, id, epoch, state, links, batch_id${linked ? sql`, NULL` : sql``} FROM back`
     : ended
   return { steps, met }
 }
@@ -212,13 +194,13 @@ export const settling = (db: Db, settlements: ReadonlyArray<Settlement>, linked:
 const settleLinked = Effect.fnUntraced(function* (
   db: Db,
   settlements: ReadonlyArray<Settlement>,
-  verdicts: Map<Claim, Verdict>
+  verdicts: Verdicts
 ): Effect.fn.Return<Aftermath, SqlError> {
-  const byClaim = new Map(settlements.map((settlement) => [claimOf(settlement), settlement]))
   const { accepted, aftermath } = yield* autonomous(
     db.sql,
     Effect.gen(function* () {
-      const accepted = (yield* write(db, settlements, true)).map((row) => ({
+      const accepted = (yield* writeLinked(db, settlements)).map((row) => ({
+        position: row.position,
         id: jobId(row.id),
         epoch: row.epoch,
         state: row.state,
@@ -227,11 +209,11 @@ const settleLinked = Effect.fnUntraced(function* (
         reason: row.reason ?? undefined
       }))
       const forks = accepted.flatMap((row): ReadonlyArray<Forked> => {
-        const outcome = byClaim.get(claimOf(row))?.outcome
+        const outcome = settlements[row.position - 1]?.outcome
         return row.state === "blocked" && outcome?._tag === "Forked" ? [{ ...row, ...outcome }] : []
       })
       const ended = accepted.flatMap((row) => {
-        const outcome = byClaim.get(claimOf(row))?.outcome
+        const outcome = settlements[row.position - 1]?.outcome
         if (outcome === undefined || !isEnd(row.state)) return []
         const result = outcome._tag === "Completed" ? outcome.result : undefined
         const failure =
@@ -244,19 +226,31 @@ const settleLinked = Effect.fnUntraced(function* (
       return { accepted, aftermath: merge(forked, concluded) }
     })
   )
-  for (const row of accepted) verdicts.set(claimOf(row), { _tag: "Accepted", state: row.state })
-  const missing = settlements.filter((settlement) => !verdicts.has(claimOf(settlement)))
-  if (missing.length > 0) {
-    for (const [claim, verdict] of (yield* look(db, missing)).verdicts) verdicts.set(claim, verdict)
-  }
+  accept(verdicts, settlements, accepted)
+  const missing = settlements.filter((settlement) => !verdicts.has(settlement))
+  if (missing.length > 0) yield* look(db, missing, verdicts)
   return aftermath
 })
 
-/** Names one claim of one job. */
-type Claim = `${number}/${number}`
+/** What became of each settlement: by itself, since a batch may hold two of one job. */
+type Verdicts = Map<Settlement, Verdict>
 
-const claimOf = ({ epoch, id }: { readonly id: number | bigint; readonly epoch: number }): Claim =>
-  `${Number(id)}/${epoch}`
+/** Notes those that met their row. */
+const accept = (
+  verdicts: Verdicts,
+  settlements: ReadonlyArray<Settlement>,
+  met: ReadonlyArray<{ readonly position: number; readonly state: string }>
+): void => {
+  for (const { position, state } of met) {
+    const settlement = settlements[position - 1]
+    if (settlement !== undefined) verdicts.set(settlement, verdictOf(state))
+  }
+}
+
+const verdictOf = (state: string): Verdict => (state === "completed" ? completed : { _tag: "Accepted", state })
+
+/** What becomes of most. */
+const completed: Verdict = { _tag: "Accepted", state: "completed" }
 
 const isEnd = (state: string): state is End => state === "completed" || state === "discarded" || state === "cancelled"
 
@@ -265,20 +259,34 @@ const split = <A>(items: ReadonlyArray<A>, isFirst: (item: A) => boolean): [Read
   items.filter((item) => !isFirst(item))
 ]
 
-const write = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Settlement>, linked: boolean) {
-  const { met, steps } = settling(db, settlements, linked, yield* db.now)
+/** Writes outcomes that concern nobody else, and says which met their row: in one row of arrays, which is soon read. */
+const writePlain = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Settlement>) {
+  const { met, steps } = settling(db, settlements, false, yield* db.now)
+  const [row] = yield* db.sql<{
+    readonly positions: ReadonlyArray<number> | null
+    readonly states: ReadonlyArray<string> | null
+  }>`${steps}
+    SELECT array_agg(position) AS positions, array_agg(state) AS states
+    FROM (${met}) AS met`.unprepared
+  return (row?.positions ?? []).map((position, i) => ({ position, state: row?.states?.[i] ?? "" }))
+})
+
+/** The same for those that may concern others, with what has to be known for that. */
+const writeLinked = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Settlement>) {
+  const { met, steps } = settling(db, settlements, true, yield* db.now)
   return yield* db.sql<{
+    readonly position: number
     readonly id: bigint
     readonly epoch: number
     readonly state: string
     readonly links: number
     readonly batch_id: bigint | null
-    readonly reason?: string | null
+    readonly reason: string | null
   }>`${steps}${met}`.unprepared
 })
 
-/** Says what the rows are that a settlement did not meet, and which of them are still ours but marked. */
-const look = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Settlement>) {
+/** Notes what the rows are that settlements did not meet, and returns those that are still ours but marked. */
+const look = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Settlement>, verdicts: Verdicts) {
   const wanted = ids(settlements.map((settlement) => settlement.id))
   const rows = yield* db.sql<{
     readonly id: bigint
@@ -292,20 +300,18 @@ const look = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Set
   const byId = new Map(rows.map((row) => [jobId(row.id), row]))
   const holders = settlements.flatMap(({ holder, id }) => (holder === undefined || byId.has(id) ? [] : [holder]))
   const live = holders.length === 0 ? nobody : yield* liveOf(db, holders)
-  const verdicts = new Map<Claim, Verdict>()
-  const marked = new Set<Claim>()
+  const marked: Array<Settlement> = []
   for (const settlement of settlements) {
-    const claim = claimOf(settlement)
     const row = byId.get(settlement.id)
-    if (row === undefined) verdicts.set(claim, { _tag: "Gone", held: live.has(settlement.holder) })
-    else if (row.epoch !== settlement.epoch) verdicts.set(claim, { _tag: "Lost" })
-    else if (row.state !== "executing") verdicts.set(claim, { _tag: "Accepted", state: row.state })
+    if (row === undefined) verdicts.set(settlement, { _tag: "Gone", held: live.has(settlement.holder) })
+    else if (row.epoch !== settlement.epoch) verdicts.set(settlement, { _tag: "Lost" })
+    else if (row.state !== "executing") verdicts.set(settlement, verdictOf(row.state))
     else {
-      verdicts.set(claim, { _tag: "Pending" })
-      if ((row.links & concerned) !== 0) marked.add(claim)
+      verdicts.set(settlement, { _tag: "Pending" })
+      if ((row.links & concerned) !== 0) marked.push(settlement)
     }
   }
-  return { verdicts, marked }
+  return marked
 })
 
 const gone: Verdict = { _tag: "Gone", held: false }
@@ -335,12 +341,12 @@ interface Columns {
   readonly result: string | null
   readonly failure: string | null
   readonly delayMillis: number | null
-  readonly refund: number
+  readonly refund: number | null
   readonly reason: string | null
 }
 
 const encode = (id: number, epoch: number, outcome: Outcome): Columns => {
-  const base = { id, epoch, result: null, failure: null, delayMillis: null, refund: 0, reason: null }
+  const base = { id, epoch, result: null, failure: null, delayMillis: null, refund: null, reason: null }
   switch (outcome._tag) {
     case "Completed":
       return { ...base, state: "completed", result: outcome.result ?? null }

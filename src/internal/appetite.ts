@@ -1,0 +1,34 @@
+/** What the claim loop of a queue knows of its queue. */
+import * as Latch from "effect/Latch"
+import type { ClaimRequest } from "./sql/claim.ts"
+
+/** What is known of a queue between two claims. */
+export interface Appetite {
+  /** Open while there may be work. */
+  readonly latch: Latch.Latch
+  /** Whether the last claim was bounded by slots or room, so that a free slot is worth a claim. */
+  full: boolean
+  /** Whether the last claim was bounded by a limit over all nodes, so that a job that is settled is worth a claim. */
+  held: boolean
+  /** Whether a job that such a limit counted was settled since the last claim began, which may have counted it still. */
+  freed: boolean
+  /** Where in the claim order the last claim ended, while claims come back full; nothing available is known below. */
+  from: ClaimRequest["from"]
+  /** Whether something may have become available below. */
+  below: boolean
+  rewoundAt: number
+  /** Whether the last claim came upon a job of a worker with limits over all nodes. */
+  limited: boolean
+}
+
+/** Of a queue of which nothing is known. */
+export const hungry = (): Appetite => ({
+  latch: Latch.makeUnsafe(true),
+  full: false,
+  held: false,
+  freed: false,
+  from: undefined,
+  below: false,
+  rewoundAt: -Infinity,
+  limited: false
+})
