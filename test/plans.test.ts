@@ -31,9 +31,11 @@ const work = Effect.fnUntraced(function* (store: JobStore.JobStore["Service"], n
   return claimed.length
 })
 
-/** How many rows of jobs have been read by scans of the whole table so far. */
+/** How many rows of jobs have been read by scans of the whole table so far; PostgreSQL 14 cannot be made to say. */
 const scanned = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
+  const [tells] = yield* sql`SELECT FROM pg_proc WHERE proname = 'pg_stat_force_next_flush'`
+  if (tells === undefined) return undefined
   yield* sql.unsafe("SELECT pg_stat_force_next_flush()").unprepared
   const [row] = yield* sql<{ readonly read: number }>`
     SELECT seq_tup_read::integer AS read
@@ -45,7 +47,7 @@ const scanned = Effect.gen(function* () {
 
 // One connection, so that what it has prepared for the small table is what the backlog would meet.
 layer(layerProducer({}, { maxConnections: 1 }), { excludeTestServices: true })("the plans of a backlog", (it) => {
-  it.effect("are not those of the small table before it", () =>
+  it.effect("are not those of the small table before it", ({ skip }) =>
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
       const store = yield* JobStore.make.pipe(Effect.provide(ShigotoConfig.layer()))
@@ -61,9 +63,10 @@ layer(layerProducer({}, { maxConnections: 1 }), { excludeTestServices: true })("
       }
       yield* Mail.enqueueAll(Array.from({ length: backlog }, (_, to) => ({ to })))
       const before = yield* scanned
+      if (before === undefined) return skip("the server does not tell its statistics when asked")
       for (let round = 0; round < 5; round++) assert.strictEqual(yield* work(store, id), 10)
       // A scan for each of them would be fifteen.
-      assert.isBelow((yield* scanned) - before, 2 * backlog)
+      assert.isBelow(((yield* scanned) ?? Infinity) - before, 2 * backlog)
     })
   )
 })

@@ -57,8 +57,12 @@ const moments: Readonly<Record<string, Effect.Effect<unknown, unknown, PgClient>
 
 describe("plans", () => {
   for (const [moment, prepare] of Object.entries(moments)) {
-    onDatabase(`claim and settle by their indexes, with statistics ${moment}`, () =>
+    onDatabase(`claim and settle by their indexes, with statistics ${moment}`, ({ skip }) =>
       Effect.gen(function* () {
+        const [server] = yield* (yield* PgClient)<{ readonly version: number }>`
+          SELECT current_setting('server_version_num')::int4 AS version`
+        // Until then an index asked for a list of ids counts as dearer than reading this many jobs.
+        if ((server?.version ?? 0) < 170_000) return skip("the planner of this server has other costs")
         yield* prepare
         const database = yield* TestDatabase
         // One connection, which keeps the function below.

@@ -1,6 +1,7 @@
 /** What the integration tests share: nodes on one database, in this process or in others. */
 import type * as PgClient from "@effect/sql-pg/PgClient"
 import { it } from "@effect/vitest"
+import type { TestContext } from "vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -33,12 +34,14 @@ import { TestDatabase, type TestDatabaseOptions } from "../setup/TestDatabase.ts
 /** A test with a database of its own and real time. */
 export const onDatabase = (
   name: string,
-  body: () => Effect.Effect<void, unknown, TestDatabase | PgClient.PgClient | SqlClient.SqlClient | Scope.Scope>,
+  body: (
+    context: TestContext
+  ) => Effect.Effect<void, unknown, TestDatabase | PgClient.PgClient | SqlClient.SqlClient | Scope.Scope>,
   options: TestDatabaseOptions & { readonly timeout?: number } = {}
 ): void =>
   it.live(
     name,
-    () => Effect.scoped(Effect.suspend(body)).pipe(Effect.provide(TestDatabase.layer(options))),
+    (context) => Effect.scoped(Effect.suspend(() => body(context))).pipe(Effect.provide(TestDatabase.layer(options))),
     options.timeout ?? 60_000
   )
 
