@@ -79,6 +79,55 @@ describe("documentation", () => {
     assert.deepStrictEqual(dead, [])
   })
 
+  it("has guides of one shape: what, code, and where to go on", () => {
+    const guides = [
+      ...read("docs/README.md")
+        .split("## Guides")[1]!
+        .split("## Operate")[0]!
+        .matchAll(/\((\S+\.md)\)/g)
+    ]
+    assert.isAtLeast(guides.length, 20)
+    const others = guides.flatMap(([, page = ""]) => {
+      const text = read(`docs/${page}`)
+      return [
+        ...(/^# .+\n\n[^#]/.test(text) ? [] : [`${page} does not begin with what it is about`]),
+        ...(text.includes("```") ? [] : [`${page} shows no code`]),
+        ...(/^## See also\n\n[^#]+$/m.test(text) ? [] : [`${page} does not end with "See also"`])
+      ]
+    })
+    assert.deepStrictEqual(others, [])
+  })
+
+  it("leads to every guide and every example", () => {
+    const targets = new Set(
+      pages.flatMap((page) =>
+        [...read(page).matchAll(/\]\((?!https?:)([^)#\s]+)/g)].map(([, target = ""]) =>
+          Path.posix.join(Path.posix.dirname(page), target)
+        )
+      )
+    )
+    const examples = Fs.readdirSync(Path.join(root, "examples")).filter((name) => name.endsWith(".ts"))
+    const index = read("docs/README.md")
+    assert.deepStrictEqual(
+      [
+        ...examples.map((name) => `examples/${name}`).filter((path) => !targets.has(path)),
+        ...pages.filter(
+          (page) => page !== "docs/README.md" && /^docs/.test(page) && !index.includes(`(${Path.basename(page)})`)
+        )
+      ],
+      []
+    )
+  })
+
+  it("tells assistants of pages that are in the package", () => {
+    const dead = [...read("docs/llms.txt").matchAll(/\]\(([^)]+)\)/g)].map(([, target = ""]) => target)
+    assert.isAtLeast(dead.length, 30)
+    assert.deepStrictEqual(
+      dead.filter((target) => target.includes("/") || !Fs.existsSync(Path.join(root, "docs", target))),
+      []
+    )
+  })
+
   it("keeps README to a length that gets read", () => {
     assert.isAtMost(read("README.md").split("\n").length, 250)
   })

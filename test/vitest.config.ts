@@ -14,8 +14,8 @@ export default defineConfig({
   ssr: { resolve: { conditions, externalConditions: ["source", "node"] } },
   test: {
     include: ["test/**/*.test.ts", "examples/**/*.test.ts"],
-    // Minutes long, or in need of a browser: they have commands of their own.
-    exclude: ["test/chaos/**", "test/bench/**", "test/browser/**"],
+    // Minutes long, or in need of a browser or of a registry: they have commands of their own.
+    exclude: ["test/chaos/**", "test/bench/**", "test/browser/**", "test/package/**"],
     globalSetup: ["test/setup/globalSetup.ts"],
     reporters: ["default", new TallyReporter()],
     pool: "forks",

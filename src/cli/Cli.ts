@@ -102,12 +102,15 @@ export const main = (): void => Environment.runMain(run(process.argv.slice(2)))
 
 // internal
 
-/** From the nearest package.json above, be this file source or compiled. */
-const { version } = ((): { readonly version: string } => {
-  for (let folder = new URL(".", import.meta.url); ; folder = new URL("..", folder)) {
-    const file = new URL("package.json", folder)
-    if (existsSync(file)) return JSON.parse(readFileSync(file, "utf8")) as { readonly version: string } // npm demands one
+/** From the package's own file, be this one source or compiled; a bundle has neither. */
+const version = ((): string => {
+  for (const folder of ["../../", "../../../"]) {
+    const file = new URL(`${folder}package.json`, import.meta.url)
+    if (!existsSync(file)) continue
+    const { name, version } = JSON.parse(readFileSync(file, "utf8")) as Readonly<Record<string, unknown>> // JSON of npm's
+    if (name === "effect-shigoto") return String(version)
   }
+  return "unknown"
 })()
 
 /** Logs are talk, and what works is not talked about. */

@@ -114,6 +114,7 @@ export const layer = (options: Options = {}): Layer.Layer<never, never, Services
             Effect.map((response) => HttpServerResponse.setHeaders(response, isStream(response) ? streamed : unstored))
           )
         }
+        if (assets.size === 0 && (inside === "/" || isView(request, inside))) return plain(503, withoutPage)
         const asset = assets.get(inside === "/" ? "/index.html" : inside)
         if (asset !== undefined) return assetResponse(asset)
         const page = isView(request, inside) ? assets.get("/index.html") : undefined
@@ -153,6 +154,11 @@ export const node =
   }
 
 // internal
+
+const withoutPage = `The files of this page are not there: they lie beside the code of effect-shigoto, and a bundler has left them out.
+
+Keep effect-shigoto external to the bundle. The API under api/ works without them.
+`
 
 const closed = `This dashboard is closed: it has been told nothing about who may see it.
 
