@@ -51,6 +51,7 @@ const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
     /CircuitClosed/,
     /20 invoices are paid with 24 calls/
   ],
+  "shedding.ts": [/3 payments are through, while 2 of 6 reports run/, /6 reports are done/],
   "prometheus.ts": [/shigoto_attempts_total\{.*outcome="completed".*\} 3/, /\/health\/ready: \{"status":"ready"\}/],
   "dashboard.ts": [
     /A stranger gets 401/,
