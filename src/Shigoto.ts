@@ -55,16 +55,29 @@ export const layer: Layer.Layer<
   | Workers.Workers,
   StartError,
   PgClient | ShigotoConfig
-> = Layer.mergeAll(Claimer.layer, CronScheduler.layer, Pruner.layer, ShigotoMetrics.layerGauges, Catalog.layer).pipe(
-  Layer.provideMerge(Resilience.layer),
-  Layer.provideMerge(Executor.layer),
-  Layer.provideMerge(
-    Layer.mergeAll(Audit.layer, History.layer, CronJobs.layer, Flows.layer, Limits.layer, Encryption.layer)
-  ),
-  Layer.provideMerge(Batches.layer),
-  Layer.provideMerge(Layer.mergeAll(Settler.layer, Jobs.layer, Queues.layer, Admission.layer)),
-  Layer.provideMerge(Layer.mergeAll(Notifier.layer, Heartbeat.layer, Workers.layer)),
-  Layer.provideMerge(Layer.mergeAll(ShigotoMetrics.layer, History.layerRecorder, LogSink.layer)),
-  Layer.provideMerge(Layer.mergeAll(JobStore.layer, Events.layer)),
-  Layer.provide(Migrations.layerConfigured)
-)
+> = /* @__PURE__ */ everything()
+
+// internal
+
+/** Hoisted, and called by a call that is marked: so a bundler may leave it out, with all loops, where only producers are. */
+function everything() {
+  return Layer.mergeAll(
+    Claimer.layer,
+    CronScheduler.layer,
+    Pruner.layer,
+    ShigotoMetrics.layerGauges,
+    Catalog.layer
+  ).pipe(
+    Layer.provideMerge(Resilience.layer),
+    Layer.provideMerge(Executor.layer),
+    Layer.provideMerge(
+      Layer.mergeAll(Audit.layer, History.layer, CronJobs.layer, Flows.layer, Limits.layer, Encryption.layer)
+    ),
+    Layer.provideMerge(Batches.layer),
+    Layer.provideMerge(Layer.mergeAll(Settler.layer, Jobs.layer, Queues.layer, Admission.layer)),
+    Layer.provideMerge(Layer.mergeAll(Notifier.layer, Heartbeat.layer, Workers.layer)),
+    Layer.provideMerge(Layer.mergeAll(ShigotoMetrics.layer, History.layerRecorder, LogSink.layer)),
+    Layer.provideMerge(Layer.mergeAll(JobStore.layer, Events.layer)),
+    Layer.provide(Migrations.layerConfigured)
+  )
+}
