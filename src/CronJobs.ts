@@ -48,6 +48,7 @@ export type CatchUp =
  */
 export interface Preparable<Args, R> {
   readonly name: string
+  /** Checks and encodes a job without storing it. */
   readonly prepare: (args: Args, options?: EnqueueOptions) => Effect.Effect<NewJob, Refusal, R>
 }
 

@@ -28,6 +28,7 @@ export interface Child<Args extends Schema.Top, Success extends Schema.Top, Erro
   Error
 > {
   readonly args: Args
+  /** Checks and encodes a child without storing it. */
   readonly prepare: (
     args: Args["~type.make.in"],
     options?: ChildOptions

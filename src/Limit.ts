@@ -59,6 +59,7 @@ export interface Limit<in Args = unknown> {
   readonly rule: Rule
   /** Zero where `costOf` says it. */
   readonly cost: number
+  /** What a job takes of the rate, by its args. */
   readonly costOf?: ((args: Args) => number) | undefined
   readonly perKey: boolean
   /** Whether each node keeps an account of its own. */

@@ -50,6 +50,7 @@ export interface Migration {
   readonly name: string
   /** The oldest step whose code works once this one has run. Defaults to none: the step only adds. */
   readonly needs?: number
+  /** The SQL in order, one statement each; the schema's name has been checked. */
   readonly statements: (schema: string) => ReadonlyArray<string>
 }
 

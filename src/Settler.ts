@@ -81,6 +81,7 @@ export interface Succession {
 export class Settler extends Context.Service<
   Settler,
   {
+    /** Takes an outcome in, to be sent with others; returns at once. */
     readonly settle: (ended: Ended) => void
     /** Waits until every outcome so far has been accepted or refused. */
     readonly flushed: Effect.Effect<void>

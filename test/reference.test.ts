@@ -14,6 +14,24 @@ describe("docs/reference", () => {
     assert.deepStrictEqual(missing, [])
   })
 
+  it("documents every verb of what is exported: methods of services and of definitions", () => {
+    const modules = [...pages.values()].flatMap((page) => /^<!-- Made from (src\S+\.ts) /.exec(page)?.[1] ?? [])
+    assert.isAtLeast(modules.length, 40)
+    const verbs = modules.flatMap((path) =>
+      [...Fs.readFileSync(Path.join(root, path), "utf8").matchAll(/^export (?:interface|class) (\w+)/gm)].flatMap(
+        ([, name = ""]) =>
+          readFields(path, name)
+            .filter(({ type }) => /=>|^(?:Effect|Stream)\./.test(type))
+            .map((field) => ({ path: `${path}: ${name}.${field.name}`, doc: field.doc }))
+      )
+    )
+    assert.isAtLeast(verbs.length, 150)
+    assert.deepStrictEqual(
+      verbs.filter(({ doc }) => doc === undefined).map(({ path }) => path),
+      []
+    )
+  })
+
   it("is what the sources say now: `npm run reference` writes it", () => {
     const committed = Fs.readdirSync(Path.join(root, "docs/reference")).map((name) => `docs/reference/${name}`)
     assert.sameMembers(committed, [...pages.keys()])

@@ -30,6 +30,7 @@ export interface Definition {
   readonly name: string
   readonly args: Schema.Top
   readonly options: DefinitionOptions
+  /** Stores a job with these args, checked by the schema. */
   readonly enqueue: (args: never, options?: never) => Effect.Effect<EnqueueResult, EnqueueError, Jobs>
 }
 

@@ -85,8 +85,11 @@ export interface Happened {
 export class ShigotoTest extends Context.Service<
   ShigotoTest,
   {
+    /** Runs what is due, and what becomes due by running it; time stands still. */
     readonly drain: Effect.Effect<Tally>
+    /** Lets so much time pass, and runs what becomes due in it. */
     readonly advance: (duration: Duration.Input) => Effect.Effect<Tally>
+    /** What has happened to jobs so far. */
     readonly events: Effect.Effect<ReadonlyArray<Happened>>
   }
 >()("effect-shigoto/testing/ShigotoTest") {}
