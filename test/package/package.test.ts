@@ -110,9 +110,10 @@ describe("the package", () => {
     const compiler = (name: string) =>
       `${name}@${JSON.parse(read(`node_modules/${name}/package.json`)).version as string}` // a string in every package
     await install(app, [`npm install --save-dev ${compiler("typescript")} ${compiler("@types/node")}`])
-    const doors = Object.keys(JSON.parse(read("package.json")).exports as object) // a map of entries
-      .filter((entry) => /^\.(\/(?!package)\w+)?$/.test(entry))
-      .map((entry, i) => `import * as door${i} from "effect-shigoto${entry.slice(1)}"\nexport { door${i} }\n`)
+    const doors = Object.entries(JSON.parse(read("package.json")).exports as object) // a map of entries
+      .filter(([entry, target]) => target !== null && /^\.(\/\w+)?$/.test(entry))
+      .map(([entry], i) => `export * as door${i} from "effect-shigoto${entry.slice(1)}"\n`)
+    assert.lengthOf(doors, 5)
     Fs.writeFileSync(Path.join(app, "doors.ts"), doors.join(""))
     for (const [i, code] of blocks("README.md", "ts").entries()) {
       Fs.writeFileSync(Path.join(app, i === 0 ? "quickstart.ts" : `readme${i}.ts`), code)
