@@ -119,7 +119,7 @@ const offences: ReadonlyArray<readonly [id: string, what: string, commit: (histo
   ],
   ["I19", "a process that ends by itself", (h) => h.fleet("exit", { code: 1 })],
   ["I19a", "a process that does not stop", (h) => h.fleet("term").fleet("deaf")],
-  ["I19b", "a heap that grows", (h) => h.grow({ heap: 500_000 })],
+  ["I19b", "a heap that grows", (h) => h.grow({ heap: 1_000_000 })],
   ["I19b", "timers that pile up", (h) => h.grow({ handles: 1 })],
   ["I20", "a transaction left open", (h) => h.sample({ idle_in_transaction: 5000 })],
   ["I20", "a connection too many", (h) => h.sample({ connections: 50 })],

@@ -194,7 +194,9 @@ const sample = Effect.gen(function* () {
     readonly idle_in_transaction: number
     readonly advisory: number
   }>`
-    SELECT replace(application_name, 'shigoto-listener/', '') AS process, count(*)::integer AS connections,
+    SELECT replace(application_name, 'shigoto-listener/', '') AS process,
+      -- A backend that waits for a lock hears only afterwards that its client is gone.
+      count(*) FILTER (WHERE wait_event_type IS DISTINCT FROM 'Lock')::integer AS connections,
       coalesce(max(extract(epoch FROM clock_timestamp() - state_change))
         FILTER (WHERE state LIKE 'idle in transaction%') * 1000, 0)::float8 AS idle_in_transaction,
       count(*) FILTER (WHERE EXISTS (
