@@ -29,7 +29,7 @@ export const usage = `npm run chaos -- [options]
                      "none" for a calm run, "-a,-b" for all but these
   --workers N        worker processes, 70 slots each (3)
   --producers N      producer processes (2)
-  --rate N           jobs a second (60)
+  --rate N           jobs a second (60; 40 with --ci)
   --pace N           milliseconds between two faults, on average (700); more where processes are slow to start
   --break-fence      take the epoch out of the settle statement: the run must then fail
   --ci               about 90 seconds: fixed seeds; what only a slow machine breaks is told and does not count
@@ -45,7 +45,7 @@ export const parse = (argv: ReadonlyArray<string>): Options | string => {
       faults: { type: "string" },
       workers: { type: "string", default: "3" },
       producers: { type: "string", default: "2" },
-      rate: { type: "string", default: "60" },
+      rate: { type: "string" },
       pace: { type: "string", default: "700" },
       "break-fence": { type: "boolean", default: false },
       ci: { type: "boolean", default: false },
@@ -57,7 +57,7 @@ export const parse = (argv: ReadonlyArray<string>): Options | string => {
     values.minutes ?? "2",
     values.workers,
     values.producers,
-    values.rate,
+    values.rate ?? (values.ci ? "40" : "60"),
     values.pace,
     values.jobs ?? "1"
   ].map(Number)
