@@ -108,6 +108,11 @@ const offences: ReadonlyArray<readonly [id: string, what: string, commit: (histo
   ],
   ["I17", "a claim that left out a better one", (h) => h.enqueue(2).pass(5000).enqueue(3).claim(3).pass(5000).claim(2)],
   [
+    "I17a",
+    "a job that is passed over again and again",
+    (h) => [3, 4, 5].forEach((id) => (id === 3 ? h.enqueue(2) : h).pass(5000).enqueue(id).claim(id))
+  ],
+  [
     "I18",
     "a tenant that starves",
     (h) => {

@@ -194,5 +194,19 @@ WHERE b.phase = 'begin'`,
   `CREATE TABLE held AS
 SELECT process, began::timestamptz AS began, max(ts) + interval '1 second' AS until
 FROM opened
-GROUP BY process, pid, began`
+GROUP BY process, pid, began`,
+  "CREATE INDEX held_began ON held (began)",
+  // Claims that passed over a job which comes before theirs and had been there for a second.
+  `CREATE TABLE overtaken AS
+SELECT c.id, c.priority, c.ts, c.began, c.app, u.id AS better, u.priority AS better_priority, u.since, u.until,
+  EXISTS (
+    SELECT FROM held AS h
+    WHERE h.began <> c.began AND h.began BETWEEN c.began - interval '1 minute' AND c.ts AND h.until >= c.began
+  ) AS is_excused
+FROM step AS c JOIN stay AS u
+  ON u.state = 'available' AND u.queue = c.queue AND u.worker = c.worker AND u.id <> c.id
+  AND u.committed < c.began - interval '1 second' AND coalesce(u.until, 'infinity') > c.ts
+  AND (-u.priority, u.run_at, u.id) < (-c.priority, c.run_at, c.id)
+-- Where tenants take turns, turns come first.
+WHERE c.move = 'claim' AND c.worker <> 'tenant'`
 ]
