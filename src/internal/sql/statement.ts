@@ -50,13 +50,15 @@ export const retryRaces = <A, E extends { readonly _tag: string; readonly code?:
 ): Effect.Effect<A, E, R> =>
   Effect.retry(effect, {
     while: (error) => error._tag === "StorageUnavailable" && races.has(String(error.code)),
-    schedule: Schedule.jittered(Schedule.exponential("5 millis")),
+    schedule: afterRace,
     times: 8
   })
 
 // internal
 
 const races = new Set(["40001", "40P01", "55P03"])
+
+const afterRace = Schedule.jittered(Schedule.exponential("5 millis"))
 
 /** Shutdown and start-up (57P0x), lost connections (08), lack of resources (53), read-only (25006), cancel (57014). */
 const passes = (code: string): boolean =>
