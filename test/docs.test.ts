@@ -112,7 +112,7 @@ describe("documentation", () => {
       [
         ...examples.map((name) => `examples/${name}`).filter((path) => !targets.has(path)),
         ...pages.filter(
-          (page) => page !== "docs/README.md" && /^docs/.test(page) && !index.includes(`(${Path.basename(page)})`)
+          (page) => page !== "docs/README.md" && page.startsWith("docs") && !index.includes(`(${Path.basename(page)})`)
         )
       ],
       []
