@@ -28,7 +28,7 @@ import * as Pgbench from "./pgbench.ts"
 import { shown } from "./plot.ts"
 import { postgres } from "./postgres.ts"
 import { redis } from "./redis.ts"
-import { machine as describeMachine, read, type Sample, write } from "./report.ts"
+import { type About, machine as describeMachine, read, type Sample, write } from "./report.ts"
 import { type Workload, workloads } from "./workloads.ts"
 
 const { values: options } = parseArgs({
@@ -83,81 +83,84 @@ const takesPart = (peer: Peer, workload: Workload): boolean =>
   (peer.only === undefined ? workload.ours !== true || peer.name === "shigoto" : peer.only.includes(workload.name)) &&
   !(workload.long === true && peer.slow)
 
-const run = async () => {
-  const rounds = Number(options.rounds ?? (options.quick ? 1 : 3))
+/** Servers and systems of this run, and what the report says of them. */
+const prepare = async () => {
   const pg = await postgres({
     url: options.url,
     bin: options.postgres,
     synchronousCommit: options["synchronous-commit"] !== "off"
   })
-  const works = chosen(workloads, options.workload)
+  const works = options.curve === undefined ? chosen(workloads, options.workload) : []
   const wanted = chosen(peers, options.peer === undefined ? undefined : `shigoto,${options.peer}`).filter((peer) =>
     works.some((workload) => takesPart(peer, workload))
   )
-  const measuring = options.curve === undefined
-  const store = measuring && wanted.some((peer) => peer.store === "redis") ? await redis() : undefined
-  const pgbench =
-    measuring && wanted.some((peer) => peer.file === undefined) ? Pgbench.find(options.postgres) : undefined
-  const taking = wanted.filter((peer) =>
+  const store = wanted.some((peer) => peer.store === "redis") ? await redis() : undefined
+  const pgbench = wanted.some((peer) => peer.file === undefined) ? Pgbench.find(options.postgres) : undefined
+  const isThere = (peer: Peer) =>
     peer.file === undefined ? pgbench !== undefined : peer.store === "postgres" || store !== undefined
-  )
-  if (measuring)
-    for (const peer of wanted)
-      if (!taking.includes(peer)) console.error(`${peer.title} is not installed and is left out`)
-  const machine: Machine = {
-    postgres: pg,
-    redis: store,
-    quick: options.quick,
-    profiles: options.profile ? new URL("profiles/", output) : undefined
-  }
+  for (const peer of wanted) if (!isThere(peer)) console.error(`${peer.title} is not installed and is left out`)
+  const taking = wanted.filter(isThere)
   const versions: Record<string, string> = { Node: process.version, PostgreSQL: pg.version }
   if (store !== undefined) versions.Redis = store.version
-  if (measuring)
-    for (const { package: name, title } of taking) if (name !== undefined) versions[title] = versionOf(name)
+  for (const { package: name, title } of taking) if (name !== undefined) versions[title] = versionOf(name)
   if (pgbench !== undefined) versions.pgbench = await Pgbench.versionOf(pgbench)
   for (const [name, version] of Object.entries(versions)) console.log(`${name} ${version}`)
-  const about = {
+  console.log(JSON.stringify(pg.settings))
+  const profiles = options.profile ? new URL("profiles/", output) : undefined
+  const machine: Machine = { postgres: pg, redis: store, quick: options.quick, profiles }
+  const about: About = {
     started: new Date().toISOString(),
     quick: options.quick,
     machine: describeMachine(),
     versions,
     settings: pg.settings
   }
-  console.log(JSON.stringify(about.settings))
+  const sample = (peer: Peer, workload: Workload) =>
+    measure(machine, peer, { name: workload.name, keep: workload.keep, prompt: workload.prompt === true }, (bench) =>
+      peer.file === undefined && pgbench !== undefined
+        ? Pgbench.measure(pgbench, workload.name, bench)
+        : workload.run(bench)
+    )
+  const stop = async () => {
+    await store?.stop()
+    await pg.stop()
+  }
+  return { about, machine, sample, stop, taking, works }
+}
 
-  if (options.curve !== undefined) {
+const run = async () => {
+  const { about, machine, sample, stop, taking, works } = await prepare()
+  if (options.curve !== undefined)
     for (const curve of chosen(Curves.curves, options.curve)) await Curves.draw(machine, curve, about, folders)
-  } else {
+  else {
     const samples: Array<Sample> = []
     const save = () => write({ about, samples, peers: taking, workloads: works }, options.docs ?? "results", folders)
-    for (let round = 1; round <= rounds; round++) {
-      for (const workload of works) {
-        for (const peer of taking) {
-          if (!takesPart(peer, workload)) continue
-          const busy = await quiet()
-          const values = await measure(
-            machine,
-            peer,
-            { name: workload.name, keep: workload.keep, prompt: workload.prompt === true },
-            (bench) =>
-              peer.file === undefined && pgbench !== undefined
-                ? Pgbench.measure(pgbench, workload.name, bench)
-                : workload.run(bench)
-          ).catch((error: unknown) => console.error(`${round} ${workload.name} ${peer.name} failed:`, error))
-          if (values === undefined) continue
-          samples.push({ peer: peer.name, workload: workload.name, round, busy, values })
-          // A run that is ended early leaves what it has measured.
-          save()
-          const told = Object.entries(values).map(([metric, value]) => `${metric} ${shown(value)}`)
-          console.log(`${round} ${workload.name} ${peer.name} (busy ${shown(busy)}): ${told.join(", ")}`)
-        }
+    const rounds = Number(options.rounds ?? (options.quick ? 1 : 3))
+    const turns = Array.from({ length: rounds }, (_, i) =>
+      works.flatMap((workload) =>
+        taking.filter((peer) => takesPart(peer, workload)).map((peer) => ({ round: i + 1, workload, peer }))
+      )
+    )
+    for (const { peer, round, workload } of turns.flat()) {
+      const what = `${round} ${workload.name} ${peer.name}`
+      const busy = await quiet()
+      try {
+        const values = await sample(peer, workload)
+        samples.push({ peer: peer.name, workload: workload.name, round, busy, values })
+        // A run that is ended early leaves what it has measured.
+        save()
+        const told = Object.entries(values).map(([metric, value]) => `${metric} ${shown(value)}`)
+        console.log(`${what} (busy ${shown(busy)}): ${told.join(", ")}`)
+      } catch (error) {
+        console.error(`${what} failed:`, error)
       }
     }
     console.log(`\n${save()}`)
   }
-  await store?.stop()
-  await pg.stop()
+  await stop()
 }
 
+// Servers and agents are children that end with this process, but not with a signal that ends it.
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1))
 if (options.merge === undefined) await run()
 else console.log(write({ ...read(options.merge.split(",")), peers, workloads }, options.docs ?? "results", folders))

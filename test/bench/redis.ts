@@ -27,6 +27,8 @@ export const redis = async (): Promise<Redis | undefined> => {
       stdio: "ignore"
     }
   )
+  const kill = () => child.kill("SIGTERM")
+  process.once("exit", kill)
   const failed = new Promise<"failed">((resolve) => {
     child.once("error", () => resolve("failed"))
     child.once("exit", () => resolve("failed"))
@@ -53,7 +55,8 @@ export const redis = async (): Promise<Redis | undefined> => {
       await ask(port, "FLUSHALL")
     },
     stop: async () => {
-      child.kill("SIGTERM")
+      process.off("exit", kill)
+      kill()
       await failed
       remove()
     }
