@@ -560,8 +560,9 @@ describe("over processes", () => {
         const sql = yield* SqlClient.SqlClient
         yield* makeDiary
         const producer = yield* startNode()
-        const limits = { globalConcurrency: 3 }
-        const processes = yield* Effect.forEach([1, 2, 3, 4, 5, 6], () => startProcess({ limits }), { concurrency: 6 })
+        // Nodes without a place ask as rarely as they do by default, and not at each other's cost.
+        const settings = { limits: { globalConcurrency: 3 }, config: { pollInterval: "1 second" } } as const
+        const processes = yield* Effect.forEach([1, 2, 3, 4, 5, 6], () => startProcess(settings), { concurrency: 6 })
         yield* producer.run(
           Work.enqueueAll(Array.from({ length: 600 }, () => ({ does: "linger" as const, millis: 10 })))
         )
