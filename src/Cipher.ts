@@ -126,6 +126,8 @@ const make = Effect.fnUntraced(function* ({
       if (key === undefined) return Effect.fail(unknownKey(keyId, place))
       const bytes = Base64.decode(text ?? "")
       if (given !== version || rest.length > 0 || Result.isFailure(bytes)) return Effect.fail(tampered(keyId, place))
+      // Base64 has several texts for the same bytes: only what was written is taken.
+      if (Base64.encode(bytes.success) !== text) return Effect.fail(tampered(keyId, place))
       return aead
         .decrypt(key, bytes.success.subarray(nonceLength), {
           nonce: bytes.success.slice(0, nonceLength),

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
@@ -265,5 +266,65 @@ describe("cipher", () => {
         Exit.isSuccess(yield* Effect.exit(Layer.build(Cipher.layerAesGcm({ keys: [{ id: "ok", key: base64 }] }))))
       )
     }).pipe(Effect.scoped)
+  )
+
+  it.effect.prop(
+    "reads what it sealed with any ring that has the key, and nothing of it after any flip of a bit",
+    {
+      text: Schema.String,
+      of: Schema.String,
+      ring: Schema.Array(Schema.Int).pipe(Schema.check(Schema.isMaxLength(4))),
+      at: Schema.Finite
+    },
+    ({ at, of, ring, text }) =>
+      Effect.gen(function* () {
+        const others = [...new Set(ring)].map((id) => key(`other${id}`, Math.abs(id) % 250))
+        const place = { field: "args", of, worker: "echo" } as const
+        const ring1 = others.toSpliced(Math.abs(at) % (others.length + 1), 0, one)
+        const cipher = (keys: ReadonlyArray<Cipher.Key>) =>
+          Effect.map(Layer.build(Cipher.layerAesGcm({ keys })), Context.get(Cipher.Cipher))
+        const plain = JSON.stringify(text)
+        const sealed = JSON.parse(yield* (yield* cipher([one, ...others])).seal(plain, place)) as {
+          readonly $enc: string
+        }
+        const envelope = sealed.$enc
+        const reader = yield* cipher(ring1)
+        assert.strictEqual(yield* reader.open(envelope, place), plain)
+        if (others.length > 0) {
+          const without = yield* Effect.flip((yield* cipher(others)).open(envelope, place))
+          assert.deepInclude(without, { _tag: "DecryptionError", reason: "UnknownKey", keyId: "one" })
+        }
+        // Every bit of the header and of the Base64, those that say nothing included, then of the bytes below it.
+        const bits = Array.from({ length: envelope.length * 8 }, (_, bit) => bit)
+        const turned = bits.map((bit) => {
+          const i = bit >> 3
+          const code = envelope.charCodeAt(i) ^ (1 << (bit & 7))
+          return `${envelope.slice(0, i)}${String.fromCharCode(code)}${envelope.slice(i + 1)}`
+        })
+        const [version = "", id = "", body = ""] = envelope.split(".")
+        const bytes = Buffer.from(body, "base64")
+        for (let bit = 0; bit < bytes.length * 8; bit++) {
+          const changed = Buffer.from(bytes)
+          changed[bit >> 3] = (changed[bit >> 3] ?? 0) ^ (1 << (bit & 7))
+          turned.push(`${version}.${id}.${changed.toString("base64")}`)
+        }
+        turned.push(`${envelope}\n`, `${version}.${id}.`, `${version}.${id}`, "", `${version}.${id}.${body}.`)
+        for (let length = 0; length < bytes.length; length++) {
+          turned.push(`${version}.${id}.${bytes.subarray(0, length).toString("base64")}`)
+        }
+        for (const changed of turned) {
+          const problem = yield* Effect.flip(reader.open(changed, place))
+          assert.strictEqual(problem._tag, "DecryptionError", changed)
+        }
+        for (const elsewhere of [
+          { ...place, of: `${of} ` },
+          { ...place, field: "result" },
+          { ...place, worker: "other" },
+          { ...place, worker: undefined }
+        ] as const) {
+          assert.strictEqual((yield* Effect.flip(reader.open(envelope, elsewhere))).reason, "Tampered")
+        }
+      }).pipe(Effect.scoped),
+    { arbitrary: { runs: 40 } }
   )
 })

@@ -16,6 +16,7 @@ import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
 import * as Tracer from "effect/Tracer"
+import { readFileSync } from "node:fs"
 import * as Cipher from "../src/Cipher.ts"
 import { layer as eventsLayer, Events } from "../src/internal/events.ts"
 import * as Job from "../src/Job.ts"
@@ -39,6 +40,17 @@ const workLive = Work.toLayer(({ how }, job) =>
       : job.snoozes === 0
         ? Job.snooze("1 hour")
         : Effect.void
+)
+
+/** The attributes of OpenTelemetry's conventions, without those that it has given up. */
+const currentNames = new Set(
+  ["stable", "experimental"].flatMap((kind) => {
+    const file = `../node_modules/@opentelemetry/semantic-conventions/dist/${kind}_attributes.d.mts`
+    const text = readFileSync(new URL(file, import.meta.url), "utf8")
+    return [...text.matchAll(/\/\*\*((?:(?!\*\/)[^])*)\*\/\s*declare const ATTR_\w+: "([^"]+)";/g)]
+      .filter(([, comment = ""]) => !comment.includes("@deprecated"))
+      .map(([, , name = ""]) => name)
+  })
 )
 
 /** A tracer that keeps its spans. */
@@ -204,7 +216,7 @@ describe("OTLP", () => {
         const inner = yield* named("inner")
         assert.deepStrictEqual([sent.kind, attempt.kind], [4, 5])
         assert.deepInclude(attributesOf(sent.attributes), {
-          "messaging.system": "shigoto",
+          "messaging.system.name": "shigoto",
           "messaging.operation.type": "send",
           "messaging.destination.name": "default",
           "messaging.message.id": String(id)
@@ -260,6 +272,16 @@ describe("traces", () => {
       }
       // A snooze is no failure.
       assert.deepStrictEqual([endOf(0), endOf(1), endOf(2)], [true, false, true])
+      const failed = attempts.filter((one) => one.attributes.has("error.type"))
+      assert.deepStrictEqual(
+        failed.map((one) => one.attributes.get("messaging.message.id")),
+        [String(enqueued[1]?.id)]
+      )
+      const ours = [...here.spans, ...there.spans].filter(({ name }) => /^(enqueue|process) /.test(name))
+      const names = ours.flatMap((span) => [...span.attributes.keys()])
+      const conventional = names.filter((name) => !name.startsWith("shigoto."))
+      assert.isAtLeast(new Set(conventional).size, 6)
+      for (const name of conventional) assert.isTrue(currentNames.has(name), name)
       const row = yield* reaches(worker, enqueued[0]?.id as JobId, "completed") // there are three
       assert.strictEqual(row.trace, `00-${sent?.traceId}-${sent?.spanId}-01`)
     })

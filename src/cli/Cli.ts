@@ -19,7 +19,6 @@ import { exitCodes, tell } from "./internal/exit.ts"
 import * as Load from "./internal/load.ts"
 import * as Options from "./internal/options.ts"
 import * as Screen from "./internal/screen.ts"
-import { lines } from "./internal/text.ts"
 import { batches } from "./BatchesCommand.ts"
 import { bench } from "./BenchCommand.ts"
 import { config } from "./ConfigCommand.ts"
@@ -134,18 +133,26 @@ const presenter = CliOutput.layerPresenter({
           ? write(process.stdout, formatter.formatHelpDoc(event.helpDoc))
           : write(process.stderr, formatter.formatHelpDoc(event.helpDoc))
       case "InvalidInvocation": {
-        const problems = event.errors.flatMap((error) => lines(error.message))
-        return yield* write(
-          process.stderr,
-          [...problems.map((problem) => `error: ${problem}`), `See: ${event.commandPath.join(" ")} --help`].join("\n")
-        )
+        const problems = event.errors.flatMap((error) => Screen.talk(`error: ${suggested(error.message)}`))
+        return yield* write(process.stderr, [...problems, `See: ${event.commandPath.join(" ")} --help`].join("\n"))
       }
     }
   })
 })
 
+/** The question of what was meant in the sentence that it belongs to, as it is asked below it otherwise. */
+const suggested = (message: string): string =>
+  message.replace(
+    /\s*\n\s*Did you mean this\?\s*([\s\S]+)$/,
+    (_, words: string) =>
+      `. Did you mean ${words
+        .trim()
+        .split(/\s*\n\s*/)
+        .join(" or ")}?`
+  )
+
 const fail = ({ code, hint, message }: ReturnType<typeof tell>): number => {
-  if (message !== undefined) process.stderr.write(`error: ${lines(message).join("\n  ")}\n`)
-  if (hint !== undefined) process.stderr.write(`${lines(hint).join("\n")}\n`)
+  if (message !== undefined) process.stderr.write(`${Screen.talk(`error: ${message}`).join("\n  ")}\n`)
+  if (hint !== undefined) process.stderr.write(`${Screen.talk(hint).join("\n")}\n`)
   return code
 }

@@ -98,14 +98,19 @@ const grants = Command.make(
   "grants",
   {
     role: Argument.String("role").pipe(Argument.withDescription("A role of the server")),
-    part: Flag.Literals("part", ["worker", "producer", "viewer"]).pipe(
-      Flag.withDescription("What the role does: runs nodes, enqueues, or looks")
+    part: Flag.Literals("part", ["owner", "worker", "operator", "producer", "viewer"]).pipe(
+      Flag.withDescription("What the role does: migrates, runs nodes, looks after jobs, enqueues, or looks")
+    ),
+    create: Flag.Boolean("create").pipe(
+      Flag.withDescription("Also make the role, without a login, where it is not there"),
+      Flag.withDefault(false)
     )
   },
-  Effect.fnUntraced(function* ({ part, role }) {
+  Effect.fnUntraced(function* ({ create, part, role }) {
     const screen = yield* Screen
     const schema = yield* schemaName
-    const sql = yield* written(() => Migrations.printGrants(schema, { [part]: role }))
+    const writes = create ? Migrations.printRoles : Migrations.printGrants
+    const sql = yield* written(() => writes(schema, { [part]: role }))
     yield* screen.show({ schema, part, role, sql }, screen.write(sql))
   })
 ).pipe(Command.withDescription("Print the SQL that gives a role no more than its part needs; needs no database"))

@@ -65,7 +65,7 @@ export const status = Command.make(
                   all.length < rows ? all : [...all.slice(0, rows - 2), `… ${all.length - rows + 2} more lines`]
                 // Written over what is there, line by line: a screen that is cleared first flickers.
                 yield* screen.write(`\u001b[H${fits.map((text) => `${text}\u001b[K`).join("\n")}\u001b[J`)
-                yield* Effect.sleep(interval * 1000)
+                yield* Effect.raceFirst(Effect.sleep(interval * 1000), resized)
               })
             ),
           () => screen.write("\u001b[?7h\u001b[?25h\u001b[?1049l")
@@ -80,6 +80,13 @@ export const status = Command.make(
 )
 
 // internal
+
+/** Waits until the terminal has another size. */
+const resized = Effect.callback<void>((resume) => {
+  const onResize = () => resume(Effect.void)
+  process.stdout.once("resize", onResize)
+  return Effect.sync(() => process.stdout.off("resize", onResize))
+})
 
 /** What can be read: what cannot is a reason, also for those who keep looking through an outage. */
 const read = Effect.gen(function* () {
@@ -137,6 +144,9 @@ const columns: ReadonlyArray<Column> = [
   { title: "NODES", align: "right", optional: 1 }
 ]
 
+const failing = ({ count: jobs, failure, isExact, worker }: Seen["failures"][number]): string =>
+  `${line(worker)} ${line(failure.tag)} ×${count(jobs)}${isExact ? "" : "+"}`
+
 const draw = (seen: Seen, screen: Screen["Service"], shown: string, schema: string): ReadonlyArray<string> => {
   const { failures, health, queues } = seen
   const { paint } = screen
@@ -162,15 +172,12 @@ const draw = (seen: Seen, screen: Screen["Service"], shown: string, schema: stri
     `${many(live.length, "node")} · ${line(shown)} · ${DateTime.formatIso(seen.at).slice(11, 19)} UTC`
   ].join(" · ")
   return [
-    `${paint(health.status, color)} · ${head}`,
-    ...health.reasons.map((reason) => `${paint("!", color)} ${line(tellReason(reason))}`),
+    ...screen.wrap(`${paint(health.status, color)} · ${head}`),
+    ...health.reasons.flatMap((reason) => screen.wrap(`${paint("!", color)} ${line(tellReason(reason))}`)),
     "",
     ...(rows.length === 0 ? ["No queues yet."] : screen.lines(columns, rows)),
     ...(failures.length === 0
       ? []
-      : [
-          "",
-          `Failing: ${failures.map((group) => `${line(group.worker)} ×${count(group.count)}${group.isExact ? "" : "+"}`).join(" · ")}   ${paint("→ shigoto failures", "dim")}`
-        ])
+      : ["", ...screen.wrap(`Failing: ${failures.map(failing).join(" · ")}   ${paint("→ shigoto failures", "dim")}`)])
   ]
 }

@@ -48,7 +48,7 @@ export const traceEnqueue = <A, E>(
     return Effect.withSpan(sending, `enqueue ${queue ?? "several queues"}`, {
       kind: "producer",
       attributes: {
-        "messaging.system": "shigoto",
+        "messaging.system.name": "shigoto",
         "messaging.operation.name": "enqueue",
         "messaging.operation.type": "send",
         ...(queue !== undefined && { "messaging.destination.name": queue }),
@@ -66,6 +66,7 @@ export const traceAttempt =
         Effect.map(Clock.currentTimeNanos, (now) => {
           const signal = Exit.isFailure(exit) ? signalOf(exit.cause) : undefined
           if (signal !== undefined) span.attribute("shigoto.signal", signal)
+          else if (Exit.isFailure(exit)) span.attribute("error.type", nameOf(exit.cause))
           // A handler that snoozes, waits or cancels has not failed.
           span.end(now, signal !== undefined ? Exit.void : job.encrypted ? withoutText(exit) : exit)
         })
@@ -85,7 +86,7 @@ const optionsOf = (job: Attempt, how: "link" | "child"): Tracer.SpanOptions => {
   return {
     kind: "consumer",
     attributes: {
-      "messaging.system": "shigoto",
+      "messaging.system.name": "shigoto",
       "messaging.operation.name": "process",
       "messaging.operation.type": "process",
       "messaging.destination.name": job.queue,

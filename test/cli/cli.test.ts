@@ -6,6 +6,7 @@ import * as Redacted from "effect/Redacted"
 import * as SqlClient from "effect/sql/SqlClient"
 import { join } from "node:path"
 import { onDatabase } from "../integration/support.ts"
+import * as Migrations from "../../src/Migrations.ts"
 import { TestDatabase } from "../setup/TestDatabase.ts"
 import { argv, canary, exec, normal, seed, shell, shigoto, terminal, transcript } from "./support.ts"
 
@@ -53,6 +54,16 @@ describe("migrate", () => {
       assert.include(stdout, `CREATE TABLE "other".jobs`)
       const grants = yield* shigoto(["migrate", "grants", "ops", "--part", "viewer"], { database: false })
       assert.include(grants.stdout, `GRANT USAGE ON SCHEMA "shigoto" TO "ops"`)
+      for (const part of ["owner", "worker", "operator", "producer"]) {
+        const printed = yield* shigoto(["migrate", "grants", "ops", "--part", part, "--json"], { database: false })
+        assert.strictEqual(
+          (JSON.parse(printed.stdout) as { readonly sql: string }).sql,
+          Migrations.printGrants("shigoto", { [part]: "ops" }),
+          part
+        )
+      }
+      const created = yield* shigoto(["migrate", "grants", "ops", "--part", "owner", "--create"], { database: false })
+      assert.strictEqual(created.stdout, Migrations.printRoles("shigoto", { owner: "ops" }))
       const refused = yield* shigoto(["migrate", "print", "--schema", "pg_x"], { database: false })
       assert.strictEqual(refused.code, 2)
       assert.include(refused.stderr, `The schema name "pg_x" cannot be used`)

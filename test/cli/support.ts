@@ -4,6 +4,8 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { spawn } from "node:child_process"
+import { randomUUID } from "node:crypto"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -167,6 +169,67 @@ export const terminal = Effect.fnUntraced(function* (
   })
 })
 
+/** A person at a terminal, who types lines and keys and looks at the screen. */
+export interface Session {
+  /** Clears the screen, types a line, and waits until the screen shows something; by default, the prompt again. */
+  readonly line: (text: string, until?: RegExp) => Effect.Effect<string>
+  /** Types text as it is, or a key by tmux's name for it, and waits in the same way. */
+  readonly keys: (keys: string, until?: RegExp) => Effect.Effect<string>
+  readonly resize: (columns: number, rows: number, until: RegExp) => Effect.Effect<string>
+  /** What was on the screen after each of these, without what differs from run to run. */
+  readonly transcript: Effect.Effect<string>
+}
+
+/** Opens a terminal that is really one, tmux's, with a shell in it; gone with the scope. */
+export const session = Effect.fnUntraced(function* (columns: number, rows: number, options: Options = {}) {
+  const env = yield* envOf(options)
+  const name = `shigoto-${randomUUID()}`
+  const tmux = (...args: ReadonlyArray<string>) => exec("tmux", ["-L", name, "-f", "/dev/null", ...args], { env })
+  const folder = yield* Effect.acquireRelease(
+    Effect.sync(() => mkdtempSync(join(tmpdir(), "shigoto-session-"))),
+    (path) => Effect.sync(() => rmSync(path, { recursive: true }))
+  )
+  const setup = join(folder, "setup")
+  // The number of a line tells its prompt from that of the one before.
+  writeFileSync(setup, `PS1='[$?] \\#$ '; shigoto() { ${argv.map(quote).join(" ")} "$@"; }\n`)
+  yield* Effect.acquireRelease(
+    tmux("new-session", "-d", "-x", `${columns}`, "-y", `${rows}`, `bash --noprofile --rcfile ${quote(setup)}`),
+    () => tmux("kill-server")
+  )
+  const screen = Effect.map(tmux("capture-pane", "-p"), ({ stdout }) => stdout.replaceAll(/ +$/gm, "").trimEnd())
+  const parts: Array<string> = []
+  let lines = 1
+  const shows = (until: RegExp = new RegExp(`\\] ${lines}\\$$`)) =>
+    Effect.tap(
+      eventually(screen, (text) => until.test(text)),
+      (text) => Effect.sync(() => parts.push(text))
+    )
+  yield* shows()
+  parts.length = 0
+  return {
+    line: (text: string, until?: RegExp) =>
+      Effect.gen(function* () {
+        lines++
+        yield* tmux("send-keys", "C-l")
+        yield* tmux("send-keys", "-l", text)
+        yield* tmux("send-keys", "Enter")
+        return yield* shows(until)
+      }),
+    keys: (keys: string, until?: RegExp) =>
+      Effect.andThen(
+        tmux("send-keys", keys),
+        Effect.suspend(() => shows(until))
+      ),
+    resize: (wide: number, high: number, until: RegExp) =>
+      Effect.andThen(tmux("resize-window", "-x", `${wide}`, "-y", `${high}`), shows(until)),
+    transcript: Effect.sync(() =>
+      normal(`${parts.map((part) => part.replaceAll(/\] \d+\$/g, "] $")).join(`\n${"─".repeat(20)}\n`)}\n`)
+        // How wide a span is decides how far its column is from the next.
+        .replaceAll(/^(?:.*<span>.*|.*INSERTED.*)$/gm, (row) => row.replaceAll(/ {2,}/g, "  "))
+    )
+  } satisfies Session
+})
+
 /** Several command lines and what they answered, as text in which nothing differs from run to run. */
 export const transcript = Effect.fnUntraced(function* (
   lines: ReadonlyArray<string>,
@@ -189,7 +252,7 @@ export const normal = (text: string): string =>
   text
     .replaceAll("\u001b", "␛")
     .replaceAll(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z/g, "<instant>")
-    .replaceAll(/\d\d:\d\d:\d\d UTC/g, "<clock>")
+    .replaceAll(/\d\d:\d\d:\d\d\s+UTC/g, "<clock>")
     .replaceAll(/(?:in )?(?<![[\d;])\b\d+(?:\.\d)?(?:ms|s|m|h|d)(?:\d+[smh])?(?: ago)?\b/g, "<span>")
     .replaceAll(/ +<span>/g, " <span>")
     .replaceAll(/postgres \d+(\.\d+)?/g, "postgres <version>")
@@ -200,6 +263,8 @@ export const normal = (text: string): string =>
     .replaceAll(/((^|\n).*\b0001_core\b.*)(\n.*\b\d{4}_\w+\b.*)+/g, "$1\n…")
     .replaceAll(/"fingerprint": ?"\w+"/g, '"fingerprint": "<hash>"')
     .replaceAll(/\S+@\S+\/shigoto_test_\w+/g, "<target>")
+    // How long it is decides where lines are broken.
+    .replaceAll(/ ·\s+<target>\s+·\s+/g, " · <target> · ")
     .replaceAll(/"postgres": "[^"]*"/g, '"postgres": "<version>"')
     .replaceAll(/^ +at .*\n/gm, "")
     .replaceAll(/(\\n +at [^"\\]*)+/g, "")

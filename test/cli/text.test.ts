@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import { SchemaVersionMismatch } from "../../src/ShigotoError.ts"
 import { tell } from "../../src/cli/internal/exit.ts"
 import { readDuration } from "../../src/cli/internal/moment.ts"
 import { type Column, layout } from "../../src/cli/internal/screen.ts"
@@ -37,6 +38,13 @@ describe("text for a terminal", () => {
     for (let columns = 1; columns < 20; columns++) {
       assert.isAtMost(text.width(text.cut("a日b本c語👩‍👩‍👧é", columns)), columns)
     }
+  })
+
+  it("breaks between words where a line is too wide, and colours take no room", () => {
+    assert.deepStrictEqual(text.wrap("one two three", 7), ["one two", "three"])
+    assert.deepStrictEqual(text.wrap("one two", 7), ["one two"])
+    assert.deepStrictEqual(text.wrap("a-word-that-is-wider than", 8), ["a-word-that-is-wider", "than"])
+    assert.deepStrictEqual(text.wrap("\u001b[31mone\u001b[0m 日本 x", 8), ["\u001b[31mone\u001b[0m 日本", "x"])
   })
 
   it("tells durations and numbers", () => {
@@ -123,6 +131,28 @@ describe("failures", () => {
     }
     assert.include(tell(slow).message ?? "", "took too long")
     assert.include(tell(slow).hint ?? "", "Narrow the filter")
+    const stranger = {
+      _tag: "StorageError",
+      message: "migrate failed (SQLSTATE 28P01): password authentication failed",
+      code: "28P01",
+      cause: new Error(`password authentication failed for user "app"`)
+    }
+    assert.deepInclude(tell(stranger), {
+      code: 1,
+      message: `The database does not let us in: password authentication failed for user "app"`
+    })
+    assert.include(tell(stranger).hint ?? "", "Check the user, the password")
+    assert.include(tell({ ...stranger, code: "42501" }).hint ?? "", "shigoto migrate grants")
+    assert.deepStrictEqual(
+      tell(
+        new SchemaVersionMismatch({
+          found: 0,
+          expected: 12,
+          message: `The schema "s" has no Shigoto tables. Provide Migrations.layer once.`
+        })
+      ),
+      { code: 4, message: `The schema "s" has no Shigoto tables.`, hint: "Run: shigoto migrate" }
+    )
     assert.deepInclude(tell({ _tag: "JobNotFound", message: "There is no job 1." }), {
       code: 3,
       message: "There is no job 1."

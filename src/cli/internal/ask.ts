@@ -35,6 +35,8 @@ export const ask = (question: string): Effect.Effect<string> =>
     reader.on("SIGINT", () => {
       answered = true
       reader.close()
+      // The cursor still stands behind the question.
+      process.stderr.write("\n")
       resume(Effect.interrupt)
     })
     reader.on("close", () => {

@@ -110,13 +110,16 @@ const changeBy = Effect.fnUntraced(function* (verb: Verb, given: Filter, { dryRu
   if (!yes) yield* screen.say(`${about}. Sample: ${describe(sample)}`)
   yield* confirm(`${capital(verb.verb)} ${total === 1 ? "it" : "them"}?`, yes)
   const bar = makeBar(screen, verb.doing, isExact ? total : undefined)
-  const progress = yield* verb.many(jobs, filter, { all: true }).pipe(
-    Stream.tap((step) => bar.draw(step.matched)),
-    Stream.runFold(
-      (): BulkProgress => ({ matched: 0, changed: 0, requested: 0, skipped: 0, failed: 0, problems: [] }),
-      (_, step) => step
-    ),
-    Effect.ensuring(bar.end)
+  let progress: BulkProgress = { matched: 0, changed: 0, requested: 0, skipped: 0, failed: 0, problems: [] }
+  yield* verb.many(jobs, filter, { all: true }).pipe(
+    Stream.runForEach((step) => {
+      progress = step
+      return bar.draw(step.matched)
+    }),
+    Effect.ensuring(bar.end),
+    Effect.onInterrupt(() =>
+      screen.say(`Stopped: ${many(progress.changed, "job")} ${verb.done}, the rest as they were.`)
+    )
   )
   yield* screen.show(
     progress,

@@ -2,7 +2,7 @@
 import * as CliError from "effect/cli/CliError"
 import * as Schema from "effect/Schema"
 import { isSqlError } from "effect/sql/SqlError"
-import type { SchemaVersionMismatch, StorageUnavailable } from "../../ShigotoError.ts"
+import type { SchemaVersionMismatch, StorageError, StorageUnavailable } from "../../ShigotoError.ts"
 
 /** The exit codes, which scripts rely on. */
 export const exitCodes = {
@@ -86,6 +86,18 @@ export const tell = (error: unknown): Told => {
       hint: reachable
     }
   }
+  if (tag === "StorageError") {
+    const { cause, code } = error as StorageError
+    const said = causeOf(cause) ?? message
+    if (/^(28|3D)/.test(code)) {
+      return { code: exitCodes.failure, message: `The database does not let us in: ${said}`, hint: named }
+    }
+    if (code === "42501") return { code: exitCodes.failure, message: `The database refused: ${said}`, hint: rights }
+  }
+  if (tag === "SchemaVersionMismatch" && (error as SchemaVersionMismatch).found === 0) {
+    // Only its first sentence: the rest is about code.
+    return { code: exitCodes.schema, message: message?.replace(/(?<=tables\.).*$/s, ""), hint: "Run: shigoto migrate" }
+  }
   if (tag === "Unwell") return { code: (error as Unwell).code, message: undefined, hint: undefined }
   return {
     code: codes.get(tag) ?? (tag.startsWith("Invalid") ? exitCodes.usage : exitCodes.failure),
@@ -97,6 +109,11 @@ export const tell = (error: unknown): Told => {
 // internal
 
 const reachable = "Check --url, SHIGOTO_DATABASE_URL, DATABASE_URL or the PG* variables, and that the server runs."
+
+const named = "Check the user, the password and the database's name: --url, SHIGOTO_DATABASE_URL, DATABASE_URL or PG*."
+
+const rights =
+  "Connect as a role that may; whoever owns the tables gives rights with: shigoto migrate grants <role> --part <part>"
 
 const codes: ReadonlyMap<string, number> = new Map([
   ["UsageError", exitCodes.usage],

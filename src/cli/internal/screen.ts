@@ -13,7 +13,7 @@ import { type Carried, defaultRedactKeys, makeIsSecret, makeRedactText, redact }
 import { UsageError } from "./exit.ts"
 import { Loaded } from "./load.ts"
 import { Json, Ndjson, Reveal } from "./options.ts"
-import { cut, json, line, lines as safeLines, pad, width } from "./text.ts"
+import { cut, json, line, lines as safeLines, pad, width, wrap } from "./text.ts"
 
 /** How something is painted. */
 export type Paint = "bold" | "dim" | "red" | "green" | "yellow" | "blue" | "cyan"
@@ -44,8 +44,8 @@ export class Screen extends Context.Service<
     readonly isInteractive: boolean
     /** Whether progress is drawn on standard error. */
     readonly isAnimated: boolean
-    /** Columns of the terminal; undefined for none. */
-    readonly columns: number | undefined
+    /** Breaks a line between words where the terminal, as wide as it is now, would break it anywhere. */
+    readonly wrap: (text: string) => ReadonlyArray<string>
     readonly paint: (text: string, paint: Paint | undefined) => string
     /** Writes to standard output, as it is, and waits where nobody reads. */
     readonly write: (text: string) => Effect.Effect<void>
@@ -92,7 +92,7 @@ export const layer = Layer.effect(
     const { canColor } = yield* TerminalCapabilities
     const format = asJson ? "json" : asLines ? "ndjson" : "text"
     const isTerminal = process.stdout.isTTY
-    const columns = isTerminal ? Math.max(20, process.stdout.columns || 80) : undefined
+    const columns = () => (isTerminal ? widthOf(process.stdout) : undefined)
     const colored = canColor && format === "text"
     const config = yield* (yield* Loaded).named
     const isSecret = makeIsSecret([...defaultRedactKeys, ...(config?.redactKeys ?? [])])
@@ -100,10 +100,12 @@ export const layer = Layer.effect(
       colored && how !== undefined && text !== "" ? `\u001b[${codes[how]}m${text}\u001b[0m` : text
     const write = writer(() => process.stdout)
     const draw = writer(() => process.stderr)
-    const lines: Screen["Service"]["lines"] = (head, rows) =>
-      columns === undefined
+    const lines: Screen["Service"]["lines"] = (head, rows) => {
+      const wide = columns()
+      return wide === undefined
         ? [head.map(({ title }) => title), ...rows.map((row) => row.map(textOf))].map((row) => row.join("\t"))
-        : layout(head, rows, columns, paint)
+        : layout(head, rows, wide, paint)
+    }
     const print = (...text: ReadonlyArray<string>) => write(text.map((one) => `${one}\n`).join(""))
     return Screen.of({
       isSecret,
@@ -111,13 +113,16 @@ export const layer = Layer.effect(
       isTerminal,
       isInteractive: process.stdin.isTTY && process.stderr.isTTY,
       isAnimated: process.stderr.isTTY && format === "text" && process.env["TERM"] !== "dumb",
-      columns,
+      wrap: (text) => {
+        const wide = columns()
+        return wide === undefined ? [text] : wrap(text, wide)
+      },
       paint,
       write,
       print,
       say: (text, how) =>
         draw(
-          safeLines(text)
+          talk(text)
             .map((one) => `${paint(one, how)}\n`)
             .join("")
         ),
@@ -146,6 +151,10 @@ export const layer = Layer.effect(
     })
   })
 )
+
+/** What is said to the person, as lines: safe, and broken between words where standard error is a terminal. */
+export const talk = (text: string): ReadonlyArray<string> =>
+  safeLines(text).flatMap((one) => (process.stderr.isTTY ? wrap(one, widthOf(process.stderr) - 2) : [one]))
 
 /** Lays a table out within a number of columns. */
 export const layout = (
@@ -217,6 +226,9 @@ const sealed = (value: unknown): unknown =>
 
 /** The text of a cell, from data or not: nothing in it reaches the terminal unseen. */
 const textOf = (cell: Cell): string => line(typeof cell === "string" ? cell : cell[0])
+
+/** Columns of a terminal as wide as it is now; one that does not say is taken for the usual. */
+const widthOf = (stream: NodeJS.WriteStream): number => Math.max(20, stream.columns || 80)
 
 /** Waits for the reader; one that has gone ends the process elsewhere. */
 const writer =

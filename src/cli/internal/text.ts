@@ -34,6 +34,18 @@ export const cut = (text: string, columns: number): string => {
   return columns <= 0 ? "" : `${kept}…`
 }
 
+/** Breaks a line between words, so that none is wider than a number of columns unless one word is. */
+export const wrap = (text: string, columns: number): ReadonlyArray<string> => {
+  if (width(text) <= columns) return [text]
+  const broken: Array<string> = []
+  for (const word of text.split(" ")) {
+    const last = broken.at(-1)
+    if (last !== undefined && width(last) + 1 + width(word) <= columns) broken[broken.length - 1] = `${last} ${word}`
+    else broken.push(word)
+  }
+  return broken
+}
+
 /** Fills a line up to a number of columns. */
 export const pad = (text: string, columns: number, side: "left" | "right" = "left"): string => {
   const filling = " ".repeat(Math.max(0, columns - width(text)))
