@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import * as SqlClient from "effect/sql/SqlClient"
 import { spawn } from "node:child_process"
 import { randomUUID } from "node:crypto"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
@@ -313,6 +314,12 @@ export const seed = Effect.gen(function* () {
   yield* eventually(node.jobs.logs(bad.id), (lines) => lines.length > 0)
   yield* node.run(Mail.enqueue({ to: "later@example.com", password: canary }, { delay: "30 days" }))
   yield* node.stop
+  // Ages of days are as wide in a minute as they are now, and with them the columns of tables.
+  const sql = yield* SqlClient.SqlClient
+  yield* sql`UPDATE shigoto.jobs SET inserted_at = inserted_at - interval '50.5 hours'`
+  yield* sql`
+    UPDATE shigoto.jobs_archive
+    SET inserted_at = inserted_at - interval '50.5 hours', finished_at = finished_at - interval '50.5 hours'`
 })
 
 // internal
