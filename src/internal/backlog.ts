@@ -87,5 +87,5 @@ export const count = (counts: Map<string, number>, key: string, change: 1 | -1):
 
 // internal
 
-/** How many jobs begin in one turn: about a millisecond's worth of those that do nothing. */
-const slice = 50
+/** How many jobs begin in one turn: half a claim, so that neither claims nor settles get smaller than that. */
+const slice = 250

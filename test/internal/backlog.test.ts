@@ -24,8 +24,8 @@ describe("the backlog", () => {
   it.effect("begins a small claim at once", () =>
     Effect.gen(function* () {
       const { backlog, begun, moved } = yield* make
-      backlog.add(jobs(0, 50), 1)
-      assert.deepStrictEqual(begun, upTo(50))
+      backlog.add(jobs(0, 250), 1)
+      assert.deepStrictEqual(begun, upTo(250))
       assert.strictEqual(backlog.total(), 0)
       assert.deepStrictEqual(moved, [])
     })
@@ -34,31 +34,31 @@ describe("the backlog", () => {
   it.effect("gives others a turn while a large claim begins, in order", () =>
     Effect.gen(function* () {
       const { backlog, begun, moved } = yield* make
-      backlog.add(jobs(0, 120), 1)
-      assert.deepStrictEqual(begun, upTo(50))
-      assert.strictEqual(backlog.ofQueue("default"), 70)
-      assert.strictEqual(backlog.ofWorker("note"), 70)
+      backlog.add(jobs(0, 600), 1)
+      assert.deepStrictEqual(begun, upTo(250))
+      assert.strictEqual(backlog.ofQueue("default"), 350)
+      assert.strictEqual(backlog.ofWorker("note"), 350)
       assert.deepStrictEqual(
         backlog.held(1).map(({ id }) => id),
-        upTo(120).slice(50)
+        upTo(600).slice(250)
       )
       assert.deepStrictEqual(backlog.held(2), [])
       // What comes meanwhile stands behind.
-      backlog.add(jobs(120, 10, "other"), 2)
-      assert.strictEqual(begun.length, 50)
+      backlog.add(jobs(600, 10, "other"), 2)
+      assert.strictEqual(begun.length, 250)
       const turns: Array<number> = []
       while (backlog.total() > 0) {
         yield* Effect.yieldNow
         if (begun.length !== turns.at(-1)) turns.push(begun.length)
       }
-      assert.deepStrictEqual(begun, upTo(130))
+      assert.deepStrictEqual(begun, upTo(610))
       assert.isAbove(turns.length, 1)
       assert.isTrue(moved.includes("default") && moved.includes("other"))
       assert.strictEqual(backlog.ofQueue("default") + backlog.ofQueue("other") + backlog.ofWorker("note"), 0)
       // It goes on after it was empty.
-      backlog.add(jobs(130, 60), 2)
+      backlog.add(jobs(610, 300), 2)
       while (backlog.total() > 0) yield* Effect.yieldNow
-      assert.deepStrictEqual(begun, upTo(190))
+      assert.deepStrictEqual(begun, upTo(910))
     })
   )
 
