@@ -97,6 +97,22 @@ export interface Chart {
 }
 
 /**
+ * What happened in the last hour to the jobs of one queue or worker.
+ *
+ * @category models
+ */
+export interface Activity {
+  readonly name: string
+  readonly completed: number
+  /** Attempts that failed, whether they are tried again or not. */
+  readonly failed: number
+  readonly run: Percentiles | undefined
+  readonly wait: Percentiles | undefined
+  /** Twelve steps of five minutes, the last of which goes on. */
+  readonly steps: ReadonlyArray<{ readonly completed: number; readonly failed: number }>
+}
+
+/**
  * What happened when.
  *
  * @category services
@@ -106,6 +122,8 @@ export class History extends Context.Service<
   {
     /** Reads a span; gives up after two seconds. */
     readonly read: (options: ReadOptions) => Effect.Effect<Chart, InvalidFilter | StorageFailure>
+    /** The last hour of each queue or worker in which anything happened, by name; gives up after two seconds. */
+    readonly activity: (by: "queue" | "worker") => Effect.Effect<ReadonlyArray<Activity>, StorageFailure>
   }
 >()("effect-shigoto/History") {}
 
@@ -144,6 +162,24 @@ export const layer: Layer.Layer<History, never, JobStore> = Layer.effect(
             }
           })
         }
+      }),
+      activity: Effect.fn("History.activity")(function* (by) {
+        const { now, rows } = yield* history.activity(by)
+        const first = Math.floor(now.getTime() / activityStepMillis) - activitySteps + 1
+        return rows.map(({ name, run, steps, wait }) => {
+          const inStep = new Map(steps.map((step) => [Math.floor(Date.parse(step.at) / activityStepMillis), step]))
+          return {
+            name,
+            completed: steps.reduce((sum, step) => sum + step.completed, 0),
+            failed: steps.reduce((sum, step) => sum + step.failed, 0),
+            run: percentilesOf(run),
+            wait: percentilesOf(wait),
+            steps: Array.from({ length: activitySteps }, (_, i) => {
+              const { completed = 0, failed = 0 } = inStep.get(first + i) ?? {}
+              return { completed, failed }
+            })
+          }
+        })
       })
     })
   )
@@ -187,6 +223,9 @@ const depthMillis = 60_000
 
 /** The most pairs of queue and worker that a node tells apart in one writing. */
 const pairLimit = 200
+
+const activitySteps = 12
+const activityStepMillis = 5 * 60_000
 
 type Tally = { -readonly [K in keyof Increment]: Increment[K] extends number | string ? Increment[K] : Array<number> }
 

@@ -4,7 +4,6 @@
  * Every verb works from any node and joins the caller's transaction, if there is one.
  */
 import * as Context from "effect/Context"
-import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Schema from "effect/Schema"
@@ -15,14 +14,16 @@ import { spread } from "./internal/aftermath.ts"
 import { makeAwaiting, makeExecute } from "./internal/awaiting.ts"
 import { type BulkOptions, type BulkProgress, makeBulk } from "./internal/bulk.ts"
 import { Events } from "./internal/events.ts"
+import { type EnqueueResult, hintsFor, lastInstant, resultOf } from "./internal/inserting.ts"
 import { sanitize } from "./internal/json.ts"
 import type { Filter } from "./Filter.ts"
 import { type FailureGroup, type JobCount, limitProblem, type ListOptions, makeSearch } from "./internal/searching.ts"
 import { shown } from "./internal/names.ts"
-import { type Aftermath, expiresIn, isLinked, type NewJob, nothing } from "./internal/newJob.ts"
-import type { Inserted as InsertedRow, MergeRefusal } from "./internal/sql/enqueue.ts"
+import { type Aftermath, isLinked, type NewJob, nothing } from "./internal/newJob.ts"
+import type { MergeRefusal } from "./internal/sql/enqueue.ts"
 import type { NewBatch } from "./internal/sql/batch.ts"
 import type { Related } from "./internal/sql/related.ts"
+import type { TableHealth } from "./internal/sql/tables.ts"
 import type { Settled } from "./internal/sql/result.ts"
 import { type JobResult, type Readable, standingOf } from "./internal/settled.ts"
 import type { Stored } from "./internal/sql/unique.ts"
@@ -32,7 +33,7 @@ import { type LogLine, type LogOptions, read as readLogs } from "./JobLog.ts"
 import type { BatchId, JobId, JobRow, JobState } from "./JobRow.ts"
 import { JobStore } from "./JobStore.ts"
 import { fromColumns, type NodeRow } from "./Nodes.ts"
-import { dueHorizonMillis, type Hint, Notifier } from "./Notifier.ts"
+import { dueHorizonMillis, Notifier } from "./Notifier.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
 import {
   type AwaitInTransaction,
@@ -44,26 +45,11 @@ import {
 } from "./ShigotoError.ts"
 
 export type { BulkOptions, BulkProgress } from "./internal/bulk.ts"
+export type { EnqueueResult } from "./internal/inserting.ts"
 export type { FailureGroup, JobCount, ListOptions } from "./internal/searching.ts"
+export type { TableHealth } from "./internal/sql/tables.ts"
 export type { Related } from "./internal/sql/related.ts"
 export type { JobResult } from "./internal/settled.ts"
-
-/**
- * What an enqueue did, and the job that it was about.
- *
- * **Details**
- *
- * All but `Inserted` concern unique jobs and carry the job that holds the key: `Existing` left it as it is, `Replaced`
- * and `Debounced` changed it, `ConflictExecuting` would have changed it, but it is running already: what its handler
- * does not see any more has to be enqueued again.
- *
- * @category models
- */
-export type EnqueueResult = {
-  readonly _tag: "Inserted" | "Existing" | "Replaced" | "Debounced" | "ConflictExecuting"
-  readonly id: JobId
-  readonly job: JobRow
-}
 
 /**
  * What became of the wish to cancel a job.
@@ -157,6 +143,8 @@ export class Jobs extends Context.Service<
     >
     /** The largest encoded args, in bytes. */
     readonly maxArgsBytes: number
+    /** The settings of this process. */
+    readonly settings: ShigotoConfig["Service"]
     /** Whether there is a cipher to encrypt with. */
     readonly encrypts: boolean
     /** The largest encoded result, in bytes. */
@@ -212,6 +200,13 @@ export class Jobs extends Context.Service<
     readonly copies: (id: JobId) => Effect.Effect<ReadonlyArray<Copy>, JobNotFound | StorageFailure>
     /** The JSON Schema of a worker's args, as the node that started last told it; undefined where none has. */
     readonly argsSchema: (worker: string) => Effect.Effect<unknown, StorageFailure>
+    /**
+     * The names of the fields that the schemas of a worker's args, result and error say are `Redacted`, by worker, as its
+     * nodes told them; `*` where a secret has no name of its own.
+     */
+    readonly secretFields: Effect.Effect<ReadonlyMap<string, ReadonlyArray<string>>, StorageFailure>
+    /** The tables of the schema, the largest first: what they take, and what has been left for vacuum. */
+    readonly tables: Effect.Effect<ReadonlyArray<TableHealth>, StorageFailure>
     /** The nodes of the fleet, those with a live lease first. */
     readonly nodes: Effect.Effect<ReadonlyArray<NodeRow>, StorageFailure>
     /** Deletes a job that does not run; to those that wait for it, and to its batch, one that waits counts as cancelled. */
@@ -353,6 +348,7 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
       execute: makeExecute(store, { insert, cancel, waitFor: yield* makeAwaiting }),
       result: (definition, id) => Effect.andThen(known(id), standingOf(store, definition, id)),
       ...makeSearch(store),
+      settings: config,
       maxArgsBytes: config.maxArgsBytes,
       encrypts: store.encryption.keyId !== undefined,
       maxResultBytes: config.maxResultBytes,
@@ -389,6 +385,11 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
         return copies
       }),
       argsSchema: (worker) => store.insight.argsSchema(worker),
+      secretFields: Effect.map(
+        store.insight.secretFields,
+        (rows) => new Map(rows.map(({ fields, name }) => [name, fields]))
+      ),
+      tables: store.insight.tables,
       nodes: Effect.map(store.insight.nodes, (rows) => rows.map(fromColumns)),
       cancel,
       retry,
@@ -408,91 +409,3 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
     })
   })
 )
-
-// internal
-
-const resultOf = (job: NewJob, stored: Stored, instant: (date: Date) => DateTime.Utc): EnqueueResult =>
-  stored._tag === "Inserted"
-    ? inserted(job, stored.inserted, instant)
-    : { _tag: stored._tag, id: stored.job.id, job: stored.job }
-
-/** Dates as instants; jobs of one statement share theirs. */
-const lastInstant = (): ((date: Date) => DateTime.Utc) => {
-  let last: { readonly date: Date; readonly instant: DateTime.Utc } | undefined
-  return (date) => (last?.date === date ? last : (last = { date, instant: DateTime.fromDateUnsafe(date) })).instant
-}
-
-const inserted = (job: NewJob, row: InsertedRow, instant: (date: Date) => DateTime.Utc): EnqueueResult => {
-  const insertedAt = instant(row.insertedAt)
-  // Most are due as they are inserted.
-  const runAt = row.runAt.getTime() === row.insertedAt.getTime() ? insertedAt : DateTime.fromDateUnsafe(row.runAt)
-  return {
-    _tag: "Inserted",
-    id: row.id,
-    job: {
-      id: row.id,
-      worker: job.worker,
-      queue: job.queue,
-      state: row.state,
-      priority: job.priority,
-      attempt: 0,
-      maxAttempts: job.maxAttempts,
-      epoch: 0,
-      args: JSON.parse(job.args),
-      result: undefined,
-      errors: [],
-      fingerprint: undefined,
-      meta: job.meta === undefined ? {} : (JSON.parse(job.meta) as Record<string, unknown>), // checked to be an object
-      tags: job.tags ?? [],
-      partitionKey: job.partitionKey,
-      batch: job.batch,
-      step: job.step,
-      trace: job.trace,
-      progress: undefined,
-      snoozes: 0,
-      claimedBy: undefined,
-      runAt,
-      startBefore: deadlineOf(job, row),
-      scheduledFor: runAt,
-      insertedAt,
-      claimedAt: undefined,
-      finishedAt: row.state === "cancelled" ? insertedAt : undefined,
-      cancelRequestedAt: undefined,
-      cancelReason: undefined
-    }
-  }
-}
-
-const deadlineOf = (
-  job: NewJob,
-  row: { readonly runAt: Date; readonly insertedAt: Date }
-): DateTime.Utc | undefined => {
-  const millis = expiresIn(job, row)
-  return millis === undefined ? undefined : DateTime.makeUnsafe(row.insertedAt.getTime() + millis)
-}
-
-/** One hint for each queue with work to do now, and one for the earliest of those that are due or expire soon. */
-const hintsFor = (
-  results: ReadonlyArray<EnqueueResult>,
-  given: ReadonlyArray<NewJob>,
-  horizon: number
-): ReadonlyArray<Hint> => {
-  const queues = new Set<string>()
-  let soonest = Infinity
-  for (let i = 0; i < results.length; i++) {
-    const { _tag, job } = results[i] as EnqueueResult // within its bounds
-    if (_tag === "Existing" || _tag === "ConflictExecuting") continue
-    if (given[i]?.expires !== undefined && job.startBefore !== undefined) {
-      soonest = Math.min(soonest, Math.max(job.startBefore.epochMilliseconds - job.insertedAt.epochMilliseconds, 0))
-    }
-    if (job.state === "available") queues.add(job.queue)
-    // A job that was moved: a look finds out when it is due.
-    else if (_tag !== "Inserted") soonest = 0
-    else if (job.state === "scheduled") {
-      soonest = Math.min(soonest, job.runAt.epochMilliseconds - job.insertedAt.epochMilliseconds)
-    }
-  }
-  const hints: Array<Hint> = [...queues].map((queue) => ({ _tag: "Available", queue }))
-  if (soonest <= horizon) hints.push({ _tag: "Due", inMillis: soonest })
-  return hints
-}

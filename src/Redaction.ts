@@ -2,6 +2,7 @@
  * Hides secrets on the way out to people: values under telling names, the same values wherever else the job quotes
  * them, and what looks like a credential in any text. The dashboard and the command line share these rules.
  */
+import { everything } from "./internal/secretFields.ts"
 import type { JobRow } from "./JobRow.ts"
 
 /**
@@ -39,13 +40,46 @@ export const hidden = "••••••"
 export type Carried = Pick<JobRow, "args" | "result" | "meta" | "errors" | "cancelReason">
 
 /**
- * Says whether a name tells of a secret: it contains one of the keys, in any style.
+ * Says whether a name tells of a secret: it contains one of the keys, in any style, or is one of the fields that a
+ * worker's schemas say are `Redacted`.
  *
  * @category constructors
  */
-export const makeIsSecret = (keys: ReadonlyArray<string>): ((name: string) => boolean) => {
+export const makeIsSecret = (
+  keys: ReadonlyArray<string>,
+  fields: ReadonlySet<string> = new Set()
+): ((name: string) => boolean) => {
   const plain = keys.map(normal)
-  return (name) => plain.some((key) => normal(name).includes(key))
+  // The same few names come thousands of times in the args of one job.
+  const known = new Map<string, boolean>()
+  const look = (name: string): boolean => {
+    const normalName = normal(name)
+    return fields.has(name) || plain.some((key) => normalName.includes(key))
+  }
+  return (name) => {
+    const found = known.get(name)
+    if (found !== undefined) return found
+    const isSecret = look(name)
+    if (known.size < 1000) known.set(name, isSecret)
+    return isSecret
+  }
+}
+
+/**
+ * Says for each worker whether a name tells of a secret: the keys, and the fields of any worker's schemas, since jobs quote
+ * each other. `told` is `Jobs.secretFields`.
+ *
+ * @category constructors
+ */
+export const makeSecrets = (
+  keys: ReadonlyArray<string>,
+  told: ReadonlyMap<string, ReadonlyArray<string>>
+): ((worker: string | undefined) => (name: string) => boolean) => {
+  const named = [...told.values()].flat().filter((field) => field !== everything)
+  return (worker) => {
+    const isWhole = worker !== undefined && told.get(worker)?.includes(everything) === true
+    return makeIsSecret(keys, new Set(isWhole ? [...named, everything] : named))
+  }
 }
 
 /**
@@ -63,16 +97,17 @@ export const redact = (job: Carried, isSecret: (name: string) => boolean): Carri
       Object.entries(value).map(([name, item]) => [inText(name), isSecret(name) ? hidden : inValue(item)])
     )
   }
+  const whole = (value: unknown): unknown => (isSecret(everything) && value !== undefined ? hidden : inValue(value))
   return {
-    args: inValue(job.args),
-    result: inValue(job.result),
+    args: whole(job.args),
+    result: whole(job.result),
     meta: inValue(job.meta) as JobRow["meta"], // an object stays one
     errors: job.errors.map((error) => ({
       ...error,
       message: inText(error.message),
-      ...(error.error === undefined ? {} : { error: inValue(error.error) }),
+      ...(error.error === undefined ? {} : { error: whole(error.error) }),
       ...(error.cause === undefined ? {} : { cause: inText(error.cause) }),
-      ...(error.quotes === undefined ? {} : { quotes: inValue(error.quotes) })
+      ...(error.quotes === undefined ? {} : { quotes: whole(error.quotes) })
     })),
     cancelReason: job.cancelReason === undefined ? undefined : inText(job.cancelReason)
   }
@@ -96,12 +131,13 @@ export const makeRedactText = (
   }
   const ofJob = new Set<string>()
   const errors = job.errors.map(({ error, quotes }) => [error, quotes])
-  collect(ofJob, [job.args, job.result, job.meta, errors], false)
+  collect(ofJob, [job.args, job.result, errors], isSecret(everything))
+  collect(ofJob, job.meta, false)
   const longestFirst = (secrets: Iterable<string>) => [...secrets].toSorted((a, b) => b.length - a.length)
   const usual = longestFirst(ofJob)
   const and = (quotes: unknown): ReadonlyArray<string> => {
     const secrets = new Set(ofJob)
-    collect(secrets, quotes, false)
+    collect(secrets, quotes, isSecret(everything))
     return longestFirst(secrets)
   }
   return (text, quotes) => {
@@ -119,15 +155,19 @@ export const makeRedactText = (
  *
  * @category redacting
  */
-export const redactText = (text: string, isSecret: (name: string) => boolean): string =>
-  text
+export const redactText = (text: string, isSecret: (name: string) => boolean): string => {
+  // Most strings have neither sign: there are thousands of them in the args of one job.
+  if (!/[=:\s]/.test(text)) return text
+  return text
     .replaceAll(/(\b[a-z][a-z0-9+.-]*:\/\/[^\s:@/?#]*):[^\s@/]+@/gi, `$1:${hidden}@`)
     .replaceAll(/\b(Bearer|Basic)\s+[\w.~+/=-]{8,}/gi, `$1 ${hidden}`)
     .replaceAll(
-      /(["']?)([A-Za-z][\w.-]{1,60})\1(\s*[=:]\s*)("(?:[^"\\]|\\.)+"|'[^']+'|[^\s,;&"'(){}[\]<>]{4,})/g,
+      // A name begins where none is before it, or each letter of a long word would be tried as its beginning.
+      /(["']?)(?<![\w.-])([\w.-]{2,200})\1(\s*[=:]\s*)("(?:[^"\\]|\\.)+"|'[^']+'|[^\s,;&"'(){}[\]<>]{4,})/g,
       (all, quote: string, name: string, sign: string) =>
         isSecret(name) ? `${quote}${name}${quote}${sign}${hidden}` : all
     )
+}
 
 /**
  * Says whether JSON asks for a value under a secret name: to search for a secret is to guess it.

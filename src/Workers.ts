@@ -58,6 +58,8 @@ export interface Worker {
   readonly encrypted?: boolean | undefined
   /** The JSON Schema of its args, for those who enqueue without its code; undefined where there is none. */
   readonly argsSchema?: (() => unknown) | undefined
+  /** The fields of its args, result and error that its schemas say are `Redacted`. Defaults to none. */
+  readonly secretFields?: (() => ReadonlyArray<string>) | undefined
   /** Whether there is anybody to be told that a job was given up. */
   readonly isTold: boolean
   /** Called after the database has accepted it, on a node that has the worker. */

@@ -2,10 +2,8 @@
  * `shigoto config print`: which database and which settings commands use here, and who says so.
  */
 import * as Command from "effect/cli/Command"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Redacted from "effect/Redacted"
-import { hidden } from "../Redaction.ts"
+import { plainSetting } from "../internal/settings.ts"
 import * as ShigotoConfig from "../ShigotoConfig.ts"
 import { environmentSettings, findTarget } from "./internal/connection.ts"
 import { Loaded } from "./internal/load.ts"
@@ -34,7 +32,7 @@ const print = Command.make(
       workers: config?.workers !== undefined,
       cipher: config?.cipher !== undefined,
       redactKeys: config?.redactKeys ?? [],
-      settings: Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, plain(value)]))
+      settings: Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, plainSetting(value)]))
     }
     const wide = Math.max(...Object.keys(shape.settings).map((name) => name.length))
     const field = (name: string, text: string): string => `${screen.paint(name.padEnd(wide), "dim")}  ${line(text)}`
@@ -71,19 +69,3 @@ export const config = Command.make("config").pipe(
   Command.withDescription("Print the settings in force"),
   Command.withSubcommands([print])
 )
-
-// internal
-
-/** A setting as JSON; a secret and a function say only that they are there. */
-const plain = (value: unknown): unknown => {
-  if (Redacted.isRedacted(value)) return hidden
-  if (Duration.isDuration(value)) return Duration.format(value)
-  if (value instanceof Map) return Object.fromEntries([...value].map(([name, one]) => [name, plain(one)]))
-  if (typeof value === "function") return "(a function)"
-  if (typeof value === "number" && !Number.isFinite(value)) return null
-  if (Array.isArray(value)) return value.map(plain)
-  if (typeof value === "object" && value !== null) {
-    return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, plain(one)]))
-  }
-  return value ?? null
-}

@@ -30,6 +30,7 @@ export const permissions = [
   "batches:retry",
   "batches:cancel",
   "breakers:close",
+  "limits:change",
   "audit:view",
   "args:reveal"
 ] as const
@@ -52,11 +53,24 @@ export interface Access {
 }
 
 /**
- * Says who asks, from the request that the host has authenticated; undefined turns the request away with 401.
+ * Which system this is.
  *
  * @category models
  */
-export type Authorize = (request: HttpServerRequest) => Effect.Effect<Access | undefined>
+export interface Environment {
+  readonly name: string
+  /** Defaults to `calm`. */
+  readonly tone?: "calm" | "warn" | "danger" | undefined
+}
+
+/**
+ * Says who asks, from the request that the host has authenticated; undefined turns the request away with 401.
+ *
+ * `instance` is the one of several that is asked for, where the dashboard has several.
+ *
+ * @category models
+ */
+export type Authorize = (request: HttpServerRequest, instance: string | undefined) => Effect.Effect<Access | undefined>
 
 /**
  * Says whether a viewer may do something.
@@ -85,6 +99,15 @@ export const seesQueue = (access: Access, queue: string): boolean => access.queu
 export const Viewer = Context.Reference<Access | undefined>("effect-shigoto/dashboard/Viewer", {
   defaultValue: () => undefined
 })
+
+/**
+ * Which instance of a dashboard of several is asked, and all that exist for who asks; undefined where there is one.
+ *
+ * @category services
+ */
+export const Instance = Context.Reference<
+  { readonly current: string; readonly all: ReadonlyArray<string> } | undefined
+>("effect-shigoto/dashboard/Instance", { defaultValue: () => undefined })
 
 /**
  * Who asks, inside of an endpoint that they may use.

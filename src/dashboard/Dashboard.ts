@@ -12,8 +12,6 @@ import { HttpServerRequest } from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import type { IncomingMessage, ServerResponse } from "node:http"
-import { Readable } from "node:stream"
-import { pipeline } from "node:stream/promises"
 import type { Audit } from "../Audit.ts"
 import type { Batches } from "../Batches.ts"
 import type { CronJobs } from "../CronJobs.ts"
@@ -23,11 +21,15 @@ import type { JobRow } from "../JobRow.ts"
 import type { Jobs } from "../Jobs.ts"
 import type { Limits } from "../Limits.ts"
 import type { Queues } from "../Queues.ts"
-import { type Authorize, Viewer } from "./Access.ts"
+import { shown } from "../internal/names.ts"
+import { InvalidConfig } from "../ShigotoError.ts"
+import { type Authorize, type Environment, Instance, Viewer } from "./Access.ts"
 import { DashboardApi } from "./DashboardApi.ts"
 import { type Asset, isView, readAssets, withBase } from "./internal/assets.ts"
 import { crossSite, headers } from "./internal/guard.ts"
 import { handlers } from "./internal/handlers.ts"
+import { healing } from "./internal/healing.ts"
+import { respondTo } from "./internal/nodeBridge.ts"
 import { type Carried, defaultRedactKeys } from "../Redaction.ts"
 
 /**
@@ -46,6 +48,11 @@ export interface Options {
   readonly redact?: ((job: JobRow) => Carried) | undefined
   /** The most jobs that one bulk operation may change, up to 10,000. Defaults to no limit. */
   readonly bulkLimit?: number | undefined
+  /**
+   * Shown beside the name on every page, so that nobody takes one system for another; `tone` colours it. Defaults to
+   * nothing.
+   */
+  readonly environment?: Environment | undefined
   /** Origins besides its own from which writes are taken, where a proxy changes the host. Defaults to none. */
   readonly allowedOrigins?: ReadonlyArray<string> | undefined
 }
@@ -69,74 +76,78 @@ export interface Handler {
 }
 
 /**
+ * Several databases, or schemas of one, in one dashboard: the services of each under a name of letters, digits, `-` and
+ * `_`, by which it is also found below the path.
+ *
+ * @category models
+ */
+export type Instances<E = never> = Readonly<Record<string, Layer.Layer<Services, E>>>
+
+/**
  * Adds the dashboard to the router.
  *
  * @category layers
  */
 export const layer = (options: Options = {}): Layer.Layer<never, never, Services | HttpRouter.HttpRouter> =>
-  HttpRouter.use((router) =>
-    Effect.gen(function* () {
-      const path = (options.path ?? "").replace(/\/+$/, "")
-      const assets = yield* Effect.sync(readAssets)
-      const api = yield* HttpRouter.toHttpEffect(
-        HttpApiBuilder.layer(DashboardApi).pipe(
-          Layer.provide(
-            handlers({
-              keys: [...defaultRedactKeys, ...(options.redactKeys ?? [])],
-              redact: options.redact,
-              bulkLimit: options.bulkLimit
-            })
-          ),
-          Layer.provide(HttpServer.layerServices)
-        )
-      ).pipe(
-        // A router of its own: with the host's memo map, the host's router would get the routes too, beside the guard.
-        Effect.provideServiceEffect(Layer.CurrentMemoMap, Layer.makeMemoMap)
-      )
-      const respond = Effect.gen(function* () {
-        const request = yield* HttpServerRequest
-        const url = new URL(request.url, "http://localhost")
-        const inside = url.pathname.slice(path.length)
-        if (options.access === undefined) return plain(403, closed)
-        const refusal = crossSite(request, options.allowedOrigins ?? [])
-        if (refusal !== undefined) return plain(403, refusal)
-        const access = yield* options.access(request)
-        if (access === undefined) return plain(401, "You are not signed in, or may not see this.")
-        // Relative, so that it holds behind a proxy that strips the path as well.
-        if (inside === "") return HttpServerResponse.redirect(`${path.split("/").at(-1)}/`)
-        if (inside.startsWith("/api/")) {
-          return yield* api.pipe(
-            Effect.provideService(HttpServerRequest, request.modify({ url: `${inside}${url.search}` })),
-            Effect.provideService(Viewer, access),
-            Effect.catchReason("HttpServerError", "RouteNotFound", () =>
-              Effect.succeed(plain(404, "There is nothing here."))
-            ),
-            Effect.map((response) => HttpServerResponse.setHeaders(response, isStream(response) ? streamed : unstored))
-          )
-        }
-        if (assets.size === 0 && (inside === "/" || isView(request, inside))) return plain(503, withoutPage)
-        const asset = assets.get(inside === "/" ? "/index.html" : inside)
-        if (asset !== undefined) return assetResponse(asset)
-        const page = isView(request, inside) ? assets.get("/index.html") : undefined
-        return page === undefined ? plain(404, "There is nothing here.") : viewResponse(page, inside)
-      }).pipe(
-        Effect.tapCause((cause) => Effect.logError("The dashboard failed", cause)),
-        Effect.catchCause(() => Effect.succeed(plain(500, "The dashboard failed; its log tells why."))),
-        Effect.map(HttpServerResponse.setHeaders(headers))
-      )
-      // The pattern takes in the bare path as well.
-      yield* router.add("*", `${path as `/${string}`}/*`, respond)
-    })
+  mount(options, undefined)
+
+/**
+ * Adds a dashboard of several instances to the router; one page switches between them.
+ *
+ * @category layers
+ */
+export const layerInstances = <E>(
+  instances: Instances<E>,
+  options: Options = {}
+): Layer.Layer<never, E, HttpRouter.HttpRouter> => {
+  const mounts = mountsOf(Object.keys(instances), options)
+  return mounts.reduce(
+    (all, { name, ...mounted }) =>
+      Layer.merge(
+        all,
+        // Fresh: a layer that the services of two instances are made of would be one, on one database.
+        Layer.provide(
+          mount(mounted.options, mounted.siblings),
+          Layer.fresh(instances[name] as Layer.Layer<Services, E>)
+        ) // its own key
+      ),
+    layerIndex(Object.keys(instances), options) as Layer.Layer<never, E, HttpRouter.HttpRouter>
   )
+}
 
 /**
  * Builds the dashboard for any fetch-style server: Hono, Bun, Deno, Next.
  *
+ * **Details**
+ *
+ * Services that cannot be built, as while the database is away, are tried again: until then it answers 503, with a page
+ * that asks again by itself.
+ *
  * @category constructors
  */
-export const handler = <E>(services: Layer.Layer<Services, E>, options: Options = {}): Handler => {
-  const web = HttpRouter.toWebHandler(Layer.provide(layer(options), services), { disableLogger: true })
-  return Object.assign((request: Request) => web.handler(request), { dispose: web.dispose })
+export const handler = <E>(services: Layer.Layer<Services, E> | Instances<E>, options: Options = {}): Handler => {
+  if (isOne(services)) return healing(services, (context) => Layer.provide(layer(options), context))
+  const names = Object.keys(services)
+  const index = HttpRouter.toWebHandler(layerIndex(names, options), { disableLogger: true })
+  const hosts = mountsOf(names, options).map(({ name, ...mounted }) => ({
+    path: mounted.options.path,
+    handle: healing(services[name] as Layer.Layer<Services, E>, (context) =>
+      // its own key
+      Layer.provide(mount(mounted.options, mounted.siblings), context)
+    )
+  }))
+  return Object.assign(
+    (request: Request) => {
+      const { pathname } = new URL(request.url)
+      const host = hosts.find(({ path }) => `${pathname}/`.startsWith(`${path}/`))
+      return (host?.handle ?? index.handler)(request)
+    },
+    {
+      dispose: async () => {
+        await Promise.all([index.dispose(), ...hosts.map(({ handle }) => handle.dispose())])
+      }
+    }
+  )
 }
 
 /**
@@ -155,10 +166,108 @@ export const node =
 
 // internal
 
-const withoutPage = `The files of this page are not there: they lie beside the code of effect-shigoto, and a bundler has left them out.
+const mount = (
+  options: Options,
+  siblings: { readonly current: string; readonly all: ReadonlyArray<string> } | undefined
+): Layer.Layer<never, never, Services | HttpRouter.HttpRouter> =>
+  HttpRouter.use((router) =>
+    Effect.gen(function* () {
+      const path = (options.path ?? "").replace(/\/+$/, "")
+      const assets = yield* Effect.sync(readAssets)
+      const api = yield* HttpRouter.toHttpEffect(
+        HttpApiBuilder.layer(DashboardApi).pipe(
+          Layer.provide(
+            handlers({
+              keys: [...defaultRedactKeys, ...(options.redactKeys ?? [])],
+              redact: options.redact,
+              bulkLimit: options.bulkLimit,
+              environment: options.environment
+            })
+          ),
+          Layer.provide(HttpServer.layerServices)
+        )
+      ).pipe(
+        // A router of its own: with the host's memo map, the host's router would get the routes too, beside the guard.
+        Effect.provideServiceEffect(Layer.CurrentMemoMap, Layer.makeMemoMap)
+      )
+      const respond = Effect.gen(function* () {
+        const request = yield* HttpServerRequest
+        const url = new URL(request.url, "http://localhost")
+        const inside = url.pathname.slice(path.length)
+        if (options.access === undefined) return plain(403, closed)
+        const refusal = crossSite(request, options.allowedOrigins ?? [])
+        if (refusal !== undefined) return plain(403, refusal)
+        const access = yield* options.access(request, siblings?.current)
+        if (access === undefined) return plain(401, notSignedIn)
+        // Relative, so that it holds behind a proxy that strips the path as well.
+        if (inside === "") return HttpServerResponse.redirect(`${path.split("/").at(-1)}/`)
+        if (inside.startsWith("/api/")) {
+          const all = inside === "/api/me" ? yield* visible(siblings?.all ?? [], options.access, request) : []
+          return yield* api.pipe(
+            Effect.provideService(HttpServerRequest, request.modify({ url: `${inside}${url.search}` })),
+            Effect.provideService(Viewer, access),
+            Effect.provideService(Instance, siblings && { ...siblings, all }),
+            Effect.catchReason("HttpServerError", "RouteNotFound", () =>
+              Effect.succeed(plain(404, "There is nothing here."))
+            ),
+            Effect.map((response) => HttpServerResponse.setHeaders(response, isStream(response) ? streamed : unstored))
+          )
+        }
+        if (assets.size === 0 && (inside === "/" || isView(request, inside))) return plain(503, withoutPage)
+        const asset = assets.get(inside === "/" ? "/index.html" : inside)
+        if (asset !== undefined) return assetResponse(asset)
+        const page = isView(request, inside) ? assets.get("/index.html") : undefined
+        return page === undefined ? plain(404, "There is nothing here.") : viewResponse(page, inside)
+      })
+      // The pattern takes in the bare path as well.
+      yield* router.add("*", `${path as `/${string}`}/*`, guarded(respond))
+    })
+  )
 
-Keep effect-shigoto external to the bundle. The API under api/ works without them.
-`
+const isOne = <E>(services: Layer.Layer<Services, E> | Instances<E>): services is Layer.Layer<Services, E> =>
+  Layer.isLayer(services)
+
+/** Where each instance is mounted. */
+const mountsOf = (names: ReadonlyArray<string>, options: Options) =>
+  names.map((name) => {
+    if (!/^[\w-]+$/.test(name)) {
+      throw new InvalidConfig({
+        field: "instances",
+        value: shown(name),
+        message: `An instance cannot be called ${shown(name)}: a name is of letters, digits, "-" and "_".`
+      })
+    }
+    const path = `${(options.path ?? "").replace(/\/+$/, "")}/${name}` as const
+    return { name, options: { ...options, path: path as `/${string}` }, siblings: { current: name, all: names } }
+  })
+
+/** Leads from the path to the first instance that exists for who asks. */
+const layerIndex = (names: ReadonlyArray<string>, options: Options): Layer.Layer<never, never, HttpRouter.HttpRouter> =>
+  HttpRouter.use((router) => {
+    const path = (options.path ?? "").replace(/\/+$/, "")
+    const respond = Effect.gen(function* () {
+      const request = yield* HttpServerRequest
+      const inside = new URL(request.url, "http://localhost").pathname.slice(path.length)
+      if (options.access === undefined) return plain(403, closed)
+      const [first] = yield* visible(names, options.access, request)
+      if (first === undefined) return plain(401, notSignedIn)
+      if (inside !== "" && inside !== "/") return plain(404, "There is nothing here.")
+      return HttpServerResponse.redirect(`${inside === "" ? `${path.split("/").at(-1)}/` : ""}${first}/`)
+    })
+    return router.add("*", `${path as `/${string}`}/*`, guarded(respond))
+  })
+
+/** The instances that exist for who asks. */
+const visible = (names: ReadonlyArray<string>, access: Authorize, request: HttpServerRequest) =>
+  Effect.filter(names, (name) => Effect.map(access(request, name), (found) => found !== undefined))
+
+/** Answers whatever happens, under the policy. */
+const guarded = <R>(respond: Effect.Effect<HttpServerResponse.HttpServerResponse, unknown, R>) =>
+  respond.pipe(
+    Effect.tapCause((cause) => Effect.logError("The dashboard failed", cause)),
+    Effect.catchCause(() => Effect.succeed(plain(500, "The dashboard failed; its log tells why."))),
+    Effect.map(HttpServerResponse.setHeaders(headers))
+  )
 
 const closed = `This dashboard is closed: it has been told nothing about who may see it.
 
@@ -168,6 +277,8 @@ Give Dashboard.layer or Dashboard.handler an access function, such as
 
 behind whatever authenticates requests to your server.
 `
+
+const notSignedIn = "You are not signed in, or may not see this."
 
 const unstored = { "cache-control": "no-store" }
 
@@ -190,33 +301,3 @@ const viewResponse = (page: Asset, inside: string) =>
     contentType: page.type,
     headers: { "cache-control": "no-cache" }
   })
-
-const respondTo = async (
-  handle: (request: Request) => Promise<Response>,
-  incoming: IncomingMessage & { readonly originalUrl?: string },
-  outgoing: ServerResponse
-): Promise<void> => {
-  const original = (incoming.originalUrl ?? incoming.url ?? "/").split("?")[0] ?? "/"
-  if (incoming.originalUrl !== undefined && incoming.url === "/" && !original.endsWith("/")) {
-    outgoing.writeHead(302, { location: `${original.split("/").at(-1) ?? ""}/` }).end()
-    return
-  }
-  const entries = Object.entries(incoming.headers).flatMap(([name, value]) =>
-    value === undefined ? [] : [value].flat().map((one): [string, string] => [name, one])
-  )
-  const method = incoming.method ?? "GET"
-  const hasBody = method !== "GET" && method !== "HEAD"
-  const request = new Request(new URL(incoming.url ?? "/", `http://${incoming.headers.host ?? "localhost"}`), {
-    method,
-    headers: entries,
-    ...(hasBody ? { body: Readable.toWeb(incoming) as ReadableStream, duplex: "half" } : {})
-  })
-  const response = await handle(request)
-  outgoing.writeHead(response.status, Object.fromEntries(response.headers))
-  if (response.body === null) {
-    outgoing.end()
-    return
-  }
-  // Waits for a slow reader, and ends the stream where the reader has left.
-  await pipeline(Readable.fromWeb(response.body), outgoing)
-}

@@ -105,6 +105,11 @@ export class OverviewGroup extends HttpApiGroup.make("overview")
       success: Views.HistoryView,
       error: failures
     }).annotate(Requires, "jobs:view"),
+    HttpApiEndpoint.get("activity", "/activity", {
+      query: { by: Schema.Literals(["queue", "worker"]) },
+      success: Schema.Array(Views.ActivityView),
+      error: failures
+    }).annotate(Requires, "jobs:view"),
     HttpApiEndpoint.get("system", "/system", { success: Views.SystemView }).annotate(Requires, "jobs:view"),
     HttpApiEndpoint.get("search", "/search", {
       query: { text: Schema.String },
@@ -165,6 +170,11 @@ export class JobsGroup extends HttpApiGroup.make("jobs")
     HttpApiEndpoint.get("related", "/jobs/:id/dependencies", {
       params: id,
       success: Views.RelatedView,
+      error: failures
+    }).annotate(Requires, "jobs:view"),
+    HttpApiEndpoint.get("copies", "/jobs/:id/copies", {
+      params: id,
+      success: Schema.Array(Views.CopyView),
       error: failures
     }).annotate(Requires, "jobs:view"),
     HttpApiEndpoint.post("retryJob", "/jobs/:id/retry", {
@@ -231,6 +241,10 @@ export class CronGroup extends HttpApiGroup.make("cron")
       Requires,
       "jobs:view"
     ),
+    HttpApiEndpoint.get("cronRuns", "/cron-runs", {
+      success: Schema.Array(Views.CronRunsView),
+      error: failures
+    }).annotate(Requires, "jobs:view"),
     HttpApiEndpoint.get("cronEntry", "/cron/:name", {
       params: name,
       success: Views.CronDetail,
@@ -328,6 +342,22 @@ export class FleetGroup extends HttpApiGroup.make("fleet")
       Requires,
       "jobs:view"
     ),
+    HttpApiEndpoint.post("changePlaces", "/limits/:name/concurrency", {
+      params: name,
+      /** Null for what the code says. */
+      payload: Schema.Struct({ concurrency: Schema.NullOr(Schema.Int) }),
+      success: Views.Answer,
+      error: refusals
+    }).annotate(Requires, "limits:change"),
+    HttpApiEndpoint.post("changeRate", "/limits/:name/rate", {
+      params: name,
+      /** Null for what the code says. */
+      payload: Schema.Struct({
+        rate: Schema.NullOr(Schema.Struct({ limit: Schema.Int, windowMillis: Schema.Int }))
+      }),
+      success: Views.Answer,
+      error: refusals
+    }).annotate(Requires, "limits:change"),
     HttpApiEndpoint.get("breakers", "/breakers", {
       success: Schema.Array(Views.BreakerView),
       error: failures

@@ -25,6 +25,8 @@ export const JobSummary = Schema.Struct({
   attempt: Schema.Int,
   maxAttempts: Schema.Int,
   tags: Schema.Array(Schema.String),
+  /** The beginning of its args, redacted; null where they are long, and where they are told in full. */
+  preview: Schema.NullOr(Schema.String),
   progress: Schema.NullOr(Schema.Number),
   runAt: Moment,
   insertedAt: Moment,
@@ -160,4 +162,18 @@ export const RelatedView = Schema.Struct({
   parents: Schema.Array(RelatedJob),
   children: Schema.Array(RelatedJob),
   isComplete: Schema.Boolean
+})
+
+/**
+ * What one node makes of a job of a broadcast queue; state and attempt are null where nothing of it is kept.
+ *
+ * @category schemas
+ */
+export const CopyView = Schema.Struct({
+  id: Schema.Int,
+  node: Schema.Int,
+  nodeName: Schema.String,
+  live: Schema.Boolean,
+  state: Schema.NullOr(Schema.Literals(states)),
+  attempt: Schema.NullOr(Schema.Int)
 })

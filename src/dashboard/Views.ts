@@ -18,7 +18,11 @@ export * from "./JobViews.ts"
 export const MeView = Schema.Struct({
   user: Schema.String,
   can: Schema.Array(Schema.Literals(permissions)),
-  queues: Schema.NullOr(Schema.Array(Schema.String))
+  queues: Schema.NullOr(Schema.Array(Schema.String)),
+  environment: Schema.NullOr(Schema.Struct({ name: Schema.String, tone: Schema.Literals(["calm", "warn", "danger"]) })),
+  /** Which one this is of several, and all that exist for the viewer; null and none where there is one. */
+  instance: Schema.NullOr(Schema.String),
+  instances: Schema.Array(Schema.String)
 })
 
 /**
@@ -127,6 +131,16 @@ export const CronView = Schema.Struct({
 export const CronDetail = Schema.Struct({ ...CronView.fields, next: Schema.Array(Moment) })
 
 /**
+ * The last jobs of a cron entry, the newest first.
+ *
+ * @category schemas
+ */
+export const CronRunsView = Schema.Struct({
+  name: Schema.String,
+  jobs: Schema.Array(Schema.Struct({ id: Schema.Int, state: Schema.Literals(states) }))
+})
+
+/**
  * Jobs that failed alike.
  *
  * @category schemas
@@ -218,24 +232,34 @@ export const NodeView = Schema.Struct({
   queues: Schema.Array(Schema.Struct({ name: Schema.String, concurrency: Schema.Int }))
 })
 
+const account = {
+  limit: Schema.Number,
+  windowMillis: Schema.Number,
+  room: Schema.Number,
+  heldUntil: Schema.NullOr(Moment)
+}
+
 /**
- * A limit over all nodes, and how it stands.
+ * A limit of a worker or a queue over all nodes, and how it stands.
  *
  * @category schemas
  */
 export const LimitView = Schema.Struct({
-  worker: Schema.String,
+  worker: Schema.NullOr(Schema.String),
+  queue: Schema.NullOr(Schema.String),
   running: Schema.Int,
   concurrency: total,
   rate: Schema.NullOr(
     Schema.Struct({
       name: Schema.String,
-      limit: Schema.Number,
-      windowMillis: Schema.Number,
+      ...account,
       algorithm: Schema.String,
+      /** Zero where it depends on the job. */
       cost: Schema.Number,
-      room: Schema.Number,
-      heldUntil: Schema.NullOr(Moment)
+      perKey: Schema.Boolean,
+      /** Whether an operator set it, in place of what the code says. */
+      changed: Schema.Boolean,
+      keys: Schema.Array(Schema.Struct({ partitionKey: Schema.String, ...account }))
     })
   )
 })
@@ -289,7 +313,18 @@ export const SystemView = Schema.Struct({
   schema: Schema.Struct({ found: total, expected: Schema.Int }),
   deadRows: Schema.NullOr(Schema.Number),
   oldestTransactionSeconds: Schema.NullOr(Schema.Number),
-  listening: Schema.Boolean
+  listening: Schema.Boolean,
+  tables: Schema.Array(
+    Schema.Struct({
+      name: Schema.String,
+      bytes: Schema.Number,
+      rows: Schema.Number,
+      deadRows: Schema.Number,
+      vacuumedAt: Schema.NullOr(Moment)
+    })
+  ),
+  /** Those of the process that serves the dashboard, without secrets. */
+  settings: Schema.Record(Schema.String, Schema.Unknown)
 })
 
 /**
@@ -373,6 +408,20 @@ export const HistoryView = Schema.Struct({
       depth: Schema.NullOr(Schema.Struct({ available: Schema.Number, oldestMillis: Schema.Number }))
     })
   )
+})
+
+/**
+ * What happened in the last hour to the jobs of one queue or worker, in twelve steps of five minutes.
+ *
+ * @category schemas
+ */
+export const ActivityView = Schema.Struct({
+  name: Schema.String,
+  completed: Schema.Number,
+  failed: Schema.Number,
+  run: Percentiles,
+  wait: Percentiles,
+  steps: Schema.Array(Schema.Struct({ completed: Schema.Number, failed: Schema.Number }))
 })
 
 const event = <Name extends string, Data extends Schema.Top>(name: Name, data: Data) =>

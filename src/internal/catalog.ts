@@ -39,8 +39,14 @@ export const layer: Layer.Layer<never, never, JobStore | ShigotoConfig | Workers
 /** The largest schema that is published, in characters. */
 const maxLength = 64 * 1024
 
+/** With the secret fields beside the schema; a schema that cannot be told then takes nothing from who has no code. */
 const describe = (worker: Worker): ReadonlyArray<{ readonly name: string; readonly args: string }> => {
-  const schema = worker.argsSchema?.()
-  const args = schema === undefined ? undefined : JSON.stringify(schema)
-  return args === undefined || args.length > maxLength ? [] : [{ name: worker.name, args }]
+  const told = worker.argsSchema?.()
+  const schema = told !== undefined && JSON.stringify(told).length <= maxLength ? told : undefined
+  const redacted = worker.secretFields?.() ?? []
+  if (schema === undefined && redacted.length === 0) return []
+  const args = { ...(schema ?? nothing), ...(redacted.length > 0 && { redacted }) }
+  return [{ name: worker.name, args: JSON.stringify(args) }]
 }
+
+const nothing = { dialect: "draft-2020-12", schema: { not: {} }, definitions: {} }

@@ -23,6 +23,8 @@ export interface ListOptions extends Filter {
   readonly after?: Pick<JobRow, "id" | "runAt" | "finishedAt"> | undefined
   /** From 1 to 1,000. Defaults to 100. */
   readonly limit?: number | undefined
+  /** Leaves out results, errors and meta, and args of more than 4 KB, which are null then. Defaults to false. */
+  readonly brief?: boolean | undefined
 }
 
 /**
@@ -59,7 +61,7 @@ export interface FailureGroup extends JobCount {
 /** Builds the verbs. */
 export const makeSearch = (store: JobStore["Service"]) => ({
   list: Effect.fn("Jobs.list")(function* (options: ListOptions = {}) {
-    const { after, limit = 100, order = "newest", ...filter } = options
+    const { after, brief = false, limit = 100, order = "newest", ...filter } = options
     const problem = limitProblem(limit) ?? pageProblem(order, after)
     if (problem !== undefined) return yield* problem
     const at = order === "due" ? after?.runAt : after?.finishedAt
@@ -67,7 +69,8 @@ export const makeSearch = (store: JobStore["Service"]) => ({
       filter: yield* Effect.fromResult(check(filter)),
       order,
       after: after === undefined ? undefined : { id: after.id, at: at && DateTime.toDateUtc(at) },
-      limit
+      limit,
+      brief
     })
   }),
   count: Effect.fn("Jobs.count")(function* (filter: Filter = {}) {

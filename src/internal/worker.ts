@@ -43,6 +43,7 @@ import { rateClash } from "./definition.ts"
 import { type LogLimits, LogSink } from "./logSink.ts"
 import { shown } from "./names.ts"
 import type { Quoting } from "./quotes.ts"
+import { secretFields } from "./secretFields.ts"
 import { isTraced, traceAttempt } from "./tracing.ts"
 import type { Governed } from "./sql/limit.ts"
 
@@ -212,6 +213,7 @@ export const makeWorker = Effect.fnUntraced(function* (
     circuit: rule?.state === "local" ? makeCircuit(rule) : undefined,
     encrypted: definition.options.encrypted,
     argsSchema: () => jsonSchemaOf(definition.args),
+    secretFields: () => secretFields([definition.args.ast, definition.success.ast, definition.error.ast]),
     inside: (node, job) => {
       if (node !== merged.node) merged = { node, context: Context.merge(node, context) }
       return inside(merged.context, job)

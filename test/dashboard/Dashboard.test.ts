@@ -80,8 +80,9 @@ layer(TestLive)("access", (it) => {
         const { allowed, others } = pair
         assert.strictEqual((yield* others(path, init)).status, 403, path)
         const answer = yield* allowed(path, init)
-        // A process without workers has no circuit to close.
-        assert.strictEqual(answer.status, path.startsWith("/api/breakers/") ? 404 : 200, `${path}: ${answer.text}`)
+        // A process without workers has no circuit to close, and nobody tells of a limit here.
+        const isAbsent = /^\/api\/(breakers|limits)\//.test(path)
+        assert.strictEqual(answer.status, isAbsent ? 404 : 200, `${path}: ${answer.text}`)
       }
     }).pipe(Effect.scoped)
   )

@@ -80,17 +80,23 @@ export const requestFor = (
       : about.job
   const name = path.includes("/cron/") ? "nightly" : path.includes("/queues/") ? "mails" : "send"
   const filled = path.replace(":id", String(id)).replace(":name", name)
-  const body = path.endsWith("/scale")
+  const body = /\/(scale|concurrency)$/.test(path)
     ? { concurrency: 3 }
-    : path.endsWith("/enqueue")
-      ? { args: {} }
-      : action === undefined || path.endsWith("/stop")
-        ? undefined
-        : { q: "id:1", token: tokenFor(action), confirm: "1" }
-  return [
-    path.endsWith("/search") ? `${filled}?text=s` : /events|pulse/.test(path) ? `${filled}?topics=jobs` : filled,
-    endpoint.method === "POST" ? post(body) : {}
-  ]
+    : path.endsWith("/rate")
+      ? { rate: null }
+      : path.endsWith("/enqueue")
+        ? { args: {} }
+        : action === undefined || path.endsWith("/stop")
+          ? undefined
+          : { q: "id:1", token: tokenFor(action), confirm: "1" }
+  const query = path.endsWith("/search")
+    ? "?text=s"
+    : path.endsWith("/activity")
+      ? "?by=queue"
+      : /events|pulse/.test(path)
+        ? "?topics=jobs"
+        : ""
+  return [filled + query, endpoint.method === "POST" ? post(body) : {}]
 }
 
 /** What a node tells of the args of `send`. */

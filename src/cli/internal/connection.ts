@@ -20,7 +20,7 @@ import type { Encryption } from "../../Encryption.ts"
 import type { Flows } from "../../Flows.ts"
 import type { CronJobs } from "../../CronJobs.ts"
 import type { History } from "../../History.ts"
-import type { Jobs } from "../../Jobs.ts"
+import { Jobs } from "../../Jobs.ts"
 import * as JobStore from "../../JobStore.ts"
 import type { Limits } from "../../Limits.ts"
 import type { Queues } from "../../Queues.ts"
@@ -31,6 +31,7 @@ import type { Config } from "../Config.ts"
 import { Failed, UsageError } from "./exit.ts"
 import { Loaded } from "./load.ts"
 import { SchemaName, Url } from "./options.ts"
+import { Screen } from "./screen.ts"
 
 /** A database as it was named. */
 export interface Target {
@@ -136,7 +137,7 @@ export const connected = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
 
 /** The same with a config module that was found. */
 export const connectedWith = <A, E, R>(config: Config | undefined, effect: Effect.Effect<A, E, R>) =>
-  Effect.provide(effect, layerServices(config))
+  Effect.provide(Effect.andThen(learnSecrets, effect), layerServices(config))
 
 /** The services that commands speak to. */
 export const layerServices = (config: Config | undefined) =>
@@ -157,6 +158,12 @@ export const layerCipher = (config: Config | undefined): Layer.Layer<Cipher, Fai
       )
 
 // internal
+
+/** What the schemas of any worker say is secret is hidden in all that is shown. */
+const learnSecrets = Effect.gen(function* () {
+  const screen = yield* Screen
+  screen.hide(yield* (yield* Jobs).secretFields)
+})
 
 const layerBase = (config: Config | undefined) =>
   Layer.unwrap(

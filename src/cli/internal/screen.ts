@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { TerminalCapabilities } from "effect/cli/TerminalCapabilities"
 import { Encrypted } from "../../Cipher.ts"
-import { type Carried, defaultRedactKeys, makeIsSecret, makeRedactText, redact } from "../../Redaction.ts"
+import { type Carried, defaultRedactKeys, makeRedactText, makeSecrets, redact } from "../../Redaction.ts"
 import { UsageError } from "./exit.ts"
 import { Loaded } from "./load.ts"
 import { Json, Ndjson, Reveal } from "./options.ts"
@@ -31,12 +31,19 @@ export interface Column {
   readonly optional?: number
 }
 
+/** Whose secrets are meant. */
+interface OfWorker {
+  readonly worker?: string
+}
+
 /** What commands write to. */
 export class Screen extends Context.Service<
   Screen,
   {
     /** Whether a name tells of a secret. */
     readonly isSecret: (name: string) => boolean
+    /** Takes for secret what the schemas of workers say is. */
+    readonly hide: (told: ReadonlyMap<string, ReadonlyArray<string>>) => void
     readonly format: "text" | "json" | "ndjson"
     /** Whether standard output is a terminal. */
     readonly isTerminal: boolean
@@ -71,11 +78,11 @@ export class Screen extends Context.Service<
       human: Effect.Effect<void, E, R>
     ) => Effect.Effect<void, E, R>
     /** Hides the secrets of a job, unless `--reveal`. */
-    readonly redact: (carried: Carried) => Carried
-    /** Hides secrets in a value that is not of a job, unless `--reveal`. */
-    readonly redactValue: (value: unknown) => unknown
+    readonly redact: (job: Carried & OfWorker) => Carried
+    /** Hides secrets in args for a worker that are not of a job, unless `--reveal`. */
+    readonly redactValue: (args: unknown, worker: string) => unknown
     /** Hides the secrets of a job in a text about it, unless `--reveal`. */
-    readonly redactText: (carried: Carried) => (text: string, quotes?: unknown) => string
+    readonly redactText: (job: Carried & OfWorker) => (text: string, quotes?: unknown) => string
   }
 >()("effect-shigoto/cli/Screen") {}
 
@@ -95,7 +102,8 @@ export const layer = Layer.effect(
     const columns = () => (isTerminal ? widthOf(process.stdout) : undefined)
     const colored = canColor && format === "text"
     const config = yield* (yield* Loaded).named
-    const isSecret = makeIsSecret([...defaultRedactKeys, ...(config?.redactKeys ?? [])])
+    const keys = [...defaultRedactKeys, ...(config?.redactKeys ?? [])]
+    let secrets = makeSecrets(keys, new Map())
     const paint = (text: string, how: Paint | undefined): string =>
       colored && how !== undefined && text !== "" ? `\u001b[${codes[how]}m${text}\u001b[0m` : text
     const write = writer(() => process.stdout)
@@ -108,7 +116,10 @@ export const layer = Layer.effect(
     }
     const print = (...text: ReadonlyArray<string>) => write(text.map((one) => `${one}\n`).join(""))
     return Screen.of({
-      isSecret,
+      isSecret: (name) => secrets(undefined)(name),
+      hide: (told) => {
+        secrets = makeSecrets(keys, told)
+      },
       format,
       isTerminal,
       isInteractive: process.stdin.isTTY && process.stderr.isTTY,
@@ -138,16 +149,16 @@ export const layer = Layer.effect(
             : items.length === 0
               ? Effect.void
               : print(...items.map((item) => json(item))),
-      redact: (carried) => {
-        const legible = { ...carried, args: sealed(carried.args), result: sealed(carried.result) }
-        return reveal ? legible : redact(legible, isSecret)
+      redact: (job) => {
+        const legible = { ...job, args: sealed(job.args), result: sealed(job.result) }
+        return reveal ? legible : redact(legible, secrets(job.worker))
       },
-      redactValue: (value) =>
+      redactValue: (value, worker) =>
         reveal
           ? sealed(value)
-          : redact({ args: sealed(value), result: undefined, meta: {}, errors: [], cancelReason: undefined }, isSecret)
+          : redact({ args: sealed(value), result: undefined, meta: {}, errors: [], cancelReason: undefined }, secrets(worker))
               .args,
-      redactText: (carried) => (reveal ? (text) => text : makeRedactText(carried, isSecret))
+      redactText: (job) => (reveal ? (text) => text : makeRedactText(job, secrets(job.worker)))
     })
   })
 )

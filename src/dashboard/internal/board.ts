@@ -8,7 +8,7 @@ import type { JobRow, JobState } from "../../JobRow.ts"
 import { type FailureGroup, Jobs } from "../../Jobs.ts"
 import { type QueueOverview, Queues } from "../../Queues.ts"
 import type { InvalidFilter, StorageFailure } from "../../ShigotoError.ts"
-import { type Access, seesQueue } from "../Access.ts"
+import { type Access, type Environment, seesQueue } from "../Access.ts"
 import { shared, type Shared } from "./sampler.ts"
 import { makeViewing, type Redaction, seesAll, type Viewing } from "./viewing.ts"
 
@@ -24,6 +24,7 @@ export class Board extends Context.Service<
   Board,
   {
     readonly viewing: Viewing
+    readonly environment: Environment | undefined
     readonly sample: Shared<Sample, never>
     /** Groups of failures, each with its newest job where that is still there. */
     readonly failures: Shared<
@@ -33,15 +34,18 @@ export class Board extends Context.Service<
   }
 >()("effect-shigoto/dashboard/internal/Board") {}
 
-/** Provides them; `options` says what counts as a secret. */
-export const layer = (options: Redaction): Layer.Layer<Board, never, Jobs | Queues> =>
+/** Provides them; `options` says what counts as a secret, and which system this is. */
+export const layer = (
+  options: Redaction & { readonly environment: Environment | undefined }
+): Layer.Layer<Board, never, Jobs | Queues> =>
   Layer.effect(
     Board,
     Effect.gen(function* () {
       const jobs = yield* Jobs
       const queues = yield* Queues
       return Board.of({
-        viewing: makeViewing(jobs, options),
+        viewing: makeViewing(jobs, options, yield* shared(jobs.secretFields, 10_000)),
+        environment: options.environment,
         sample: yield* shared(
           Effect.gen(function* () {
             const health = yield* jobs.health

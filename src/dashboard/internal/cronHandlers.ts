@@ -3,10 +3,12 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import { type CronEntry, CronJobs } from "../../CronJobs.ts"
+import { Jobs } from "../../Jobs.ts"
 import { CurrentAccess, seesQueue } from "../Access.ts"
 import { DashboardApi, NotFound } from "../DashboardApi.ts"
 import { Board } from "./board.ts"
 import { Live } from "./live.ts"
+import { shared } from "./sampler.ts"
 import { answer, looked, moment, unavailable } from "./viewing.ts"
 
 /** Implements the endpoints. */
@@ -17,6 +19,7 @@ export const CronLive = HttpApiBuilder.group(
     const { viewing } = yield* Board
     const live = yield* Live
     const cron = yield* CronJobs
+    const jobs = yield* Jobs
 
     const visible = Effect.gen(function* () {
       const access = yield* CurrentAccess
@@ -36,26 +39,51 @@ export const CronLive = HttpApiBuilder.group(
         yield* live.changed(["cron", "jobs", "queues", "overview"])
         return told(value)
       })
-    const viewOf = (entry: CronEntry) => ({
-      name: entry.name,
-      source: entry.source,
-      cron: entry.cron,
-      timezone: entry.timezone,
-      worker: entry.worker,
-      queue: entry.queue,
-      overlap: entry.overlap,
-      args: viewing.args(entry.args),
-      paused: entry.paused,
-      nextTick: moment(entry.nextTick),
-      workerKnown: entry.workerKnown,
-      problem: entry.problem ?? null
+    const viewOf = Effect.fnUntraced(function* (entry: CronEntry) {
+      return {
+        name: entry.name,
+        source: entry.source,
+        cron: entry.cron,
+        timezone: entry.timezone,
+        worker: entry.worker,
+        queue: entry.queue,
+        overlap: entry.overlap,
+        args: yield* viewing.args(entry.worker, entry.args),
+        paused: entry.paused,
+        nextTick: moment(entry.nextTick),
+        workerKnown: entry.workerKnown,
+        problem: entry.problem ?? null
+      }
     })
+    /** The last jobs of each entry: one look for all viewers, and of the first hundred alone. */
+    const runs = yield* shared(
+      Effect.flatMap(cron.list, (entries) =>
+        Effect.forEach(
+          entries.slice(0, 100),
+          ({ name }) =>
+            Effect.map(jobs.list({ cron: name, limit: 30, brief: true }), (found) => [name, found] as const),
+          { concurrency: 2 }
+        )
+      ),
+      10_000
+    )
     return endpoints.handleAll({
-      cron: () => Effect.map(visible, (entries) => entries.map(viewOf)),
+      cron: () => Effect.flatMap(visible, (entries) => Effect.forEach(entries, viewOf)),
+      cronRuns: Effect.fnUntraced(function* () {
+        const names = new Set((yield* visible).map(({ name }) => name))
+        const access = yield* CurrentAccess
+        const { exit } = yield* runs.seen
+        return (yield* looked(exit))
+          .filter(([name]) => names.has(name))
+          .map(([name, found]) => ({
+            name,
+            jobs: found.filter(({ queue }) => seesQueue(access, queue)).map(({ id, state }) => ({ id, state }))
+          }))
+      }),
       cronEntry: Effect.fnUntraced(function* ({ params }) {
         const entry = yield* find(params.name)
         const next = yield* Effect.mapError(cron.preview(entry.name, 5), gone(entry.name))
-        return { ...viewOf(entry), next: next.map(DateTime.formatIso) }
+        return { ...(yield* viewOf(entry)), next: next.map(DateTime.formatIso) }
       }),
       runCron: ({ params }) => change(params.name, cron.runNow(params.name), (id) => answer("Inserted", `Job ${id}.`)),
       pauseCron: ({ params }) => change(params.name, cron.pause(params.name), () => answer("Paused")),

@@ -8,9 +8,11 @@ import * as Schema from "effect/Schema"
 import { fromJsonSchemaDocument } from "effect/SchemaRepresentation"
 import * as Job from "../../Job.ts"
 import { Jobs } from "../../Jobs.ts"
-import { Limits } from "../../Limits.ts"
+import * as Limit from "../../Limit.ts"
+import { Limits, type LimitStanding } from "../../Limits.ts"
 import type { NodeRow } from "../../Nodes.ts"
 import { Resilience } from "../../Resilience.ts"
+import type { InvalidConfig, StorageFailure } from "../../ShigotoError.ts"
 import { type Access, CurrentAccess, seesQueue } from "../Access.ts"
 import { DashboardApi, Invalid, NotFound } from "../DashboardApi.ts"
 import { Live } from "./live.ts"
@@ -36,6 +38,12 @@ export const FleetLive = HttpApiBuilder.group(
         name,
         nodes: [...new Set(live.filter((node) => node.workers.includes(name)).map((node) => node.name))]
       }))
+    })
+    /** What a limit that exists for the viewer says. */
+    const standing = Effect.fnUntraced(function* <A>(name: string, wanted: (one: LimitStanding) => A | undefined) {
+      const all = seesAll(yield* CurrentAccess) ? yield* looked(limits.list) : []
+      const found = all.map(wanted).find((one) => one !== undefined && one !== false)
+      return found ?? (yield* new NotFound({ message: `No live node tells of a limit of ${name}.` }))
     })
     return endpoints.handleAll({
       nodes: Effect.fnUntraced(function* () {
@@ -72,22 +80,39 @@ export const FleetLive = HttpApiBuilder.group(
         if (!seesAll(yield* CurrentAccess)) return []
         const standings = yield* looked(limits.list)
         return standings.map(({ concurrency, queue, rate, running, worker }) => ({
-          worker: queue === undefined ? worker : `queue ${queue}`,
+          worker: worker === "" ? null : worker,
+          queue: queue ?? null,
           running,
           concurrency: concurrency ?? null,
           rate:
             rate === undefined
               ? null
               : {
-                  name: rate.name,
-                  limit: rate.limit,
-                  windowMillis: rate.windowMillis,
-                  algorithm: rate.algorithm,
-                  cost: rate.cost,
-                  room: rate.room,
-                  heldUntil: rate.heldUntil === undefined ? null : rate.heldUntil.toISOString()
+                  ...rate,
+                  heldUntil: rate.heldUntil?.toISOString() ?? null,
+                  keys: rate.keys.map((key) => ({ ...key, heldUntil: key.heldUntil?.toISOString() ?? null }))
                 }
         }))
+      }),
+      changePlaces: Effect.fnUntraced(function* ({ params: { name }, payload: { concurrency } }) {
+        yield* standing(name, ({ worker }) => worker === name)
+        yield* limits.changeConcurrency(name, concurrency ?? undefined).pipe(Effect.mapError(refused))
+        yield* live.changed(["limits"])
+        return answer(concurrency === null ? "As in the code" : "Changed")
+      }),
+      changeRate: Effect.fnUntraced(function* ({ params: { name }, payload: { rate } }) {
+        const { algorithm, limit, perKey, windowMillis } = yield* standing(name, (one) =>
+          one.rate?.name === name ? one.rate : undefined
+        )
+        const options = { algorithm: algorithm as Limit.Algorithm, limit, window: windowMillis } // as a node told it
+        yield* limits
+          .change(
+            Limit.make(name, { ...options, perKey }),
+            rate === null ? undefined : { ...options, limit: rate.limit, window: rate.windowMillis }
+          )
+          .pipe(Effect.mapError(refused))
+        yield* live.changed(["limits"])
+        return answer(rate === null ? "As in the code" : "Changed")
       }),
       breakers: Effect.fnUntraced(function* () {
         if (!seesAll(yield* CurrentAccess) || resilience === undefined) return []
@@ -116,6 +141,9 @@ const check = Effect.fnUntraced(function* (worker: string, published: unknown, a
     Effect.mapError(({ message }) => new Invalid({ message: `The args do not match what ${worker} takes: ${message}` }))
   )
 })
+
+const refused = (error: InvalidConfig | StorageFailure) =>
+  error._tag === "InvalidConfig" ? new Invalid({ message: error.message }) : unavailable
 
 const noWorker = (name: string) => new NotFound({ message: `There is no worker ${name}.` })
 

@@ -8,7 +8,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { Audit } from "../../Audit.ts"
-import { type Access, allows, CurrentAccess, permissions, Requires, Viewer } from "../Access.ts"
+import { type Access, allows, CurrentAccess, type Environment, permissions, Requires, Viewer } from "../Access.ts"
 import { Answer, Authorization, Forbidden } from "../DashboardApi.ts"
 import { BatchesLive } from "./batchHandlers.ts"
 import * as Board from "./board.ts"
@@ -64,8 +64,10 @@ const AuthorizationLive: Layer.Layer<Authorization, never, Audit | Live.Live> = 
   })
 )
 
-/** Implements the endpoints; `options` says what counts as a secret, and how many jobs one operation may change. */
-export const handlers = (options: Redaction & { readonly bulkLimit: number | undefined }) =>
+/** Implements the endpoints; `options` are those of the host. */
+export const handlers = (
+  options: Redaction & { readonly bulkLimit: number | undefined; readonly environment: Environment | undefined }
+) =>
   Layer.mergeAll(OverviewLive, JobsLive, QueuesLive, CronLive, BatchesLive, FleetLive, OperationsLive, LiveLive).pipe(
     Layer.provide([AuthorizationLive, Operations.layer(options.bulkLimit)]),
     Layer.provide(Live.layer),

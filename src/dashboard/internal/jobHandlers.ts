@@ -53,11 +53,13 @@ export const JobsLive = HttpApiBuilder.group(
         }
         if (isNothing(filter)) return { jobs: [], next: null }
         const { limit = 50, order = "newest" } = query
-        const page = yield* readable(jobs.list({ ...filter, order, limit: limit + 1, after }))
+        const page = yield* readable(jobs.list({ ...filter, order, limit: limit + 1, after, brief: true }))
         const shown = page.slice(0, limit)
         const last = shown.at(-1)
         return {
-          jobs: shown.map(summary),
+          jobs: yield* Effect.forEach(shown, (job) =>
+            Effect.map(viewing.carried(job), ({ args }) => summary(job, args))
+          ),
           next: page.length > limit && last !== undefined ? cursor(last, order) : null
         }
       }),
@@ -97,7 +99,7 @@ export const JobsLive = HttpApiBuilder.group(
                 queue: here.job.queue,
                 sample: here.job.id,
                 tag: last.tag,
-                message: viewing.carried(here.job).errors.at(-1)?.message ?? "",
+                message: (yield* viewing.carried(here.job)).errors.at(-1)?.message ?? "",
                 firstSeen: seesAll(access) ? DateTime.formatIso(group.firstSeen) : null,
                 lastSeen: last.at,
                 count: here.count,
@@ -111,7 +113,7 @@ export const JobsLive = HttpApiBuilder.group(
       job: Effect.fnUntraced(function* ({ params, query }) {
         const access = yield* CurrentAccess
         const job = yield* viewing.job(params.id)
-        if (query.reveal === undefined) return detail(access, job, viewing.carried(job))
+        if (query.reveal === undefined) return detail(access, job, yield* viewing.carried(job))
         if (!allows(access, "args:reveal")) {
           return yield* new Forbidden({ message: "This needs the permission args:reveal." })
         }
@@ -146,7 +148,7 @@ export const JobsLive = HttpApiBuilder.group(
         if (epoch === undefined || line === undefined) {
           return yield* new Invalid({ message: "after is no cursor: pass `next` of the page before." })
         }
-        const inText = viewing.textOf(job)
+        const inText = yield* viewing.textOf(job)
         const lines = yield* jobs
           .logs(job.id, { after: { epoch: Number(epoch), line: Number(line) }, limit: logPage })
           .pipe(Effect.mapError(gone(job.id)))
@@ -181,6 +183,18 @@ export const JobsLive = HttpApiBuilder.group(
           isComplete: found.parents.length <= relatedLimit && found.children.length <= relatedLimit
         }
       }),
+      copies: Effect.fnUntraced(function* ({ params }) {
+        const { id } = yield* viewing.job(params.id)
+        const copies = yield* Effect.mapError(jobs.copies(id), gone(id))
+        return copies.map(({ attempt, id: copy, live: isLive, node, nodeName, state }) => ({
+          id: copy,
+          node,
+          nodeName,
+          live: isLive,
+          state: state ?? null,
+          attempt: attempt ?? null
+        }))
+      }),
       retryJob: Effect.fnUntraced(function* ({ params }) {
         const access = yield* CurrentAccess
         const { id } = yield* viewing.job(params.id)
@@ -210,8 +224,8 @@ export const JobsLive = HttpApiBuilder.group(
   })
 )
 
-/** A job in a list. */
-export const summary = (job: JobRow) => ({
+/** A job in a list, with the beginning of its args as anybody may see them. */
+export const summary = (job: JobRow, args: unknown) => ({
   id: job.id as number,
   worker: job.worker,
   queue: job.queue,
@@ -220,6 +234,7 @@ export const summary = (job: JobRow) => ({
   attempt: job.attempt,
   maxAttempts: job.maxAttempts,
   tags: job.tags,
+  preview: args == null ? null : cut(JSON.stringify(args)),
   progress: job.progress ?? null,
   runAt: DateTime.formatIso(job.runAt),
   insertedAt: DateTime.formatIso(job.insertedAt),
@@ -228,6 +243,10 @@ export const summary = (job: JobRow) => ({
 })
 
 // internal
+
+const previewLength = 200
+
+const cut = (text: string): string => (text.length > previewLength ? `${text.slice(0, previewLength - 1)}…` : text)
 
 /** Lines of a page. */
 const logPage = 500
@@ -261,7 +280,7 @@ const retryable: ReadonlySet<string> = new Set([
 ])
 
 const detail = (access: Access, job: JobRow, carried: Carried) => ({
-  ...summary(job),
+  ...summary(job, undefined),
   args: carried.args ?? null,
   result: carried.result ?? null,
   meta: carried.meta,

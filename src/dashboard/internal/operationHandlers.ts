@@ -32,7 +32,7 @@ export const OperationsLive = HttpApiBuilder.group(
       ({ payload }: { readonly payload: { readonly q?: string | undefined } }) =>
         Effect.gen(function* () {
           const shown = yield* operations.preview(yield* wishOf(action, payload.q))
-          return { ...shown, sample: shown.sample.map(summary) }
+          return { ...shown, sample: shown.sample.map((job) => summary(job, undefined)) }
         })
     const start =
       (action: Action) =>

@@ -4,14 +4,18 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as OpenApi from "effect/http-api/OpenApi"
+import * as Option from "effect/Option"
 import { Batches } from "../../Batches.ts"
 import { CronJobs } from "../../CronJobs.ts"
-import { History } from "../../History.ts"
+import { type Activity, History } from "../../History.ts"
 import type { BatchId } from "../../JobRow.ts"
+import { plainSetting } from "../../internal/settings.ts"
+import { Jobs } from "../../Jobs.ts"
 import type { Access } from "../Access.ts"
-import { allows, CurrentAccess, permissions, seesQueue } from "../Access.ts"
-import { DashboardApi } from "../DashboardApi.ts"
+import { allows, CurrentAccess, Instance, permissions, seesQueue } from "../Access.ts"
+import { DashboardApi, type Unavailable } from "../DashboardApi.ts"
 import { Board, problems, type Sample, totalsOf } from "./board.ts"
+import { keyed, shared } from "./sampler.ts"
 import { looked, seesAll } from "./viewing.ts"
 
 /** Implements the endpoints. */
@@ -19,21 +23,42 @@ export const OverviewLive = HttpApiBuilder.group(
   DashboardApi,
   "overview",
   Effect.fnUntraced(function* (endpoints) {
-    const { sample, viewing } = yield* Board
+    const { environment, sample, viewing } = yield* Board
     const cron = yield* CronJobs
     const batches = yield* Batches
     const history = yield* History
+    const jobs = yield* Jobs
+    const active = keyed<ReadonlyArray<Activity>, Unavailable>(5000, 2)
+    const tables = yield* shared(jobs.tables, 30_000)
     const looksAt = Effect.map(sample.seen, ({ at, exit }) => ({
       at,
       ...(Exit.isSuccess(exit) ? exit.value : nothing)
     }))
+    /** Without what cannot be read, as where a role may not. */
+    const tableViews = Effect.map(tables.seen, ({ exit }) =>
+      Option.getOrElse(Exit.getSuccess(exit), () => []).map(({ vacuumedAt, ...table }) => ({
+        ...table,
+        vacuumedAt: vacuumedAt?.toISOString() ?? null
+      }))
+    )
+    const settings = Object.fromEntries(
+      Object.entries(jobs.settings).map(([name, value]) => [name, plainSetting(value)])
+    )
     return endpoints.handleAll({
       me: () =>
-        Effect.map(CurrentAccess, (access) => ({
-          user: access.user,
-          can: permissions.filter((permission) => allows(access, permission)),
-          queues: access.queues ?? null
-        })),
+        Effect.gen(function* () {
+          const access = yield* CurrentAccess
+          const instance = yield* Instance
+          return {
+            user: access.user,
+            can: permissions.filter((permission) => allows(access, permission)),
+            queues: access.queues ?? null,
+            environment:
+              environment === undefined ? null : { name: environment.name, tone: environment.tone ?? "calm" },
+            instance: instance?.current ?? null,
+            instances: instance?.all ?? []
+          }
+        }),
       overview: Effect.fnUntraced(function* () {
         const access = yield* CurrentAccess
         const { at, health, queues } = yield* looksAt
@@ -68,6 +93,14 @@ export const OverviewLive = HttpApiBuilder.group(
           }))
         }
       }),
+      activity: Effect.fnUntraced(function* ({ query: { by } }) {
+        const access = yield* CurrentAccess
+        if (by === "worker" && !seesAll(access)) return []
+        const found = yield* active(by, looked(history.activity(by)))
+        return found
+          .filter(({ name }) => by === "worker" || seesQueue(access, name))
+          .map(({ run, wait, ...activity }) => ({ ...activity, run: run ?? null, wait: wait ?? null }))
+      }),
       system: Effect.fnUntraced(function* () {
         const access = yield* CurrentAccess
         const { health } = yield* looksAt
@@ -79,7 +112,11 @@ export const OverviewLive = HttpApiBuilder.group(
           schema: { found: health.schema.found ?? null, expected: health.schema.expected },
           deadRows: health.deadRows ?? null,
           oldestTransactionSeconds: health.oldestTransactionSeconds ?? null,
-          listening: health.notifications.listening
+          listening: health.notifications.listening,
+          // Sizes tell of all queues together.
+          tables: seesAll(access) ? yield* tableViews : [],
+          // They name queues.
+          settings: seesAll(access) ? settings : {}
         }
       }),
       search: Effect.fnUntraced(function* ({ query }) {

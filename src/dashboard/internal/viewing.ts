@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Filter from "../../Filter.ts"
 import type { JobId, JobRow } from "../../JobRow.ts"
+import { everything } from "../../internal/secretFields.ts"
 import type { Jobs } from "../../Jobs.ts"
 import {
   asksForSecret,
@@ -13,11 +14,13 @@ import {
   hidden,
   makeIsSecret,
   makeRedactText,
+  makeSecrets,
   redact,
   redactText
 } from "../../Redaction.ts"
 import { type Access, allows, CurrentAccess, seesQueue } from "../Access.ts"
 import { Invalid, NotFound, Unavailable } from "../DashboardApi.ts"
+import type { Shared } from "./sampler.ts"
 
 /** What the host decides about secrets. */
 export interface Redaction {
@@ -25,43 +28,57 @@ export interface Redaction {
   readonly redact: ((job: JobRow) => Carried) | undefined
 }
 
-/** Builds the rules; `options` says what counts as a secret. */
-export const makeViewing = (jobs: Jobs["Service"], options: Redaction) => {
-  const isSecret = makeIsSecret(options.keys)
-  const carried = (job: JobRow): Carried => redact(options.redact?.(job) ?? job, isSecret)
+/** Builds the rules; `options` says what counts as a secret, and so do the schemas that workers tell of. */
+export const makeViewing = (
+  jobs: Jobs["Service"],
+  options: Redaction,
+  told: Shared<ReadonlyMap<string, ReadonlyArray<string>>, unknown>
+) => {
+  const fields = Effect.flatMap(told.seen, ({ exit }) => exit).pipe(looked)
+  /** What counts as a secret in jobs of a worker. */
+  const secretsOf = (worker: string | undefined) =>
+    Effect.map(fields, (found) => makeSecrets(options.keys, found)(worker))
   return {
     /** What anybody may see of what a job carries. */
-    carried,
+    carried: (job: JobRow): Effect.Effect<Carried, Unavailable> =>
+      Effect.map(secretsOf(job.worker), (isSecret) => redact(options.redact?.(job) ?? job, isSecret)),
     /** Hides a job's secrets in a text about it, such as its logs. */
-    textOf: (job: JobRow): ((text: string, quotes?: unknown) => string) => {
-      const inText = makeRedactText(job, isSecret)
+    textOf: Effect.fnUntraced(function* (job: JobRow) {
+      const inText = makeRedactText(job, yield* secretsOf(job.worker))
       if (options.redact === undefined) return inText
       // What the host hides by its own rules may be quoted too.
       const shown = new Set(leaves(options.redact(job)))
       const gone = leaves(job).filter((leaf) => leaf.length >= 4 && !shown.has(leaf))
       const longestFirst = [...new Set(gone)].toSorted((a, b) => b.length - a.length)
-      return (text, quotes) =>
+      return (text: string, quotes?: unknown) =>
         inText(
           longestFirst.reduce((clean, leaf) => clean.replaceAll(leaf, hidden), text),
           quotes
         )
-    },
+    }),
     /** Hides what looks like a secret in a text about no job. */
-    text: (text: string): string => redactText(text, isSecret),
-    /** Args that belong to no job; where the host has rules of its own, nothing of them. */
-    args: (args: unknown): unknown =>
+    text: (text: string): string => redactText(text, makeIsSecret(options.keys)),
+    /** Args for a worker that belong to no job; where the host has rules of its own, nothing of them. */
+    args: (worker: string, args: unknown): Effect.Effect<unknown, Unavailable> =>
       options.redact === undefined
-        ? (redact({ args, result: null, meta: {}, errors: [], cancelReason: undefined }, isSecret).args ?? null)
-        : null,
+        ? Effect.map(
+            secretsOf(worker),
+            (isSecret) =>
+              redact({ args, result: null, meta: {}, errors: [], cancelReason: undefined }, isSecret).args ?? null
+          )
+        : Effect.succeed(null),
     /** The filter that a viewer asked for, within what exists for them. */
     filterOf: Effect.fnUntraced(function* (text: string | undefined) {
       const access = yield* CurrentAccess
       const parsed = Filter.parse(text ?? "")
       if (Result.isFailure(parsed)) return yield* new Invalid({ message: parsed.failure.message })
       const filter = parsed.success
-      const mayReveal = allows(access, "args:reveal")
-      if (!mayReveal && (options.redact !== undefined || asksForSecret([filter.args, filter.meta], isSecret))) {
-        if (filter.args !== undefined || filter.meta !== undefined) {
+      if ((filter.args !== undefined || filter.meta !== undefined) && !allows(access, "args:reveal")) {
+        const found = yield* fields
+        const workers = filter.worker === undefined ? [...found.keys()] : [filter.worker].flat()
+        const isWhole = workers.some((worker) => found.get(worker)?.includes(everything))
+        const isGuess = isWhole || asksForSecret([filter.args, filter.meta], yield* secretsOf(undefined))
+        if (options.redact !== undefined || isGuess) {
           return yield* new Invalid({ message: "A search for what is hidden needs the permission args:reveal." })
         }
       }

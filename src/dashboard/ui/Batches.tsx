@@ -1,7 +1,8 @@
 /** Batches and flows: how far they are, and, of a flow, what waits for what. */
 import { lazy, Suspense } from "react"
 import { type BatchView, query, term } from "./api.ts"
-import { Action, Empty, jobsLink, navigate, number, Page, Parts, State, Table, useCan, useGet } from "./kit.tsx"
+import { Action, Commands } from "./action.tsx"
+import { Count, Empty, navigate, number, Page, Parts, State, Table, useCan, useGet } from "./kit.tsx"
 
 const Graph = lazy(() => import("./graph.tsx"))
 
@@ -117,9 +118,7 @@ export const BatchPage = ({ id }: { readonly id: number }) => {
           <ul className="row plain" aria-label="Members by state">
             {Object.entries(batch.counts).map(([state, count]) => (
               <li key={state}>
-                <a href={jobsLink(`${term("batch", String(id))} state:${state}`)}>
-                  <State state={state} /> {number(count)}
-                </a>
+                <State state={state} /> <Count q={`${term("batch", String(id))} state:${state}`} value={count} />
               </li>
             ))}
           </ul>
@@ -128,6 +127,7 @@ export const BatchPage = ({ id }: { readonly id: number }) => {
               On {occasion}: <a href={`#/jobs/${job}`}>#{job}</a>
             </p>
           ))}
+          <Commands lines={["show", "retry", "cancel"].map((verb) => `shigoto batches ${verb} ${id}`)} />
           {batch.nodes.length > 0 && (
             <>
               <h2>Steps</h2>

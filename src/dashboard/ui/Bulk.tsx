@@ -2,7 +2,8 @@
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query"
 import { useState } from "react"
 import { type Operation, post, type Preview, Refused } from "./api.ts"
-import { Dialog, number, Parts, State, useCan, useGet } from "./kit.tsx"
+import { Commands, Dialog, word } from "./action.tsx"
+import { jobsLink, number, Parts, State, useCan, useGet } from "./kit.tsx"
 
 export type BulkAction = "retry" | "cancel" | "delete"
 
@@ -57,6 +58,7 @@ export const Bulk = (props: { readonly action: BulkAction; readonly q: string; r
               <input value={typed} onChange={(event) => setTyped(event.target.value)} autoComplete="off" />
             </label>
           )}
+          <Commands lines={[`shigoto jobs ${action} ${word(q)} --all`]} />
           <p className="row">
             <button
               type="submit"
@@ -93,8 +95,11 @@ export const Operations = () => {
       {shown.map((operation) => (
         <li key={operation.id}>
           <span>
-            <b>{operation.action}</b> of <code>{operation.q === "" ? "all" : operation.q}</code> by {operation.user}:{" "}
-            {operation.state}
+            <b>{operation.action}</b> of{" "}
+            <a href={jobsLink(operation.q)}>
+              <code>{operation.q === "" ? "all" : operation.q}</code>
+            </a>{" "}
+            by {operation.user}: {operation.state}
           </span>
           <Parts
             label={`Operation ${operation.id}`}

@@ -1,6 +1,10 @@
 /** Cron entries: when they run next, and their last jobs. */
 import { term } from "./api.ts"
-import { Action, Empty, Json, jobsLink, Page, Table, Time, useCan, useGet } from "./kit.tsx"
+import { Action, Commands, word } from "./action.tsx"
+import { Json } from "./json.tsx"
+import { Empty, jobsLink, Page, queueLink, Table, useCan, useGet, workerLink } from "./kit.tsx"
+import { Runs } from "./spark.tsx"
+import { inZone, Time } from "./time.tsx"
 
 const snippet = `CronJob.make({ name: "nightly", cron: "0 3 * * *", timezone: "Europe/Oslo", job: Report, args: {} })`
 
@@ -17,6 +21,7 @@ const Control = ({ name, paused }: { readonly name: string; readonly paused: boo
           label={paused ? "Resume" : "Pause"}
           about={name}
           path={`${pathOf(name)}/${paused ? "resume" : "pause"}`}
+          undo={{ path: `${pathOf(name)}/${paused ? "pause" : "resume"}` }}
         />
       )}
     </span>
@@ -25,13 +30,14 @@ const Control = ({ name, paused }: { readonly name: string; readonly paused: boo
 
 export const Cron = () => {
   const entries = useGet("cron", "cron")
+  const runs = useGet("runs", "cron-runs")
   const rows = entries.data ?? []
   return (
     <Page title="Cron" query={entries}>
       {rows.length === 0 ? (
         <Empty code={snippet}>No entry runs by the clock yet.</Empty>
       ) : (
-        <Table label="Cron entries" heads={["Entry", "Expression", "Worker", "Next", "From", "Control"]}>
+        <Table label="Cron entries" heads={["Entry", "Expression", "Worker", "Next", "Last jobs", "From", "Control"]}>
           {rows.map((row) => (
             <tr key={row.name}>
               <th scope="row">
@@ -41,11 +47,14 @@ export const Cron = () => {
                 <code>{row.cron}</code> <small className="dim">{row.timezone}</small>
               </td>
               <td>
-                {row.worker} <small className="dim">in {row.queue}</small>
+                <a href={workerLink(row.worker)}>{row.worker}</a> <small>in {row.queue}</small>
                 {!row.workerKnown && <small className="warn"> no live node runs it</small>}
               </td>
               <td className={row.problem === null ? "" : "bad"}>
                 {row.problem ?? (row.paused ? "‖ paused" : <Time at={row.nextTick} />)}
+              </td>
+              <td>
+                <Runs jobs={runs.data?.find(({ name }) => name === row.name)?.jobs ?? []} />
               </td>
               <td>{row.source}</td>
               <td>
@@ -61,7 +70,7 @@ export const Cron = () => {
 
 export const CronPage = ({ name }: { readonly name: string }) => {
   const entry = useGet("entry", pathOf(name))
-  const last = useGet("jobs", `jobs?q=${encodeURIComponent(term("cron", name))}&order=newest&limit=20`)
+  const last = useGet("jobs", `jobs?q=${encodeURIComponent(term("cron", name))}&order=newest&limit=60`)
   const row = entry.data
   return (
     <Page
@@ -72,42 +81,29 @@ export const CronPage = ({ name }: { readonly name: string }) => {
       {row !== undefined && (
         <>
           <p className="lead">
-            <code>{row.cron}</code> in {row.timezone}: {row.worker} in{" "}
-            <a href={`#/queues/${encodeURIComponent(row.queue)}`}>{row.queue}</a>, overlap: {row.overlap}
+            <code>{row.cron}</code> in {row.timezone}: <a href={workerLink(row.worker)}>{row.worker}</a> in{" "}
+            <a href={queueLink(row.queue)}>{row.queue}</a>, overlap: {row.overlap}
           </p>
           {row.problem !== null && <p role="alert">{row.problem}</p>}
           <h2>Next</h2>
           {row.paused && <p className="warn">‖ Paused: none of these will run.</p>}
-          <ol className="plain">
+          <Table label="Next ticks" heads={[`In ${row.timezone}`, "Here", "When"]}>
             {row.next.map((at) => (
-              <li key={at}>
-                {new Date(at).toLocaleString("en-GB", { timeZone: row.timezone, timeZoneName: "short" })}{" "}
-                <span className="dim">
-                  here {new Date(at).toLocaleString()}, <Time at={at} />
-                </span>
-              </li>
+              <tr key={at}>
+                <td>{inZone(at, row.timezone)}</td>
+                <td>{inZone(at)}</td>
+                <td>
+                  <Time at={at} />
+                </td>
+              </tr>
             ))}
-          </ol>
+          </Table>
           <h2>Last jobs</h2>
-          {(last.data?.jobs.length ?? 0) === 0 && <p className="dim">None is kept.</p>}
-          <p className="spark">
-            {last.data?.jobs.toReversed().map((job) => (
-              <a
-                key={job.id}
-                href={`#/jobs/${job.id}`}
-                className={`dot ${job.state}`}
-                title={`#${job.id} ${job.state}`}
-              >
-                <span className="hidden">
-                  #{job.id} {job.state}
-                </span>
-              </a>
-            ))}
-          </p>
           <p>
-            <a href={jobsLink(term("cron", name))}>All of its jobs</a>
+            <Runs jobs={last.data?.jobs ?? []} /> <a href={jobsLink(term("cron", name))}>All of its jobs</a>
           </p>
           <Json title="Args" value={row.args} />
+          <Commands lines={["run", "pause", "resume"].map((verb) => `shigoto cron ${verb} ${word(name)}`)} />
         </>
       )}
     </Page>

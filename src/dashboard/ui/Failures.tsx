@@ -2,7 +2,8 @@
 import { useState } from "react"
 import { type Answers, term } from "./api.ts"
 import { Bulk } from "./Bulk.tsx"
-import { Empty, jobsLink, number, Page, Table, Time, useCan, useGet } from "./kit.tsx"
+import { Empty, jobsLink, number, Page, queueLink, Table, useCan, useGet, workerLink } from "./kit.tsx"
+import { Time } from "./time.tsx"
 
 export const FailureTable = ({ rows }: { readonly rows: Answers["failures"] }) => {
   const can = useCan()
@@ -12,12 +13,23 @@ export const FailureTable = ({ rows }: { readonly rows: Answers["failures"] }) =
   return (
     <>
       {operation !== undefined && <Bulk {...operation} onClose={() => setOperation(undefined)} />}
-      <Table label="Failures" heads={["Jobs", "Failure", "Worker", "First", "Last", "Example", "Control"]}>
+      <Table
+        label="Failures"
+        heads={[
+          { count: "Jobs" },
+          "Failure",
+          "Worker",
+          "First",
+          "Last",
+          "Example",
+          ...(acts.length > 0 ? ["Control"] : [])
+        ]}
+      >
         {rows.map((row) => {
           const q = term("fingerprint", row.fingerprint)
           return (
             <tr key={row.fingerprint}>
-              <th scope="row">
+              <th scope="row" className="number">
                 <a href={jobsLink(q)}>
                   {number(row.count)}
                   {row.isExact ? "" : "+"}
@@ -27,7 +39,10 @@ export const FailureTable = ({ rows }: { readonly rows: Answers["failures"] }) =
                 <b>{row.tag}</b> {row.message.slice(0, 200)}
               </td>
               <td>
-                {row.worker} <small className="dim">{row.queue}</small>
+                <a href={workerLink(row.worker)}>{row.worker}</a>{" "}
+                <small>
+                  in <a href={queueLink(row.queue)}>{row.queue}</a>
+                </small>
               </td>
               <td>
                 <Time at={row.firstSeen} />
@@ -38,8 +53,8 @@ export const FailureTable = ({ rows }: { readonly rows: Answers["failures"] }) =
               <td>
                 <a href={`#/jobs/${row.sample}`}>#{row.sample}</a>
               </td>
-              <td>
-                <span className="row">
+              {acts.length > 0 && (
+                <td className="nowrap">
                   {acts.map((action) => (
                     <button
                       key={action}
@@ -50,8 +65,8 @@ export const FailureTable = ({ rows }: { readonly rows: Answers["failures"] }) =
                       {action === "retry" ? "Retry all" : "Cancel all"}
                     </button>
                   ))}
-                </span>
-              </td>
+                </td>
+              )}
             </tr>
           )
         })}

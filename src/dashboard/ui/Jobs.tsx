@@ -1,8 +1,12 @@
 /** Jobs by a filter that is in the address, and what is done to those that are ticked or to all that match. */
-import { useEffect, useState } from "react"
-import { query } from "./api.ts"
+import { useEffect, useRef, useState } from "react"
+import { Commands, word } from "./action.tsx"
+import { type JobSummary, query } from "./api.ts"
 import { Bulk, type BulkAction, Operations, verbs } from "./Bulk.tsx"
-import { duration, Empty, navigate, number, Page, State, states, Table, Time, useCan, useGet } from "./kit.tsx"
+import { FilterBar } from "./FilterBar.tsx"
+import { Empty, navigate, number, Page, queueLink, State, states, Table, useCan, useGet, workerLink } from "./kit.tsx"
+import { preference } from "./preferences.ts"
+import { between, Time } from "./time.tsx"
 
 const orders = [
   ["newest", "Newest first"],
@@ -16,78 +20,75 @@ yield* SendEmail.enqueue({ to: "ada@example.com" })`
 
 /** The filter without what it says of states, and those states. */
 const split = (q: string): readonly [rest: string, state: string | undefined] => {
-  const words = q.split(/\s+/).filter((word) => word !== "")
-  const state = words.find((word) => /^state:[a-z]+$/.test(word))
-  return [words.filter((word) => word !== state).join(" "), state?.slice("state:".length)]
+  const words = q.split(/\s+/).filter((one) => one !== "")
+  const state = words.find((one) => /^state:[a-z]+$/.test(one))
+  return [words.filter((one) => one !== state).join(" "), state?.slice("state:".length)]
+}
+
+/**
+ * The rows that are shown: while somebody points at them or has ticked some, none moves and none comes or goes; what is
+ * told of them is new.
+ */
+const useSteady = (fresh: ReadonlyArray<JobSummary>, isHeld: boolean) => {
+  const [kept, keep] = useState<ReadonlyArray<JobSummary>>(fresh)
+  const shown = isHeld ? kept.map((job) => fresh.find(({ id }) => id === job.id) ?? job) : fresh
+  const known = new Set(shown.map(({ id }) => id))
+  useEffect(() => {
+    if (!isHeld || kept.length === 0) keep(fresh)
+  }, [fresh, isHeld])
+  return { shown, news: fresh.filter(({ id }) => !known.has(id)).length, release: () => keep(fresh) }
+}
+
+/** Which jobs are ticked; with shift, all between this one and the one before. */
+const useTicks = (jobs: ReadonlyArray<JobSummary>) => {
+  const [ticked, setTicked] = useState<ReadonlySet<number>>(new Set())
+  const last = useRef<number>(undefined)
+  const toggle = (id: number, isRange: boolean) => {
+    const [from, to] = [last.current, id].map((one) => jobs.findIndex((job) => job.id === one))
+    last.current = id
+    setTicked((before) => {
+      const after = new Set(before)
+      if (isRange && from !== undefined && to !== undefined && from >= 0) {
+        for (const job of jobs.slice(Math.min(from, to), Math.max(from, to) + 1)) after.add(job.id)
+      } else if (!after.delete(id)) after.add(id)
+      return after
+    })
+  }
+  return { ticked, toggle, set: setTicked }
 }
 
 export const Jobs = ({ search }: { readonly search: URLSearchParams }) => {
   const q = search.get("q") ?? ""
   const order = orders.find(([name]) => name === search.get("order"))?.[0] ?? "newest"
   const after = search.get("after")
-  const [text, setText] = useState(q)
-  const [ticked, setTicked] = useState<ReadonlySet<number>>(new Set())
   const [isAll, setAll] = useState(false)
+  const [isPointed, setPointed] = useState(false)
   const [action, setAction] = useState<BulkAction>()
-  const [cursor, setCursor] = useState(-1)
   const can = useCan()
   const [rest, state] = split(q)
   const page = useGet("jobs", `jobs${query({ q, order, after })}`)
   const tabs = useGet("states", `states${query({ q: rest })}`)
-  const jobs = page.data?.jobs ?? []
+  const [hasTicks, setHasTicks] = useState(false)
+  const { news, release, shown: jobs } = useSteady(page.data?.jobs ?? [], hasTicks || isPointed)
+  const ticks = useTicks(jobs)
+  useEffect(() => setHasTicks(ticks.ticked.size > 0), [ticks.ticked])
   const next = page.data?.next ?? null
-  const matching = tabs.data?.counts.reduce(
-    (sum, one) => (state === undefined || one.state === state ? sum + (one.count ?? 0) : sum),
-    0
-  )
-  const isExact = tabs.data?.counts.every((one) => (state !== undefined && one.state !== state) || one.isExact) ?? false
+  const counts = (tabs.data?.counts ?? []).filter((one) => state === undefined || one.state === state)
+  const matching = tabs.data && counts.reduce((sum, one) => sum + (one.count ?? 0), 0)
+  const more = counts.every((one) => one.isExact) ? "" : " or more"
   const acts = (["retry", "cancel", "delete"] as const).filter((one) => can(`jobs:${one}`))
   const go = (values: Readonly<Record<string, string | null>>) =>
     navigate("/jobs", { q, order: search.get("order"), ...values })
-  const tick = (id: number) => {
+  const clear = () => {
+    ticks.set(new Set())
     setAll(false)
-    setTicked((before) =>
-      before.has(id) ? new Set([...before].filter((one) => one !== id)) : new Set([...before, id])
-    )
   }
-  const isWhole = jobs.length > 0 && jobs.every((job) => ticked.has(job.id))
-
-  useEffect(() => {
-    const pressed = (event: KeyboardEvent) => {
-      if (event.target instanceof HTMLElement && event.target.closest("input, select, textarea, dialog") !== null)
-        return
-      if (event.metaKey || event.ctrlKey || event.altKey) return
-      const at = jobs[cursor]
-      if (event.key === "j") setCursor(Math.min(cursor + 1, jobs.length - 1))
-      else if (event.key === "k") setCursor(Math.max(cursor - 1, 0))
-      else if (event.key === "x" && at !== undefined) tick(at.id)
-      else if (event.key === "o" && at !== undefined) location.hash = `/jobs/${at.id}`
-    }
-    addEventListener("keydown", pressed)
-    return () => removeEventListener("keydown", pressed)
-  }, [jobs, cursor])
-
+  const isWhole = jobs.length > 0 && jobs.every((job) => ticks.ticked.has(job.id))
+  const selected = isAll ? q : `id:${[...ticks.ticked].join(",")}`
   return (
     <Page title="Jobs" query={page}>
-      <form
-        role="search"
-        className="row"
-        onSubmit={(event) => {
-          event.preventDefault()
-          go({ q: text, after: null })
-        }}
-      >
-        <label htmlFor="filter">Filter</label>
-        <input
-          id="filter"
-          className="grow"
-          value={text}
-          onChange={(event) => setText(event.target.value)}
-          placeholder="worker:send queue:emails tag:vip args.user.id:42 created:>1h attempt:>=3"
-          spellCheck={false}
-          autoComplete="off"
-        />
-        <button type="submit">Find</button>
+      <div className="row">
+        <FilterBar q={q} onFind={(text) => go({ q: text, after: null })} />
         <label htmlFor="order" className="dim">
           Order
         </label>
@@ -98,156 +99,177 @@ export const Jobs = ({ search }: { readonly search: URLSearchParams }) => {
             </option>
           ))}
         </select>
-      </form>
+      </div>
       <nav className="tabs" aria-label="States">
         <a href={`#/jobs${query({ q: rest })}`} aria-current={state === undefined ? "page" : undefined}>
           all
         </a>
-        {states.map((one) => {
-          const count = tabs.data?.counts.find((counted) => counted.state === one)
-          return (
-            <a
-              key={one}
-              href={`#/jobs${query({ q: `${rest} state:${one}`.trim() })}`}
-              aria-current={state === one ? "page" : undefined}
-            >
-              <State state={one} />{" "}
-              <span className="dim">
-                {count === undefined
-                  ? ""
-                  : count.count === null
-                    ? "many"
-                    : `${number(count.count)}${count.isExact ? "" : "+"}`}
-              </span>
-            </a>
-          )
-        })}
+        {states.map((one) => (
+          <a
+            key={one}
+            href={`#/jobs${query({ q: `${rest} state:${one}`.trim() })}`}
+            aria-current={state === one ? "page" : undefined}
+          >
+            <State state={one} /> <Counted of={tabs.data?.counts.find((counted) => counted.state === one)} />
+          </a>
+        ))}
       </nav>
       <Operations />
-      {acts.length > 0 && (
-        <div className="row selection" aria-label="Selection" role="group">
-          <span role="status">
-            {isAll
-              ? `All ${number(matching ?? 0)}${isExact ? "" : " or more"} that match`
-              : ticked.size > 0
-                ? `${number(ticked.size)} selected`
-                : `${matching === undefined ? "…" : number(matching)}${isExact || matching === undefined ? "" : " or more"} matching`}
-          </span>
-          {isWhole && !isAll && (
-            <button type="button" onClick={() => setAll(true)}>
-              Select all that match
-            </button>
-          )}
-          {(ticked.size > 0 || isAll) && (
-            <>
-              {acts.map((one) => (
-                <button key={one} type="button" onClick={() => setAction(one)}>
-                  {verbs[one]} selected
-                </button>
-              ))}
-              <button
-                type="button"
-                onClick={() => {
-                  setTicked(new Set())
-                  setAll(false)
-                }}
-              >
-                Clear
+      <div className="row selection" aria-label="Selection" role="group">
+        <span role="status">
+          {isAll
+            ? `All ${number(matching ?? 0)}${more} that match`
+            : ticks.ticked.size > 0
+              ? `${number(ticks.ticked.size)} selected`
+              : matching === undefined
+                ? "…"
+                : `${number(matching)}${more} matching`}
+        </span>
+        {news > 0 && (
+          <button type="button" className="pill" onClick={release}>
+            {number(news)} new: show
+          </button>
+        )}
+        {isWhole && !isAll && (
+          <button type="button" onClick={() => setAll(true)}>
+            Select all that match
+          </button>
+        )}
+        {(ticks.ticked.size > 0 || isAll) && (
+          <>
+            {acts.map((one) => (
+              <button key={one} type="button" onClick={() => setAction(one)}>
+                {verbs[one]} selected
               </button>
-            </>
-          )}
-        </div>
-      )}
+            ))}
+            <button type="button" onClick={clear}>
+              Clear
+            </button>
+          </>
+        )}
+      </div>
       {action !== undefined && (
         <Bulk
           action={action}
-          q={isAll ? q : `id:${[...ticked].join(",")}`}
+          q={selected}
           onClose={() => {
             setAction(undefined)
-            setTicked(new Set())
-            setAll(false)
+            clear()
           }}
         />
       )}
-      {jobs.length === 0 ? (
-        q === "" ? (
-          <Empty code={snippet}>No job has been enqueued yet.</Empty>
-        ) : (
-          <Empty>
-            No job matches. <a href="#/jobs">Clear the filter</a> to see all of them.
-          </Empty>
-        )
+      {jobs.length > 0 ? (
+        <JobTable jobs={jobs} isAll={isAll} canTick={acts.length > 0} ticks={ticks} onPoint={setPointed} />
+      ) : q === "" ? (
+        <Empty code={snippet}>No job has been enqueued yet.</Empty>
       ) : (
-        <Table
-          label="Jobs"
-          heads={[
-            ...(acts.length > 0
-              ? [
-                  <input
-                    type="checkbox"
-                    aria-label="Select this page"
-                    checked={isWhole}
-                    onChange={() => setTicked(isWhole ? new Set() : new Set(jobs.map((job) => job.id)))}
-                  />
-                ]
-              : []),
-            "Job",
-            "Worker",
-            "Queue",
-            "State",
-            "Attempt",
-            "Due",
-            "Took",
-            "Tags"
-          ]}
-        >
-          {jobs.map((job, i) => (
-            <tr key={job.id} className={i === cursor ? "at" : undefined}>
-              {acts.length > 0 && (
-                <td>
-                  <input
-                    type="checkbox"
-                    aria-label={`Select job ${job.id}`}
-                    checked={isAll || ticked.has(job.id)}
-                    onChange={() => tick(job.id)}
-                  />
-                </td>
-              )}
-              <th scope="row">
-                <a href={`#/jobs/${job.id}`}>#{job.id}</a>
-              </th>
-              <td>{job.worker}</td>
-              <td>{job.queue}</td>
-              <td>
-                <State state={job.state} />
-                {job.progress !== null && job.state === "executing" && <small className="dim"> {job.progress} %</small>}
-              </td>
-              <td>
-                {job.attempt}/{job.maxAttempts}
-              </td>
-              <td>
-                <Time at={job.finishedAt ?? job.runAt} />
-              </td>
-              <td>
-                {job.claimedAt !== null && job.finishedAt !== null
-                  ? duration(Math.max(Date.parse(job.finishedAt) - Date.parse(job.claimedAt), 0))
-                  : "–"}
-              </td>
-              <td>
-                {job.tags.map((tag) => (
-                  <span key={tag} className="tag">
-                    {tag}
-                  </span>
-                ))}
-              </td>
-            </tr>
-          ))}
-        </Table>
+        <Empty>
+          No job matches. <a href="#/jobs">Clear the filter</a> to see all of them.
+        </Empty>
       )}
       <p className="row">
         {after !== null && <button onClick={() => go({ after: null })}>← First page</button>}
         {next !== null && <button onClick={() => go({ after: next })}>Next page →</button>}
       </p>
+      <Commands lines={[`shigoto jobs list ${word(q)}`.trim()]} />
     </Page>
+  )
+}
+
+const Counted = ({ of }: { readonly of: { readonly count: number | null; readonly isExact: boolean } | undefined }) => (
+  <span className="dim">
+    {of === undefined ? "" : of.count === null ? "many" : `${number(of.count)}${of.isExact ? "" : "+"}`}
+  </span>
+)
+
+const JobTable = (props: {
+  readonly jobs: ReadonlyArray<JobSummary>
+  readonly isAll: boolean
+  readonly canTick: boolean
+  readonly ticks: ReturnType<typeof useTicks>
+  readonly onPoint: (isInside: boolean) => void
+}) => {
+  const { canTick, isAll, jobs, onPoint, ticks } = props
+  const [cursor, setCursor] = useState(-1)
+  const isWhole = jobs.every((job) => ticks.ticked.has(job.id))
+  useEffect(() => {
+    const pressed = (event: KeyboardEvent) => {
+      if (event.target instanceof HTMLElement && event.target.closest("input, select, textarea, dialog") !== null)
+        return
+      if (event.metaKey || event.ctrlKey || event.altKey || preference("keys") === "off") return
+      const at = jobs[cursor]
+      if (event.key === "j") setCursor(Math.min(cursor + 1, jobs.length - 1))
+      else if (event.key === "k") setCursor(Math.max(cursor - 1, 0))
+      else if (event.key === "x" && at !== undefined && canTick) ticks.toggle(at.id, false)
+      else if (event.key === "o" && at !== undefined) location.hash = `/jobs/${at.id}`
+    }
+    addEventListener("keydown", pressed)
+    return () => removeEventListener("keydown", pressed)
+  }, [jobs, cursor, canTick])
+  const box = (
+    <input
+      type="checkbox"
+      aria-label="Select this page"
+      checked={isWhole}
+      onChange={() => ticks.set(isWhole ? new Set() : new Set(jobs.map((job) => job.id)))}
+    />
+  )
+  return (
+    <Table
+      label="Jobs"
+      onPoint={onPoint}
+      heads={[
+        ...(canTick ? [box] : []),
+        "Job",
+        "State",
+        "Worker and args",
+        "Queue",
+        { count: "Attempt" },
+        { count: "When" },
+        { count: "Ran" }
+      ]}
+    >
+      {jobs.map((job, i) => (
+        <tr key={job.id} className={i === cursor ? "at" : undefined}>
+          {canTick && (
+            <td>
+              <input
+                type="checkbox"
+                aria-label={`Select job ${job.id}`}
+                checked={isAll || ticks.ticked.has(job.id)}
+                onChange={() => undefined}
+                onClick={(event) => ticks.toggle(job.id, event.shiftKey)}
+              />
+            </td>
+          )}
+          <th scope="row">
+            <a href={`#/jobs/${job.id}`}>#{job.id}</a>
+          </th>
+          <td>
+            <State state={job.state} />
+            {job.progress !== null && job.state === "executing" && <small> {job.progress} %</small>}
+          </td>
+          <td className="args">
+            <a href={workerLink(job.worker)}>{job.worker}</a>
+            {job.tags.map((tag) => (
+              <span key={tag} className="tag">
+                {tag}
+              </span>
+            ))}
+            <code>{job.preview}</code>
+          </td>
+          <td>
+            <a href={queueLink(job.queue)}>{job.queue}</a>
+          </td>
+          <td className="number">
+            {job.attempt}/{job.maxAttempts}
+          </td>
+          <td className="number">
+            <Time at={job.finishedAt ?? job.runAt} />
+          </td>
+          <td className="number">{job.finishedAt === null ? "–" : (between(job.claimedAt, job.finishedAt) ?? "–")}</td>
+        </tr>
+      ))}
+    </Table>
   )
 }

@@ -1,107 +1,51 @@
 /** Is work flowing, is it late, is it failing, is anyone working it: at one glance. */
-import { lazy, Suspense, useMemo } from "react"
-import { type History, query } from "./api.ts"
-import type { Series } from "./chart.tsx"
+import type { ReactNode } from "react"
+import { type History, type Overview as Sample, query, term } from "./api.ts"
+import { Charts, spans } from "./Charts.tsx"
 import { FailureTable } from "./Failures.tsx"
-import { duration, Empty, jobsLink, navigate, number, Page, useGet } from "./kit.tsx"
+import { jobsLink, navigate, number, Page, queueLink, useGet, workerLink } from "./kit.tsx"
 import { QueueTable } from "./Queues.tsx"
-import { useTheme } from "./theme.ts"
-
-const Chart = lazy(() => import("./chart.tsx"))
-
-export const spans = ["1h", "6h", "24h", "7d", "90d"] as const
-
-const Tile = (props: {
-  readonly label: string
-  readonly value: string
-  readonly note?: string | undefined
-  readonly href: string
-  readonly tone?: "good" | "warn" | "bad" | undefined
-}) => (
-  <li>
-    <a href={props.href} className={props.tone}>
-      <span>{props.label}</span>
-      <b>{props.value}</b>
-      <small>{props.note ?? "\u00a0"}</small>
-    </a>
-  </li>
-)
-
-/** A count that took too long is unknown, and not nothing. */
-const counted = (count: number | null): string => (count === null ? "many" : number(count))
+import { Line } from "./spark.tsx"
+import { duration } from "./time.tsx"
 
 export const Overview = ({ search }: { readonly search: URLSearchParams }) => {
   const asked = search.get("span")
   const span = spans.find((one) => one === asked) ?? "1h"
+  const queue = search.get("queue") ?? ""
   const overview = useGet("overview", "overview")
-  const hour = useGet("history", "history?span=1h")
   const queues = useGet("queues", "queues")
   const failures = useGet("failures", "failures")
-  const data = overview.data
-  const sum = (kind: "completed" | "failed" | "discarded"): number =>
-    hour.data?.points.reduce((total, point) => total + point[kind], 0) ?? 0
-  const failed = sum("failed") + sum("discarded")
-  const oldest = data?.oldestMillis ?? null
   const rows = (queues.data?.queues ?? []).toSorted((a, b) => (b.oldestMillis ?? 0) - (a.oldestMillis ?? 0))
+  const names = rows.map(({ name }) => name).toSorted()
   return (
     <Page title="Overview" query={overview}>
-      {data !== undefined && (
+      {overview.data !== undefined && (
         <>
-          {data.reasons.length > 0 && (
-            <ul className="problems" aria-label="Problems">
-              {data.reasons.map((reason) => (
-                <li key={`${reason.tag} ${reason.message}`} className={data.status === "down" ? "bad" : "warn"}>
-                  <span aria-hidden="true">▲</span> {reason.message}
-                </li>
-              ))}
-            </ul>
-          )}
-          <ul className="tiles">
-            <Tile label="Waiting" value={counted(data.waiting)} href={jobsLink("state:available")} />
-            <Tile
-              label="Oldest waiting"
-              value={oldest === null ? "–" : duration(oldest)}
-              href={`#/jobs${query({ q: "state:available", order: "due" })}`}
-              tone={oldest === null || oldest < 60_000 ? undefined : oldest < 300_000 ? "warn" : "bad"}
-            />
-            <Tile
-              label="Running"
-              value={counted(data.running)}
-              note={data.slots === null ? undefined : `of ${number(data.slots)} slots`}
-              href={jobsLink("state:executing")}
-            />
-            <Tile
-              label="Failed in an hour"
-              value={hour.data?.points.length === 0 && failed === 0 ? "0" : number(failed)}
-              note={`${counted(data.retryable)} to be retried`}
-              href="#/failures"
-              tone={failed > 0 ? "warn" : undefined}
-            />
-            <Tile
-              label="Done per minute"
-              value={number(Math.round(sum("completed") / 60))}
-              href={jobsLink("state:completed")}
-            />
-            <Tile
-              label="Nodes"
-              value={number(data.nodes.live)}
-              note={data.nodes.silent > 0 ? `${data.nodes.silent} silent` : undefined}
-              href="#/nodes"
-              tone={data.nodes.live === 0 ? "bad" : data.nodes.silent > 0 ? "warn" : undefined}
-            />
-          </ul>
+          <Problems of={overview.data} />
+          <Tiles of={overview.data} />
           <div className="title">
             <h2>Throughput and latency</h2>
-            <label>
-              Span{" "}
-              <select value={span} onChange={(event) => navigate("/", { span: event.target.value })}>
-                {spans.map((one) => (
-                  <option key={one}>{one}</option>
-                ))}
-              </select>
-            </label>
+            <span className="row">
+              <label>
+                Of{" "}
+                <select value={queue} onChange={(event) => navigate("/", { span: asked, queue: event.target.value })}>
+                  <option value="">all queues</option>
+                  {names.map((name) => (
+                    <option key={name}>{name}</option>
+                  ))}
+                </select>
+              </label>
+              <label>
+                Span{" "}
+                <select value={span} onChange={(event) => navigate("/", { queue, span: event.target.value })}>
+                  {spans.map((one) => (
+                    <option key={one}>{one}</option>
+                  ))}
+                </select>
+              </label>
+            </span>
           </div>
-          <Charts span={span} />
+          <Charts span={span} {...(queue !== "" && { queue })} />
           <h2>Queues, the longest wait first</h2>
           <QueueTable rows={rows} />
           <h2>Failing</h2>
@@ -112,68 +56,111 @@ export const Overview = ({ search }: { readonly search: URLSearchParams }) => {
   )
 }
 
-/** Throughput and latency of all, of a queue or of a worker. */
-export const Charts = (props: { readonly span: string; readonly queue?: string; readonly worker?: string }) => {
-  const { queue, span, worker } = props
-  const history = useGet("history", `history${query({ span, queue, worker })}`)
-  const theme = useTheme()
-  const drawn = useMemo(() => (history.data === undefined ? undefined : draw(history.data)), [history.data])
-  if (history.error !== null) return <p role="alert">{history.error.message}</p>
-  if (drawn === undefined) return <p className="dim">Loading…</p>
-  if (history.data?.points.length === 0) {
-    return (
-      <Empty code="ShigotoConfig.layer({ history: true })">
-        Nothing has ended in this span, or no node keeps a history: one that is told to writes what its attempts did
-        every ten seconds.
-      </Empty>
-    )
-  }
-  return (
-    <Suspense fallback={<p className="dim">Loading…</p>}>
-      <div className="charts">
-        <Chart
-          title="Ends per step"
-          kind="bars"
-          format={number}
-          theme={theme}
-          times={drawn.times}
-          series={drawn.ends}
-        />
-        <Chart
-          title="Run and wait, ≈ estimated"
-          kind="lines"
-          format={duration}
-          theme={theme}
-          times={drawn.times}
-          series={drawn.latency}
-        />
-      </div>
-    </Suspense>
+const Problems = ({ of: { reasons, status } }: { readonly of: Sample }) =>
+  reasons.length === 0 ? null : (
+    <ul className="problems" aria-label="Problems">
+      {reasons.map(({ message, node, queue, tag, worker }) => (
+        <li key={`${tag} ${message}`} className={status === "down" ? "bad" : "warn"}>
+          <span aria-hidden="true">▲</span> {message}{" "}
+          {queue !== null ? (
+            <a href={queueLink(queue)}>Show</a>
+          ) : worker !== null ? (
+            <a href={workerLink(worker)}>Show</a>
+          ) : node !== null ? (
+            <a href="#/nodes">Show</a>
+          ) : null}
+        </li>
+      ))}
+    </ul>
   )
+
+type Tone = "warn" | "bad" | undefined
+
+const Tile = (props: {
+  readonly label: string
+  readonly value: string
+  readonly note?: string | undefined
+  readonly href: string
+  readonly tone?: Tone
+  readonly children?: ReactNode
+}) => (
+  <li>
+    <a href={props.href} className={props.tone}>
+      <span>{props.label}</span>
+      <b>{props.value}</b>
+      <small>{props.note}</small>
+      {props.children}
+    </a>
+  </li>
+)
+
+/** A count that took too long is unknown, and not nothing. */
+const counted = (count: number | null): string => (count === null ? "many" : number(count))
+
+/** What happened in each minute of the last hour, also in those in which nothing did. */
+const minutes = (history: History | undefined, value: (point: History["points"][number]) => number) => {
+  const values = Array.from({ length: 60 }, () => 0)
+  if (history === undefined) return values
+  const last = Math.floor(Date.parse(history.to) / history.stepMillis)
+  for (const point of history.points) {
+    const place = 59 - (last - Math.floor(Date.parse(point.at) / history.stepMillis))
+    if (place >= 0) values[place] = value(point)
+  }
+  return values
 }
 
-const draw = ({ from, points, stepMillis, to }: History) => {
-  const start = Math.floor(Date.parse(from) / stepMillis) * stepMillis
-  const byStep = new Map(points.map((point) => [Math.floor((Date.parse(point.at) - start) / stepMillis), point]))
-  const steps = Math.max(Math.ceil((Date.parse(to) - start) / stepMillis), 1)
-  const times = Array.from({ length: steps }, (_, i) => (start + i * stepMillis) / 1000)
-  const read = (value: (point: History["points"][number]) => number | null | undefined, none: number | null) =>
-    times.map((_, i) => {
-      const point = byStep.get(i)
-      return point === undefined ? none : (value(point) ?? none)
-    })
-  const ends: ReadonlyArray<Series> = [
-    { name: "completed", color: "--good", values: read((point) => point.completed, 0) },
-    { name: "failed", color: "--warn", values: read((point) => point.failed, 0) },
-    { name: "discarded", color: "--bad", values: read((point) => point.discarded, 0) },
-    { name: "cancelled", color: "--dim", values: read((point) => point.cancelled, 0) }
-  ]
-  const latency: ReadonlyArray<Series> = [
-    { name: "run p50", color: "--run", values: read(({ run }) => run?.p50, null) },
-    { name: "run p95", color: "--link", values: read(({ run }) => run?.p95, null) },
-    { name: "wait p50", color: "--warn", values: read(({ wait }) => wait?.p50, null) },
-    { name: "wait p95", color: "--bad", values: read(({ wait }) => wait?.p95, null) },
-    { name: "oldest waiting", color: "--dim", dashed: true, values: read(({ depth }) => depth?.oldestMillis, null) }
-  ]
-  return { times, ends, latency }
+const Tiles = ({ of: data }: { readonly of: Sample }) => {
+  const { data: hour } = useGet("history", "history?span=1h")
+  const done = minutes(hour, ({ completed }) => completed)
+  const failures = minutes(hour, ({ discarded, failed }) => failed + discarded)
+  const depth = minutes(hour, (point) => point.depth?.available ?? 0)
+  const failed = failures.reduce((sum, one) => sum + one, 0)
+  const oldest = data.oldestMillis
+  const share = data.running === null || !data.slots ? undefined : Math.round((data.running / data.slots) * 100)
+  return (
+    <ul className="tiles">
+      <Tile label="Waiting" value={counted(data.waiting)} href={jobsLink("state:available")}>
+        <Line label="Waiting in the last hour" values={depth} />
+      </Tile>
+      <Tile
+        label="Oldest waiting"
+        value={oldest === null ? "–" : duration(oldest)}
+        note="due and not yet started"
+        href={`#/jobs${query({ q: "state:available", order: "due" })}`}
+        tone={oldest === null || oldest < 60_000 ? undefined : oldest < 300_000 ? "warn" : "bad"}
+      />
+      <Tile
+        label="Running"
+        value={counted(data.running)}
+        note={
+          data.slots === null ? undefined : `of ${number(data.slots)} slots${share === undefined ? "" : `, ${share} %`}`
+        }
+        href={jobsLink("state:executing")}
+      />
+      <Tile
+        label="Failed in an hour"
+        value={number(failed)}
+        note={`${counted(data.retryable)} to be retried`}
+        href="#/failures"
+        tone={failed > 0 ? "warn" : undefined}
+      >
+        <Line label="Failures in the last hour" values={failures} />
+      </Tile>
+      <Tile
+        label="Done per minute"
+        value={number(Math.round(done.slice(-5).reduce((sum, one) => sum + one, 0) / 5))}
+        note="over five minutes"
+        href={`#/jobs${query({ q: term("state", "completed"), order: "finished" })}`}
+      >
+        <Line label="Done in the last hour" values={done} />
+      </Tile>
+      <Tile
+        label="Nodes"
+        value={number(data.nodes.live)}
+        note={data.nodes.silent > 0 ? `${data.nodes.silent} silent` : "all heard of"}
+        href="#/nodes"
+        tone={data.nodes.live === 0 ? "bad" : data.nodes.silent > 0 ? "warn" : undefined}
+      />
+    </ul>
+  )
 }

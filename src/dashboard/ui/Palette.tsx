@@ -1,7 +1,8 @@
 /** Goes anywhere by typing: pages by name, and what the server finds. */
 import { useEffect, useState } from "react"
+import { Dialog } from "./action.tsx"
 import { query } from "./api.ts"
-import { Dialog, useGet } from "./kit.tsx"
+import { useGet } from "./kit.tsx"
 
 export interface Place {
   readonly title: string

@@ -1,8 +1,11 @@
 /** Queues: how full they are, how late, who runs them; what was asked of them, and who does it already. */
 import { useState } from "react"
+import { Action, Commands, word } from "./action.tsx"
 import { type QueueView, term } from "./api.ts"
-import { Charts } from "./Overview.tsx"
-import { Action, duration, Empty, jobsLink, number, Page, Parts, Table, useCan, useGet } from "./kit.tsx"
+import { Charts } from "./Charts.tsx"
+import { Count, Empty, Page, Parts, queueLink, Table, useCan, useGet } from "./kit.tsx"
+import { Activity } from "./spark.tsx"
+import { duration } from "./time.tsx"
 
 const snippet = `ShigotoConfig.layer({ queues: { default: 10, emails: { concurrency: 5, fair: true } } })`
 
@@ -18,17 +21,32 @@ const status = (row: QueueView): string =>
         ? "◐ paused on some"
         : "● open"
 
-const Control = ({ row }: { readonly row: QueueView }) => {
+/** Pauses or resumes; `at` is the node or the key that is meant, as it stands in the path. */
+const Control = (props: {
+  readonly about: string
+  readonly name: string
+  readonly paused: boolean
+  readonly at?: string
+}) => {
+  const { about, at = "", name, paused } = props
   const can = useCan()
   if (!can("queues:pause")) return null
-  return row.paused ? (
-    <Action label="Resume" about={row.name} path={`${pathOf(row.name)}/resume`} />
-  ) : (
-    <Action label="Pause" about={row.name} path={`${pathOf(row.name)}/pause`} />
+  const [there, back] = paused ? (["resume", "pause"] as const) : (["pause", "resume"] as const)
+  return (
+    <Action
+      label={paused ? "Resume" : "Pause"}
+      about={about}
+      path={`${pathOf(name)}/${there}${at}`}
+      undo={{ path: `${pathOf(name)}/${back}${at}` }}
+    />
   )
 }
 
+const waiting = ["available", "scheduled", "retryable", "blocked"]
+
 export const QueueTable = ({ rows }: { readonly rows: ReadonlyArray<QueueView> }) => {
+  const activity = useGet("activity", "activity?by=queue")
+  const can = useCan()
   if (rows.length === 0) {
     return (
       <Empty code={snippet}>
@@ -36,36 +54,53 @@ export const QueueTable = ({ rows }: { readonly rows: ReadonlyArray<QueueView> }
       </Empty>
     )
   }
-  const shown = ["available", "scheduled", "retryable", "blocked"]
   return (
-    <Table label="Queues" heads={["Queue", "Status", "Running", ...shown, "Oldest", "Nodes", "Control"]}>
+    <Table
+      label="Queues"
+      heads={[
+        "Queue",
+        "Status",
+        "Slots",
+        ...waiting.map((count) => ({ count })),
+        { count: "Oldest" },
+        "Last hour",
+        ...(can("queues:pause") ? ["Control"] : [])
+      ]}
+    >
       {rows.map((row) => (
         <tr key={row.name}>
           <th scope="row">
-            <a href={`#/queues/${encodeURIComponent(row.name)}`}>{row.name}</a>
+            <a href={queueLink(row.name)}>{row.name}</a>
           </th>
-          <td className={row.paused || row.nodes === 0 ? "warn" : ""}>{status(row)}</td>
+          <td className={row.paused || row.nodes === 0 ? "warn" : "nowrap"}>{status(row)}</td>
           <td>
-            <Parts
-              label={`Slots of ${row.name}`}
-              parts={[
-                ["running", row.counts["executing"] ?? 0],
-                ["free", Math.max(row.slots - (row.counts["executing"] ?? 0), 0)]
-              ]}
-            />
+            <a className="count" href={`#/jobs?q=${encodeURIComponent(`${term("queue", row.name)} state:executing`)}`}>
+              <Parts
+                label={`Slots of ${row.name}`}
+                parts={[
+                  ["running", row.counts["executing"] ?? 0],
+                  ["free", Math.max(row.slots - (row.counts["executing"] ?? 0), 0)]
+                ]}
+              />
+            </a>
           </td>
-          {shown.map((state) => (
-            <td key={state}>
-              <a className="count" href={jobsLink(`${term("queue", row.name)} state:${state}`)}>
-                {row.counts[state] === undefined && !row.isExact ? "many" : number(row.counts[state] ?? 0)}
-              </a>
+          {waiting.map((state) => (
+            <td key={state} className="number">
+              <Count
+                q={`${term("queue", row.name)} state:${state}`}
+                value={row.counts[state] ?? (row.isExact ? 0 : "many")}
+              />
             </td>
           ))}
-          <td>{row.oldestMillis === null ? "–" : duration(row.oldestMillis)}</td>
-          <td>{row.nodes}</td>
+          <td className="number">{row.oldestMillis === null ? "–" : duration(row.oldestMillis)}</td>
           <td>
-            <Control key={String(row.paused)} row={row} />
+            <Activity of={activity.data?.find(({ name }) => name === row.name)} />
           </td>
+          {can("queues:pause") && (
+            <td>
+              <Control key={String(row.paused)} about={row.name} name={row.name} paused={row.paused} />
+            </td>
+          )}
         </tr>
       ))}
     </Table>
@@ -83,16 +118,9 @@ export const Queues = () => {
 
 export const QueuePage = ({ name }: { readonly name: string }) => {
   const queues = useGet("queues", "queues")
-  const can = useCan()
   const row = queues.data?.queues.find((one) => one.name === name)
-  const [slots, setSlots] = useState("")
-  const [key, setKey] = useState("")
   return (
-    <Page
-      title={`Queue ${name}`}
-      query={queues}
-      actions={row !== undefined && <Control key={String(row.paused)} row={row} />}
-    >
+    <Page title={`Queue ${name}`} query={queues}>
       {row === undefined ? (
         <Empty>No queue of this name has a job or a node.</Empty>
       ) : (
@@ -100,99 +128,108 @@ export const QueuePage = ({ name }: { readonly name: string }) => {
           <QueueTable rows={[row]} />
           <h2>Throughput and latency</h2>
           <Charts span="1h" queue={name} />
-          <h2>Nodes</h2>
-          {row.serving.length === 0 && <Empty>No live node runs this queue: its jobs wait.</Empty>}
-          {row.serving.length > 0 && (
-            <Table label="Nodes of the queue" heads={["Node", "Slots", "Asked", "Control"]}>
-              {row.serving.map((node) => {
-                const wish =
-                  row.wishes.find((one) => one.node === node.node) ?? row.wishes.find((one) => one.node === null)
-                const isPaused = wish?.paused === true
-                const own = row.wishes.find((one) => one.node === node.node)?.paused === true
-                return (
-                  <tr key={node.node}>
-                    <th scope="row">{node.node}</th>
-                    <td>{node.concurrency}</td>
-                    <td>
-                      {wish === undefined
-                        ? "–"
-                        : [
-                            ...(wish.concurrency === null
-                              ? []
-                              : [
-                                  `${wish.concurrency} slots${wish.concurrency === node.concurrency ? ", done" : ", not yet"}`
-                                ]),
-                            ...(isPaused ? ["paused"] : [])
-                          ].join("; ")}
-                    </td>
-                    <td>
-                      {can("queues:pause") && (
-                        <Action
-                          key={String(own)}
-                          label={own ? "Resume" : "Pause"}
-                          about={`${name} on ${node.node}`}
-                          path={`${pathOf(name)}/${own ? "resume" : "pause"}?node=${encodeURIComponent(node.node)}`}
-                        />
-                      )}
-                    </td>
-                  </tr>
-                )
-              })}
-            </Table>
-          )}
-          {can("queues:scale") && (
-            <p className="row">
-              <label htmlFor="slots">Slots on each node</label>
-              <input
-                id="slots"
-                type="number"
-                min={1}
-                max={100_000}
-                value={slots}
-                onChange={(event) => setSlots(event.target.value)}
-              />
-              {/^[1-9]\d*$/.test(slots) && (
-                <Action
-                  label="Scale"
-                  about={`${name} to ${slots}`}
-                  path={`${pathOf(name)}/scale`}
-                  body={{ concurrency: Number(slots) }}
-                />
-              )}
-            </p>
-          )}
-          <h2>Paused keys</h2>
-          {row.pausedKeys.length === 0 && <p className="dim">No partition key of this queue is paused.</p>}
-          <ul className="plain">
-            {row.pausedKeys.map((paused) => (
-              <li key={paused} className="row">
-                <code>{paused}</code>
-                {can("queues:pause") && (
-                  <Action
-                    label="Resume"
-                    about={`key ${paused}`}
-                    path={`${pathOf(name)}/resume?key=${encodeURIComponent(paused)}`}
-                  />
-                )}
-              </li>
-            ))}
-          </ul>
-          {can("queues:pause") && (
-            <p className="row">
-              <label htmlFor="key">Partition key</label>
-              <input id="key" value={key} onChange={(event) => setKey(event.target.value)} autoComplete="off" />
-              {key !== "" && (
-                <Action
-                  label="Pause"
-                  about={`key ${key}`}
-                  path={`${pathOf(name)}/pause?key=${encodeURIComponent(key)}`}
-                  onDone={() => setKey("")}
-                />
-              )}
-            </p>
-          )}
+          <Serving row={row} />
+          <Keys row={row} />
+          <Commands lines={["pause", "resume"].map((verb) => `shigoto queues ${verb} ${word(name)}`)} />
         </>
       )}
     </Page>
+  )
+}
+
+/** What was asked of a node, and whether it does that already. */
+const asked = (row: QueueView, node: QueueView["serving"][number]): string => {
+  const wish = row.wishes.find((one) => one.node === node.node) ?? row.wishes.find((one) => one.node === null)
+  if (wish === undefined) return "–"
+  const slots =
+    wish.concurrency === null
+      ? []
+      : [`${wish.concurrency} slots, ${wish.concurrency === node.concurrency ? "done" : "not yet"}`]
+  return [...slots, ...(wish.paused ? ["paused"] : [])].join("; ") || "–"
+}
+
+const Serving = ({ row }: { readonly row: QueueView }) => {
+  const can = useCan()
+  const [slots, setSlots] = useState("")
+  return (
+    <>
+      <h2>Nodes</h2>
+      {row.serving.length === 0 ? (
+        <Empty>No live node runs this queue: its jobs wait.</Empty>
+      ) : (
+        <Table
+          label="Nodes of the queue"
+          heads={["Node", { count: "Slots" }, "Asked", ...(can("queues:pause") ? ["Control"] : [])]}
+        >
+          {row.serving.map((node) => (
+            <tr key={node.node}>
+              <th scope="row">{node.node}</th>
+              <td className="number">{node.concurrency}</td>
+              <td>{asked(row, node)}</td>
+              {can("queues:pause") && (
+                <td>
+                  <Control
+                    about={`${row.name} on ${node.node}`}
+                    name={row.name}
+                    paused={row.wishes.some((one) => one.node === node.node && one.paused)}
+                    at={`?node=${encodeURIComponent(node.node)}`}
+                  />
+                </td>
+              )}
+            </tr>
+          ))}
+        </Table>
+      )}
+      {can("queues:scale") && (
+        <p className="row">
+          <label htmlFor="slots">Slots on each node</label>
+          <input
+            id="slots"
+            type="number"
+            min={1}
+            max={100_000}
+            value={slots}
+            onChange={(event) => setSlots(event.target.value)}
+          />
+          {/^[1-9]\d*$/.test(slots) && (
+            <Action
+              label="Scale"
+              about={`${row.name} to ${slots}`}
+              path={`${pathOf(row.name)}/scale`}
+              body={{ concurrency: Number(slots) }}
+            />
+          )}
+        </p>
+      )}
+    </>
+  )
+}
+
+/** The keys of a fair queue that are paused. */
+const Keys = ({ row }: { readonly row: QueueView }) => {
+  const can = useCan()
+  const [key, setKey] = useState("")
+  return (
+    <>
+      <h2>Paused keys</h2>
+      {row.pausedKeys.length === 0 && <p className="dim">No partition key of this queue is paused.</p>}
+      <ul className="plain">
+        {row.pausedKeys.map((paused) => (
+          <li key={paused} className="row">
+            <code>{paused}</code>
+            <Control about={`key ${paused}`} name={row.name} paused at={`?key=${encodeURIComponent(paused)}`} />
+          </li>
+        ))}
+      </ul>
+      {can("queues:pause") && (
+        <p className="row">
+          <label htmlFor="key">Partition key</label>
+          <input id="key" value={key} onChange={(event) => setKey(event.target.value)} autoComplete="off" />
+          {key !== "" && (
+            <Control about={`key ${key}`} name={row.name} paused={false} at={`?key=${encodeURIComponent(key)}`} />
+          )}
+        </p>
+      )}
+    </>
   )
 }

@@ -30,6 +30,9 @@ export interface Answers {
   readonly explain: Encoded<typeof Views.ExplainView>
   readonly logs: Encoded<typeof Views.LogPage>
   readonly related: Encoded<typeof Views.RelatedView>
+  readonly copies: ReadonlyArray<Encoded<typeof Views.CopyView>>
+  readonly activity: ReadonlyArray<Encoded<typeof Views.ActivityView>>
+  readonly runs: ReadonlyArray<Encoded<typeof Views.CronRunsView>>
   readonly queues: Encoded<typeof Views.QueuesView>
   readonly cron: ReadonlyArray<CronView>
   readonly entry: Encoded<typeof Views.CronDetail>
@@ -77,7 +80,8 @@ const exactly: Reviver = (_, value, context) =>
 const call = async (path: string, init: RequestInit): Promise<unknown> => {
   const response = await fetch(`api/${path}`, init)
   const text = await response.text()
-  if (response.ok) return JSON.parse(text, exactly)
+  // Looking at each value is slow, and only long numbers need it.
+  if (response.ok) return /\d{16}/.test(text) ? JSON.parse(text, exactly) : JSON.parse(text)
   let message = text
   try {
     const { message: told } = JSON.parse(text) as { readonly message?: unknown } // checked below
@@ -98,6 +102,8 @@ export const pulse = async (topics: string): Promise<Pulse> =>
 export const post = async <A = Answer>(path: string, body?: object): Promise<A> =>
   (await call(path, {
     method: "POST",
+    // Also where the page is left at this moment.
+    keepalive: true,
     headers: { "x-shigoto": "1", ...(body !== undefined && { "content-type": "application/json" }) },
     ...(body !== undefined && { body: JSON.stringify(body) })
   })) as A // likewise

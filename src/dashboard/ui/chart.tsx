@@ -3,6 +3,7 @@ import { useEffect, useRef } from "react"
 import uPlot from "uplot"
 import "uplot/dist/uPlot.min.css"
 import { Table } from "./kit.tsx"
+import { inZone } from "./time.tsx"
 
 /** `Scale.Distr.Logarithmic`, whose ambient enum has no value at run time. */
 // oxlint-disable-next-line typescript/no-unsafe-enum-assignment -- the library tells its number alone
@@ -16,6 +17,11 @@ export interface Series {
   readonly dashed?: boolean
 }
 
+/** The larger of two units is enough beside an axis. */
+const brief = (text: string): string => text.split(" ").slice(0, 2).join(" ")
+
+const clock = (seconds: number): string => inZone(new Date(seconds * 1000).toISOString())
+
 const Chart = (props: {
   readonly title: string
   /** In seconds. */
@@ -24,8 +30,10 @@ const Chart = (props: {
   readonly kind: "bars" | "lines"
   readonly format: (value: number) => string
   readonly theme: string
+  /** What happened at an instant, such as the start of a node. */
+  readonly marks: ReadonlyArray<{ readonly name: string; readonly at: number }>
 }) => {
-  const { format, kind, series, theme, times, title } = props
+  const { format, kind, marks, series, theme, times, title } = props
   const frame = useRef<HTMLDivElement>(null)
   useEffect(() => {
     const element = frame.current
@@ -44,6 +52,22 @@ const Chart = (props: {
         : series.map((_, i) =>
             times.map((__, at) => series.slice(i).reduce((sum, { values }) => sum + (values[at] ?? 0), 0))
           )
+    const drawMarks = (plot: uPlot): void => {
+      const { ctx } = plot
+      const { height, left, top, width } = plot.bbox
+      ctx.save()
+      ctx.strokeStyle = color("--link")
+      ctx.setLineDash([2, 4])
+      ctx.beginPath()
+      for (const { at } of marks) {
+        const x = Math.round(plot.valToPos(at, "x", true))
+        if (x < left || x > left + width) continue
+        ctx.moveTo(x, top)
+        ctx.lineTo(x, top + height)
+      }
+      ctx.stroke()
+      ctx.restore()
+    }
     const bars = uPlot.paths.bars?.({ size: [0.8, 40] })
     const plot = new uPlot(
       {
@@ -51,12 +75,13 @@ const Chart = (props: {
         height: 190,
         cursor: { points: { show: kind === "lines" } },
         legend: { show: false },
+        hooks: { draw: [drawMarks] },
         scales: {
           y: kind === "lines" ? { distr: logarithmic, log: 10 } : { range: (_, __, max) => [0, Math.max(max * 1.1, 1)] }
         },
         axes: [
           axis,
-          { ...axis, size: 64, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : format(tick))) }
+          { ...axis, size: 64, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : brief(format(tick)))) }
         ],
         series: [
           {},
@@ -85,8 +110,9 @@ const Chart = (props: {
       resized.disconnect()
       plot.destroy()
     }
-  }, [times, series, kind, format, theme])
+  }, [times, series, kind, format, theme, marks])
   const told = times.flatMap((time, at) => (series.some(({ values }) => (values[at] ?? 0) !== 0) ? [{ time, at }] : []))
+  const started = marks.filter(({ at }) => at >= (times[0] ?? 0))
   return (
     <figure>
       <figcaption>
@@ -102,10 +128,15 @@ const Chart = (props: {
       <div ref={frame} aria-hidden="true" />
       <details>
         <summary>View as a table</summary>
+        {started.length > 0 && (
+          <p className="dim">
+            Dotted lines are starts of nodes: {started.map(({ at, name }) => `${name} ${clock(at)}`).join(", ")}
+          </p>
+        )}
         <Table label={title} heads={["Time", ...series.map(({ name }) => name)]}>
           {told.map(({ at, time }) => (
             <tr key={time}>
-              <th scope="row">{new Date(time * 1000).toLocaleString()}</th>
+              <th scope="row">{clock(time)}</th>
               {series.map(({ name, values }) => (
                 <td key={name}>{values[at] == null ? "–" : format(values[at])}</td>
               ))}

@@ -1,8 +1,8 @@
 /** What all views are made of. Text from the database is only ever text: nothing here makes HTML of it. */
-import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query"
-import { type ReactNode, useEffect, useRef, useState } from "react"
+import { useQuery } from "@tanstack/react-query"
+import type { ReactNode } from "react"
 import type { Permission } from "../Access.ts"
-import { type Answer, type Answers, Exact, get, post, query, Refused, term } from "./api.ts"
+import { type Answers, get, query, Refused, term } from "./api.ts"
 
 /** Colour never tells a state alone: each has its glyph and its word. */
 const glyphs: Readonly<Record<string, string>> = {
@@ -29,34 +29,16 @@ export const useCan = () => {
 }
 
 export const jobsLink = (q: string): string => `#/jobs${query({ q })}`
+export const queueLink = (name: string): string => `#/queues/${encodeURIComponent(name)}`
+export const workerLink = (name: string): string => `#/workers/${encodeURIComponent(name)}`
 export const number = (value: number): string => value.toLocaleString("en")
 
-/** A length of time in at most two units. */
-export const duration = (millis: number): string => {
-  if (millis < 1000) return `${Math.round(millis)} ms`
-  const seconds = millis / 1000
-  if (seconds < 60) return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`
-  const parts = (
-    [
-      ["d", 86_400],
-      ["h", 3600],
-      ["min", 60],
-      ["s", 1]
-    ] as const
-  ).map(([unit, size], i, all) => {
-    const within = i === 0 ? Infinity : (all[i - 1]?.[1] ?? Infinity)
-    return [Math.floor((seconds % within) / size), unit] as const
-  })
-  const first = parts.findIndex(([count]) => count > 0)
-  return parts
-    .slice(first, first + 2)
-    .filter(([count]) => count > 0)
-    .map(([count, unit]) => `${count} ${unit}`)
-    .join(" ")
+/** How much something takes. */
+export const size = (bytes: number): string => {
+  const unit = Math.min(Math.floor(Math.log2(Math.max(bytes, 1)) / 10), 4)
+  const value = bytes / 1024 ** unit
+  return `${value < 10 && unit > 0 ? value.toFixed(1) : Math.round(value)} ${["B", "KiB", "MiB", "GiB", "TiB"][unit]}`
 }
-
-// oxlint-disable-next-line no-restricted-properties -- the viewer's own clock
-const now = (): number => Date.now()
 
 export const State = ({ state }: { readonly state: string }) => (
   <span className={`state ${state}`}>
@@ -64,22 +46,12 @@ export const State = ({ state }: { readonly state: string }) => (
   </span>
 )
 
-/** An instant, as the distance from now; exactly on hover and for those who cannot hover. */
-export const Time = ({ at }: { readonly at: string | null }) => {
-  const [, tick] = useState(0)
-  useEffect(() => {
-    const timer = setInterval(() => tick((count) => count + 1), 10_000)
-    return () => clearInterval(timer)
-  }, [])
-  if (at === null) return <span className="dim">–</span>
-  const millis = Date.parse(at) - now()
-  const text = Math.abs(millis) < 1000 ? "now" : millis < 0 ? `${duration(-millis)} ago` : `in ${duration(millis)}`
-  return (
-    <time dateTime={at} title={`${new Date(at).toLocaleString()} (${at})`}>
-      {text}
-    </time>
-  )
-}
+/** A number that leads to the jobs that it counts. */
+export const Count = ({ q, value }: { readonly q: string; readonly value: number | string }) => (
+  <a className={value === 0 ? "count none" : "count"} href={jobsLink(q)}>
+    {typeof value === "number" ? number(value) : value}
+  </a>
+)
 
 /** A page: its title, what went wrong, and its content once there is an answer. */
 export const Page = (props: {
@@ -94,7 +66,7 @@ export const Page = (props: {
     <>
       <div className="title">
         <h1>{props.title}</h1>
-        {props.actions}
+        <span className="row">{props.actions}</span>
       </div>
       {error !== null && <p role="alert">{error.message}</p>}
       {isPending ? (
@@ -114,18 +86,33 @@ export const Empty = ({ children, code }: { readonly children: ReactNode; readon
   </div>
 )
 
+/** A column; numbers stand under each other. */
+type Head = ReactNode | { readonly count: string }
+
+const isCount = (head: Head): head is { readonly count: string } =>
+  typeof head === "object" && head !== null && "count" in head
+
 export const Table = (props: {
   readonly label: string
-  readonly heads: ReadonlyArray<ReactNode>
+  readonly heads: ReadonlyArray<Head>
   readonly children: ReactNode
+  /** Whether somebody points at a row. */
+  readonly onPoint?: (isInside: boolean) => void
 }) => (
-  <div className="scroll" role="region" aria-label={props.label} tabIndex={0}>
+  <div
+    className="scroll"
+    role="region"
+    aria-label={props.label}
+    tabIndex={0}
+    onPointerEnter={() => props.onPoint?.(true)}
+    onPointerLeave={() => props.onPoint?.(false)}
+  >
     <table>
       <thead>
         <tr>
           {props.heads.map((head, i) => (
-            <th key={i} scope="col">
-              {head}
+            <th key={i} scope="col" className={isCount(head) ? "number" : undefined}>
+              {isCount(head) ? head.count : head}
             </th>
           ))}
         </tr>
@@ -135,134 +122,17 @@ export const Table = (props: {
   </div>
 )
 
-/** A button that asks the server for something, and says what it answered; one that destroys asks back first. */
-export const Action = (props: {
-  readonly label: string
-  readonly about: string
-  readonly path: string
-  readonly body?: object
-  /** What is asked before; nothing for what can be taken back. */
-  readonly confirm?: string
-  readonly onDone?: () => void
-}) => {
-  const client = useQueryClient()
-  const [asks, setAsks] = useState(false)
-  const action = useMutation({
-    mutationFn: () => post<Answer>(props.path, props.body),
-    onSuccess: () => props.onDone?.(),
-    onSettled: () => client.invalidateQueries()
-  })
-  const told = action.error?.message ?? action.data?.detail ?? action.data?.outcome
-  const name = `${props.label} ${props.about}`
-  return (
-    <span className="action">
-      <button
-        type="button"
-        disabled={action.isPending}
-        onClick={() => (props.confirm === undefined ? action.mutate() : setAsks(true))}
-        aria-label={name}
-      >
-        {props.label}
-      </button>
-      {asks && (
-        <Dialog title={`${name}?`} onClose={() => setAsks(false)}>
-          <p>{props.confirm}</p>
-          <p className="row">
-            <button
-              type="button"
-              className="danger"
-              onClick={() => {
-                setAsks(false)
-                action.mutate()
-              }}
-            >
-              {props.label}
-            </button>
-            <button type="button" onClick={() => setAsks(false)}>
-              Leave it
-            </button>
-          </p>
-        </Dialog>
-      )}
-      <span role="status" className={action.isError ? "bad" : "dim"}>
-        {told}
-      </span>
-    </span>
-  )
-}
-
-/** A modal window; Escape and a click beside it close it. */
-export const Dialog = (props: {
-  readonly title: string
-  readonly onClose: () => void
-  readonly children: ReactNode
-}) => {
-  const dialog = useRef<HTMLDialogElement>(null)
-  useEffect(() => dialog.current?.showModal(), [])
-  return (
-    <dialog
-      ref={dialog}
-      aria-label={props.title}
-      onClose={props.onClose}
-      onClick={(event) => event.target === dialog.current && dialog.current?.close()}
-    >
-      <div>
-        <h2>{props.title}</h2>
-        {props.children}
+/** Names and what they stand for. */
+export const Facts = ({ facts }: { readonly facts: ReadonlyArray<readonly [name: string, value: ReactNode]> }) => (
+  <dl>
+    {facts.map(([name, value]) => (
+      <div key={name}>
+        <dt>{name}</dt>
+        <dd>{value}</dd>
       </div>
-    </dialog>
-  )
-}
-
-/** JSON as text, with integers of any size as they were written. */
-export const shown = (value: unknown, indent = ""): string => {
-  const inner = `${indent}  `
-  if (value instanceof Exact) return value.digits
-  if (Array.isArray(value)) {
-    if (value.length === 0) return "[]"
-    return `[\n${value.map((item) => inner + shown(item, inner)).join(",\n")}\n${indent}]`
-  }
-  if (typeof value === "object" && value !== null) {
-    const entries = Object.entries(value)
-    if (entries.length === 0) return "{}"
-    return `{\n${entries.map(([key, item]) => `${inner}${JSON.stringify(key)}: ${shown(item, inner)}`).join(",\n")}\n${indent}}`
-  }
-  return JSON.stringify(value) ?? "null"
-}
-
-/** The most characters of a value that are shown unasked. */
-const foldedLength = 32_768
-
-export const Json = ({ title, value }: { readonly title: string; readonly value: unknown }) => {
-  const [isWhole, setWhole] = useState(false)
-  const [copied, setCopied] = useState(false)
-  const text = shown(value)
-  const isLong = text.length > foldedLength
-  return (
-    <details open={value !== null}>
-      <summary>
-        {title} {isLong && <span className="dim">{number(text.length)} characters</span>}
-      </summary>
-      <div className="json">
-        <button
-          type="button"
-          aria-label={`Copy ${title.toLowerCase()}`}
-          onClick={() => void navigator.clipboard?.writeText(text).then(() => setCopied(true))}
-        >
-          {copied ? "Copied" : "Copy"}
-        </button>
-        <pre tabIndex={0} aria-label={title}>
-          {isLong && !isWhole ? `${text.slice(0, foldedLength)}…` : text}
-        </pre>
-        {isLong && !isWhole && (
-          <button type="button" onClick={() => setWhole(true)}>
-            Show all of it
-          </button>
-        )}
-      </div>
-    </details>
-  )
-}
+    ))}
+  </dl>
+)
 
 /** Parts of a whole, drawn to scale and told in words. */
 export const Parts = (props: {
@@ -299,7 +169,7 @@ export const Parts = (props: {
 
 /** A link to a queue's or a worker's jobs. */
 export const JobsOf = ({ field, value }: { readonly field: "queue" | "worker"; readonly value: string }) => (
-  <a href={jobsLink(term(field, value))}>{value}</a>
+  <a href={jobsLink(term(field, value))}>Jobs</a>
 )
 
 /** A page's parameter in the address: what is shown is in the address, so that it can be sent to somebody. */

@@ -6,6 +6,8 @@
  */
 import type { QueryClient } from "@tanstack/react-query"
 import { pulse } from "./api.ts"
+import type { Preferences } from "./preferences.ts"
+import { synchronize } from "./time.tsx"
 
 export type Status = "connecting" | "live" | "polling" | "paused" | "lost"
 
@@ -16,6 +18,9 @@ const topics: Readonly<Record<string, string>> = {
   explain: "jobs",
   logs: "jobs",
   related: "jobs",
+  copies: "jobs",
+  activity: "overview",
+  runs: "cron",
   entry: "cron",
   batch: "batches",
   workers: "nodes",
@@ -32,9 +37,10 @@ const greetingMillis = 4000
 export const follow = (
   queries: QueryClient,
   told: (status: Status) => void,
-  options: { readonly paused: boolean; readonly audits: boolean }
+  options: { readonly isPaused: boolean; readonly pace: Preferences["pace"]; readonly audits: boolean }
 ): (() => void) => {
   const asked = [...known, ...(options.audits ? ["audit"] : [])].join(",")
+  const paceMillis = options.pace === "live" ? 0 : Number.parseInt(options.pace) * 1000
   let stream: EventSource | undefined
   let timer: ReturnType<typeof setTimeout> | undefined
   let seen: Readonly<Record<string, string>> = {}
@@ -63,7 +69,7 @@ export const follow = (
         told("polling")
         refresh(Object.keys(digests).filter((topic) => digests[topic] !== seen[topic]))
         seen = digests
-        again(pollMillis)
+        again(Math.max(pollMillis, paceMillis))
       },
       () => {
         if (stopped) return
@@ -77,7 +83,8 @@ export const follow = (
     const source = new EventSource(`api/events?topics=${asked}`)
     stream = source
     timer = setTimeout(() => poll(2000), greetingMillis)
-    source.addEventListener("hello", () => {
+    source.addEventListener("hello", ({ data }: MessageEvent<string>) => {
+      synchronize((JSON.parse(data) as { readonly serverTime: string }).serverTime) // the server's schema
       clearTimeout(timer)
       told("live")
     })
@@ -93,11 +100,12 @@ export const follow = (
   }
   const look = (): void => {
     if (document.hidden) close()
-    else if (!options.paused) open()
+    else if (options.isPaused) told("paused")
+    else if (paceMillis > 0) poll(2000)
+    else open()
   }
   document.addEventListener("visibilitychange", look)
-  if (options.paused) told("paused")
-  else look()
+  look()
   return () => {
     stopped = true
     document.removeEventListener("visibilitychange", look)

@@ -2,80 +2,28 @@
 import { QueryClient, QueryClientProvider } from "@tanstack/react-query"
 import { Component, type ReactNode, useEffect, useState } from "react"
 import { createRoot } from "react-dom/client"
-import type { Permission } from "../Access.ts"
+import type { Answers } from "./api.ts"
 import { Refused } from "./api.ts"
-import { BatchPage, Batches } from "./Batches.tsx"
-import { Cron, CronPage } from "./Cron.tsx"
-import { Failures } from "./Failures.tsx"
-import { Audit, Limits, Nodes, System, WorkerPage, Workers } from "./Fleet.tsx"
-import { JobPage } from "./JobPage.tsx"
-import { Jobs } from "./Jobs.tsx"
-import { Dialog, useGet } from "./kit.tsx"
+import { useGet } from "./kit.tsx"
 import { follow, type Status } from "./live.ts"
-import { Overview } from "./Overview.tsx"
+import { Notices } from "./notices.tsx"
 import { Palette } from "./Palette.tsx"
-import { QueuePage, Queues } from "./Queues.tsx"
-import { choose, restore, type Theme, useChoice } from "./theme.ts"
+import { choices, prefer, preference, usePreference } from "./preferences.ts"
+import { Settings } from "./Settings.tsx"
+import { find, type View, views } from "./views.tsx"
 import "./style.css"
 
-// What was asked stays until there is news of it; news come by the stream.
+// What was asked stays until there is news of it; news come by the stream. What failed is asked again by itself.
 const queries = new QueryClient({
   defaultOptions: {
     queries: {
       staleTime: 60_000,
-      retry: (failures, error) => !(error instanceof Refused && error.status < 500) && failures < 2
+      retry: (failures, error) => !(error instanceof Refused && error.status < 500) && failures < 2,
+      refetchInterval: ({ state: { error } }) =>
+        error !== null && !(error instanceof Refused && error.status < 500) ? 5000 : false
     }
   }
 })
-
-interface View {
-  readonly title: string
-  readonly to: string
-  /** Pressed after `g`. */
-  readonly key?: string
-  readonly needs?: Permission
-  readonly page: (search: URLSearchParams) => ReactNode
-  /** What is below it, by its name or number. */
-  readonly one?: (name: string) => ReactNode
-}
-
-const views: ReadonlyArray<View> = [
-  { title: "Overview", to: "/", key: "o", page: (search) => <Overview search={search} /> },
-  {
-    title: "Jobs",
-    to: "/jobs",
-    key: "j",
-    page: (search) => <Jobs key={search.get("q") ?? ""} search={search} />,
-    one: (id) => <JobPage key={id} id={Number(id)} />
-  },
-  {
-    title: "Queues",
-    to: "/queues",
-    key: "q",
-    page: () => <Queues />,
-    one: (name) => <QueuePage key={name} name={name} />
-  },
-  { title: "Failures", to: "/failures", key: "f", page: () => <Failures /> },
-  { title: "Cron", to: "/cron", key: "c", page: () => <Cron />, one: (name) => <CronPage key={name} name={name} /> },
-  {
-    title: "Batches",
-    to: "/batches",
-    key: "b",
-    page: (search) => <Batches search={search} />,
-    one: (id) => <BatchPage key={id} id={Number(id)} />
-  },
-  {
-    title: "Workers",
-    to: "/workers",
-    key: "w",
-    page: () => <Workers />,
-    one: (name) => <WorkerPage key={name} name={name} />
-  },
-  { title: "Nodes", to: "/nodes", key: "n", page: () => <Nodes /> },
-  { title: "Limits", to: "/limits", key: "l", page: () => <Limits /> },
-  { title: "Audit", to: "/audit", key: "a", needs: "audit:view", page: (search) => <Audit search={search} /> },
-  { title: "System", to: "/system", key: "s", page: () => <System /> }
-]
 
 const useHash = (): string => {
   const [hash, setHash] = useState(() => location.hash.slice(1) || "/")
@@ -85,14 +33,6 @@ const useHash = (): string => {
     return () => removeEventListener("hashchange", changed)
   }, [])
   return hash
-}
-
-const statuses: Readonly<Record<Status, string>> = {
-  connecting: "◌ connecting",
-  live: "● live",
-  polling: "◐ polling",
-  paused: "‖ paused",
-  lost: "✕ connection lost"
 }
 
 /** One view that fails takes no other along. */
@@ -107,57 +47,151 @@ class Guard extends Component<{ readonly children: ReactNode }, { readonly error
   }
 }
 
-const find = (path: string): readonly [view: View, name: string | undefined] | undefined => {
-  const [, first = "", name] = path.split("/")
-  const view = views.find(({ to }) => to === `/${first}`)
-  if (view === undefined || (name !== undefined && view.one === undefined)) return undefined
-  try {
-    return [view, name === undefined ? undefined : decodeURIComponent(name)]
-  } catch {
-    return undefined
-  }
-}
+type Window = "palette" | "settings" | undefined
 
-const App = () => {
-  const [path = "/", text = ""] = useHash().split("?")
-  const me = useGet("me", "me")
-  const theme = useChoice()
-  const [status, setStatus] = useState<Status>("connecting")
-  const [paused, setPaused] = useState(false)
-  const [open, setOpen] = useState<"palette" | "help">()
-  const audits = me.data?.can.includes("audit:view") ?? false
-  const shown = views.filter(({ needs }) => needs === undefined || me.data?.can.includes(needs) === true)
-  const found = find(path)
-  const title = found === undefined ? "Nothing here" : (found[1] ?? found[0].title)
-  useEffect(() => void (document.title = `${title} · Shigoto`), [title])
-  useEffect(() => follow(queries, setStatus, { paused, audits }), [paused, audits])
+/** The keys that work wherever nobody types. */
+const useKeys = (open: (window: Window) => void, togglePause: () => void): void =>
   useEffect(() => {
     let wasG = false
     const pressed = (event: KeyboardEvent) => {
       if (event.key === "k" && (event.metaKey || event.ctrlKey)) {
         event.preventDefault()
-        return setOpen("palette")
+        return open("palette")
       }
       const isTyping =
         event.target instanceof HTMLElement && event.target.closest("input, select, textarea, dialog") !== null
-      if (isTyping || event.metaKey || event.ctrlKey || event.altKey) return
+      if (isTyping || event.metaKey || event.ctrlKey || event.altKey || preference("keys") === "off") return
       const to = wasG ? views.find(({ key }) => key === event.key)?.to : undefined
       wasG = event.key === "g"
       if (to !== undefined) location.hash = to
-      else if (event.key === "?") setOpen("help")
-      else if (event.key === "p") setPaused((before) => !before)
+      else if (event.key === "?") open("settings")
+      else if (event.key === "p") togglePause()
       else if (event.key === "r") void queries.invalidateQueries()
-      else if (event.key === "t") choose(nextTheme(document.documentElement.dataset["theme"]))
+      else if (event.key === "t") nextTheme()
       else if (event.key === "/") {
         event.preventDefault()
         const filter = document.getElementById("filter")
-        if (filter === null) setOpen("palette")
+        if (filter === null) open("palette")
         else filter.focus()
       }
     }
     addEventListener("keydown", pressed)
     return () => removeEventListener("keydown", pressed)
   }, [])
+
+const nextTheme = (): void => {
+  const { theme } = choices
+  prefer("theme", theme[(theme.indexOf(preference("theme")) + 1) % theme.length] ?? "system")
+}
+
+const statuses: Readonly<Record<Status, string>> = {
+  connecting: "◌ connecting",
+  live: "● live",
+  polling: "◐ polling",
+  paused: "‖ paused",
+  lost: "✕ connection lost"
+}
+
+const Header = (props: {
+  readonly me: Answers["me"] | undefined
+  readonly status: Status
+  readonly isPaused: boolean
+  readonly onPause: () => void
+  readonly onOpen: (window: Window) => void
+}) => {
+  const { isPaused, me, onOpen, onPause, status } = props
+  const theme = usePreference("theme")
+  const environment = me?.environment
+  return (
+    <header>
+      <a className="brand" href="#/">
+        Shigoto
+      </a>
+      {environment != null && <span className={`environment ${environment.tone}`}>{environment.name}</span>}
+      {me !== undefined && me.instances.length > 1 && (
+        <select
+          aria-label="Instance"
+          value={me.instance ?? ""}
+          // Beside this one, whatever is above them.
+          onChange={(event) => location.assign(`../${event.target.value}/${location.hash}`)}
+        >
+          {me.instances.map((name) => (
+            <option key={name}>{name}</option>
+          ))}
+        </select>
+      )}
+      <button type="button" className="search" onClick={() => onOpen("palette")} aria-label="Go to…">
+        <span aria-hidden="true">⌕</span> <span className="wide-only">Go to…</span> <kbd>/</kbd>
+      </button>
+      <span className="grow" />
+      <span role="status" className={`live ${status}`}>
+        {statuses[status]}
+      </span>
+      <button
+        type="button"
+        onClick={onPause}
+        title={isPaused ? "Follow what happens" : "Keep what is shown"}
+        aria-label={isPaused ? "Follow what happens" : "Keep what is shown"}
+      >
+        {isPaused ? "▶" : "‖"}
+      </button>
+      <span className="user wide-only">{me?.user}</span>
+      <button type="button" onClick={nextTheme} aria-label={`Colours: ${theme}`} title={`Colours: ${theme}`}>
+        {theme === "dark" ? "☾" : theme === "light" ? "☀" : "◑"}
+      </button>
+      <button type="button" onClick={() => onOpen("settings")} aria-label="Settings and keys" title="Settings and keys">
+        ?
+      </button>
+    </header>
+  )
+}
+
+const Rail = ({ current, shown }: { readonly current: View | undefined; readonly shown: ReadonlyArray<View> }) => (
+  <nav aria-label="Pages">
+    {(["Work", "Fleet", "Control"] as const).map((group) => (
+      <div key={group}>
+        <span aria-hidden="true">{group}</span>
+        {shown
+          .filter((view) => view.group === group)
+          .map((view) => (
+            <a key={view.to} href={`#${view.to}`} aria-current={current === view ? "page" : undefined}>
+              {view.title}
+            </a>
+          ))}
+      </div>
+    ))}
+  </nav>
+)
+
+/** What is wrong with the whole, on every page: nothing below it can be trusted to be new. */
+const Outage = () => {
+  const { data, error } = useGet("overview", "overview")
+  const isAway = error instanceof Refused && error.status >= 500
+  const reason = data?.reasons.find(({ tag }) => tag === "DatabaseUnavailable" || tag === "SchemaVersion")
+  if (!isAway && reason === undefined) return null
+  return (
+    <p role="alert" className="outage">
+      <b>{reason?.message ?? error?.message}</b> What is shown may be old; this page asks again by itself.
+    </p>
+  )
+}
+
+const App = () => {
+  const [path = "/", text = ""] = useHash().split("?")
+  const me = useGet("me", "me")
+  const pace = usePreference("pace")
+  const [status, setStatus] = useState<Status>("connecting")
+  const [isPaused, setPaused] = useState(false)
+  const [window, setWindow] = useState<Window>()
+  const audits = me.data?.can.includes("audit:view") ?? false
+  const shown = views.filter(({ needs }) => needs === undefined || me.data?.can.includes(needs) === true)
+  const found = find(path)
+  const title = found === undefined ? "Nothing here" : (found[1] ?? found[0].title)
+  const close = () => setWindow(undefined)
+  const togglePause = () => setPaused((before) => !before)
+  useKeys(setWindow, togglePause)
+  useEffect(() => void (document.title = `${title} · Shigoto`), [title])
+  useEffect(() => follow(queries, setStatus, { isPaused, pace, audits }), [isPaused, pace, audits])
   return (
     <>
       <a
@@ -170,49 +204,20 @@ const App = () => {
       >
         Skip to the content
       </a>
-      <header>
-        <strong>Shigoto</strong>
-        <button type="button" className="search" onClick={() => setOpen("palette")} aria-label="Go to…">
-          <span aria-hidden="true">⌕</span> Go to… <kbd>/</kbd>
-        </button>
-        <span className="grow" />
-        <span role="status" className={`live ${status}`}>
-          {statuses[status]}
-        </span>
-        <button
-          type="button"
-          onClick={() => setPaused(!paused)}
-          title={paused ? "Follow what happens" : "Keep what is shown"}
-          aria-label={paused ? "Follow what happens" : "Keep what is shown"}
-        >
-          {paused ? "▶" : "‖"}
-        </button>
-        <span className="dim user">{me.data?.user}</span>
-        <button
-          type="button"
-          onClick={() => choose(nextTheme(theme))}
-          aria-label={`Colours: ${theme}`}
-          title={`Colours: ${theme}`}
-        >
-          {theme === "dark" ? "☾" : theme === "light" ? "☀" : "◑"}
-        </button>
-        <button type="button" onClick={() => setOpen("help")} aria-label="Keys" title="Keys">
-          ?
-        </button>
-      </header>
+      <Header me={me.data} status={status} isPaused={isPaused} onPause={togglePause} onOpen={setWindow} />
       <div className="frame">
-        <nav aria-label="Pages">
-          {shown.map((view) => (
-            <a key={view.to} href={`#${view.to}`} aria-current={found?.[0] === view ? "page" : undefined}>
-              {view.title}
-            </a>
-          ))}
-        </nav>
+        <Rail current={found?.[0]} shown={shown} />
         <main tabIndex={-1}>
           {me.error !== null && <p role="alert">{me.error.message}</p>}
+          <Outage />
           <Guard key={path}>
             {found === undefined ? (
-              <p>There is no such page.</p>
+              <>
+                <h1>Nothing here</h1>
+                <p>
+                  There is no such page. <a href="#/">Go to the overview.</a>
+                </p>
+              </>
             ) : found[1] === undefined ? (
               found[0].page(new URLSearchParams(text))
             ) : (
@@ -221,37 +226,13 @@ const App = () => {
           </Guard>
         </main>
       </div>
-      {open === "palette" && <Palette places={shown} onClose={() => setOpen(undefined)} />}
-      {open === "help" && (
-        <Dialog title="Keys" onClose={() => setOpen(undefined)}>
-          <dl className="keys">
-            {[
-              ["/", "Filter, or go to"],
-              ["Ctrl K", "Go to"],
-              ["j k x o", "Next, previous, select, open a job"],
-              ["r", "Ask again"],
-              ["p", "Follow, or keep what is shown"],
-              ["t", "Colours"],
-              ...shown.flatMap(({ key, title: name }) => (key === undefined ? [] : [[`g ${key}`, name]]))
-            ].map(([key, what]) => (
-              <div key={key}>
-                <dt>
-                  <kbd>{key}</kbd>
-                </dt>
-                <dd>{what}</dd>
-              </div>
-            ))}
-          </dl>
-        </Dialog>
-      )}
+      <Notices />
+      {window === "palette" && <Palette places={shown} onClose={close} />}
+      {window === "settings" && <Settings pages={shown} onClose={close} />}
     </>
   )
 }
 
-const nextTheme = (theme: string | undefined): Theme =>
-  theme === "light" ? "dark" : theme === "dark" ? "system" : "light"
-
-restore()
 const root = document.getElementById("root")
 if (root !== null) {
   createRoot(root).render(

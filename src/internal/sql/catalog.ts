@@ -40,3 +40,10 @@ export const read = Effect.fnUntraced(function* (db: Db, name: string) {
     WHERE name = ${name}`
   return row?.args
 })
+
+/** The secret fields that workers have told of. */
+export const readSecrets = (db: Db) =>
+  db.sql<{ readonly name: string; readonly fields: ReadonlyArray<string> }>`
+    SELECT name, args -> 'redacted' AS fields
+    FROM ${db.sql(`${db.schema}.workers`)}
+    WHERE args ? 'redacted'`

@@ -198,6 +198,56 @@ export const read = (
     })
   )
 
+/** What happened of late to the jobs of one queue or worker. */
+export interface ActivityColumns extends Pick<Increment, "run" | "wait"> {
+  readonly name: string
+  /** In steps of five minutes, of those in which anything happened. */
+  readonly steps: ReadonlyArray<{ readonly at: string; readonly completed: number; readonly failed: number }>
+}
+
+/** Reads the last hour of each queue or worker. */
+export const activity = (db: Db, by: "queue" | "worker") =>
+  limited(
+    db,
+    Effect.gen(function* () {
+      const { sql } = db
+      const now = yield* db.now
+      const rows = yield* sql<ActivityColumns>`
+        WITH found AS MATERIALIZED (
+          SELECT ${sql.literal(by)} AS name, date_bin(interval '5 minutes', at, ${epoch}::timestamptz) AS at,
+            completed, failed + discarded AS failed, run, wait
+          FROM ${metricsOf(db)}
+          WHERE tier = 'minute'
+            AND at >= date_bin(interval '5 minutes', ${now} - interval '55 minutes', ${epoch}::timestamptz)
+            AND worker <> ''
+        ),
+        spread AS (
+          SELECT one.name, array_agg(one.run ORDER BY one.n) AS run, array_agg(one.wait ORDER BY one.n) AS wait
+          FROM (
+            SELECT found.name, u.n, coalesce(sum(u.run), 0)::float8 AS run, coalesce(sum(u.wait), 0)::float8 AS wait
+            FROM found
+            CROSS JOIN LATERAL unnest(found.run, found.wait) WITH ORDINALITY AS u (run, wait, n)
+            GROUP BY found.name, u.n
+          ) AS one
+          GROUP BY one.name
+        ),
+        stepped AS (
+          SELECT one.name, jsonb_agg(to_jsonb(one) - 'name' ORDER BY one.at) AS steps
+          FROM (
+            SELECT name, at, sum(completed) AS completed, sum(failed) AS failed
+            FROM found
+            GROUP BY name, at
+          ) AS one
+          GROUP BY one.name
+        )
+        SELECT name, run, wait, steps
+        FROM spread
+        JOIN stepped USING (name)
+        ORDER BY name`
+      return { now: yield* db.instant, rows }
+    })
+  )
+
 /** How long half of a worker's attempts took at most, of late; undefined where nothing is known of any. */
 export const usualRun = Effect.fnUntraced(function* (db: Db, worker: string) {
   const now = yield* db.now

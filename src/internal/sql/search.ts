@@ -20,6 +20,8 @@ export interface Page {
   readonly order: "newest" | "due" | "finished"
   readonly after: { readonly id: JobId; readonly at: Date | undefined } | undefined
   readonly limit: number
+  /** Without results, errors and meta, and with small args alone. */
+  readonly brief: boolean
 }
 
 /** How many jobs a search by args or meta reads, newest first. */
@@ -167,19 +169,32 @@ const windowed = (db: Db, filter: Checked, now: Fragment, table: Db["jobs"]) => 
           WHERE ${json}`
 }
 
-const ordered = Effect.fnUntraced(function* (db: Db, { after, filter, limit }: Page, order: "newest" | "due") {
+/** What is read of a job; briefly, what is long stays where it lies. */
+const read = ({ sql }: Db, brief: boolean, of: "all" | "live" = "all"): Fragment =>
+  brief
+    ? sql`id, worker, queue, state, priority, attempt, max_attempts, epoch, claimed_by, run_at, inserted_at, claimed_at,
+          cancel_requested_at, progress, snoozes, tags, partition_key, scheduled_for, batch_id, step, fingerprint, trace,
+          start_before, CASE WHEN pg_column_size(args) <= ${sql.literal(String(briefBytes))} THEN args END AS args,
+          NULL::jsonb AS errors, NULL::jsonb AS meta, NULL::jsonb AS cancel_reason
+          ${of === "live" ? sql`` : sql`, finished_at, NULL::jsonb AS result`}`
+    : sql`*`
+
+/** The largest args that are read briefly, as they are stored. */
+const briefBytes = 4096
+
+const ordered = Effect.fnUntraced(function* (db: Db, { after, brief, filter, limit }: Page, order: "newest" | "due") {
   const { sql } = db
   const now = yield* db.now
   const rows =
     order === "newest"
       ? yield* sql<JobColumns>`
-        SELECT *
+        SELECT ${read(db, brief)}
         FROM ${windowed(db, filter, now, db.allJobs)}
           AND id < ${after?.id ?? Number.MAX_SAFE_INTEGER}::bigint
         ORDER BY id DESC
         LIMIT ${limit}::integer`
       : yield* sql<JobColumns>`
-        SELECT *, NULL::timestamptz(3) AS finished_at, NULL::jsonb AS result
+        SELECT ${brief ? read(db, brief, "live") : sql`*`}, NULL::timestamptz(3) AS finished_at, NULL::jsonb AS result
         FROM ${windowed(db, filter, now, db.jobs)}
           AND (run_at, id) > (${after?.at ?? new Date(0)}::timestamptz(3), ${after?.id ?? 0}::bigint)
         ORDER BY run_at, id
@@ -198,7 +213,7 @@ const lookBacks = [60_000, 15 * 60_000, 4 * 3_600_000, 2 * 86_400_000, Infinity]
  */
 const finished = Effect.fnUntraced(function* (
   db: Db,
-  { after, filter, limit }: Page
+  { after, brief, filter, limit }: Page
 ): Effect.fn.Return<ReadonlyArray<JobRow>, SqlError> {
   const { sql } = db
   const now = yield* db.now
@@ -206,7 +221,7 @@ const finished = Effect.fnUntraced(function* (
   for (const back of lookBacks) {
     const since = new Date(Math.max(latest.getTime() - back, 0))
     const rows = yield* sql<JobColumns>`
-      SELECT *
+      SELECT ${read(db, brief)}
       FROM ${db.archive}
       WHERE ${matches(db, filter, now)}
         AND finished_at >= ${since}::timestamptz(3)

@@ -24,6 +24,8 @@ export const historyVerbs = (db: Db, { background, called }: Runner) => ({
   ),
   /** Reads a span in steps. */
   read: (page: history.HistoryPage) => called("history")(history.read(db, page)),
+  /** Reads the last hour of each queue or worker. */
+  activity: (by: "queue" | "worker") => called("history")(history.activity(db, by)),
   /** Forgets what is past its time; says how many rows. */
   prune: background("prune")(history.prune(db))
 })

@@ -7,6 +7,7 @@ import * as health from "../sql/health.ts"
 import * as logs from "../sql/logs.ts"
 import * as node from "../sql/node.ts"
 import { limited } from "../sql/search.ts"
+import { tables } from "../sql/tables.ts"
 import type { Runner } from "./runner.ts"
 
 /** Builds the verbs. */
@@ -33,6 +34,10 @@ export const insightVerbs = (db: Db, { background, called }: Runner) => ({
   publishWorkers: (workers: ReadonlyArray<catalog.Published>) => background("workers")(catalog.publish(db, workers)),
   /** The JSON Schema of a worker's args; undefined where no node has told it. */
   argsSchema: (worker: string) => called("workers")(catalog.read(db, worker)),
+  /** The fields that schemas of workers say are secret. */
+  secretFields: called("workers")(catalog.readSecrets(db)),
+  /** How the tables stand. */
+  tables: called("tables")(tables(db)),
   /** The nodes, for a probe. */
   fleet: background("health")(limited(db, node.list(db)))
 })

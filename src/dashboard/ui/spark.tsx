@@ -1,0 +1,54 @@
+/** Small pictures beside numbers; each says in words what it shows. */
+import type { Answers } from "./api.ts"
+import { number } from "./kit.tsx"
+
+/** A line over time, without axes. */
+export const Line = ({ label, values }: { readonly label: string; readonly values: ReadonlyArray<number> }) => {
+  const most = Math.max(...values, 1)
+  const step = 100 / Math.max(values.length - 1, 1)
+  const points = values.map((value, i) => `${(i * step).toFixed(1)},${(23 - (value / most) * 22).toFixed(1)}`)
+  return (
+    <svg className="line" viewBox="0 0 100 24" preserveAspectRatio="none" role="img" aria-label={label}>
+      <polygon points={`0,24 ${points.join(" ")} 100,24`} />
+      <polyline points={points.join(" ")} />
+    </svg>
+  )
+}
+
+/** What ended in each five minutes of the last hour. */
+export const Activity = ({ of }: { readonly of: Answers["activity"][number] | undefined }) => {
+  if (of === undefined) return <span className="dim">–</span>
+  const most = Math.max(...of.steps.map(({ completed, failed }) => completed + failed), 1)
+  const words = `${number(of.completed)} completed, ${number(of.failed)} failed in the last hour`
+  return (
+    <svg className="bars" viewBox="0 0 96 24" role="img" aria-label={words}>
+      <title>{words}</title>
+      {of.steps.map(({ completed, failed }, i) => {
+        const [done, bad] = [(completed / most) * 22, (failed / most) * 22]
+        return (
+          <g key={i}>
+            <rect className="none" x={i * 8} y={23} width={6} height={1} />
+            <rect className="completed" x={i * 8} y={23 - done} width={6} height={done} />
+            <rect className="failed" x={i * 8} y={23 - done - bad} width={6} height={bad} />
+          </g>
+        )
+      })}
+    </svg>
+  )
+}
+
+/** The last jobs, the newest on the right, each a way to it. */
+export const Runs = ({ jobs }: { readonly jobs: ReadonlyArray<{ readonly id: number; readonly state: string }> }) =>
+  jobs.length === 0 ? (
+    <span className="dim">none is kept</span>
+  ) : (
+    <span className="runs">
+      {jobs.toReversed().map(({ id, state }) => (
+        <a key={id} href={`#/jobs/${id}`} className={`dot ${state}`} title={`#${id} ${state}`}>
+          <span className="hidden">
+            #{id} {state}
+          </span>
+        </a>
+      ))}
+    </span>
+  )
