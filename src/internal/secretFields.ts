@@ -14,8 +14,11 @@ export const secretFields = (asts: ReadonlyArray<SchemaAST.AST>): ReadonlyArray<
 // internal
 
 const collect = (ast: SchemaAST.AST, under: string, add: (name: string) => void, seen: Set<SchemaAST.AST>): void => {
-  if (seen.has(ast)) return
-  seen.add(ast)
+  // Only what is suspended can lead back to itself.
+  if (ast._tag === "Suspend") {
+    if (seen.has(ast)) return
+    seen.add(ast)
+  }
   const inside = (one: SchemaAST.AST, name = under) => collect(one, name, add, seen)
   if (isRedacted(ast)) return add(under)
   const stored = ast.encoding?.at(-1)?.to

@@ -11,7 +11,6 @@ import express from "express"
 import { H3, toNodeHandler } from "h3"
 import { Hono } from "hono"
 import { createServer, type RequestListener, type Server } from "node:http"
-import { connect, createServer as createTcpServer, type Socket } from "node:net"
 import type { AddressInfo } from "node:net"
 import { type Access, Dashboard } from "../../src/dashboard/index.ts"
 import * as Job from "../../src/Job.ts"
@@ -20,7 +19,7 @@ import * as Shigoto from "../../src/Shigoto.ts"
 import * as ShigotoConfig from "../../src/ShigotoConfig.ts"
 import { eventually } from "../setup/eventually.ts"
 import { TestDatabase } from "../setup/TestDatabase.ts"
-import { everyone, Send, TestLive } from "./support.ts"
+import { everyone, type Init, Send, TestLive } from "./support.ts"
 
 const portOf = (server: Pick<Server, "address">): number => (server.address() as AddressInfo).port // it listens on TCP
 
@@ -41,8 +40,7 @@ const listening = (start: (ready: () => void) => Server) =>
     close
   )
 
-const node = (listener: RequestListener) => (ready: () => void) =>
-  createServer(listener).listen(0, "127.0.0.1", ready) as Server
+const node = (listener: RequestListener) => (ready: () => void) => createServer(listener).listen(0, "127.0.0.1", ready)
 
 const handlerFor = Effect.fnUntraced(function* (options: Dashboard.Options) {
   const services = yield* Effect.context<Dashboard.Services>()
@@ -88,9 +86,11 @@ const servers: Readonly<
     const handle = make("/admin/jobs")
     const app = new H3()
     app.all("/admin/jobs/**", (event) =>
-      event.req.headers.get("authorization") === "open sesame" ? handle(event.req) : new Response("Who?", { status: 401 })
+      event.req.headers.get("authorization") === "open sesame"
+        ? handle(event.req)
+        : new Response("Who?", { status: 401 })
     )
-    return node(toNodeHandler(app) as RequestListener)
+    return node(toNodeHandler(app))
   },
   "node:http": (make) => {
     const handle = Dashboard.node(make("/admin/jobs"))
@@ -100,6 +100,12 @@ const servers: Readonly<
     })
   }
 }
+
+/** What the API answers, as JSON; each test asserts what it reads of it. */
+const jsonOf = (response: Response): Promise<ReturnType<typeof JSON.parse>> => response.json()
+
+const read = (base: string, path: string) =>
+  Effect.promise(async () => jsonOf(await fetch(`${base}${path}`, { headers: { authorization: "open sesame" } })))
 
 layer(TestLive)("the dashboard", (it) => {
   for (const [name, mount] of Object.entries(servers)) {
@@ -112,7 +118,7 @@ layer(TestLive)("the dashboard", (it) => {
         }
         const server = yield* listening(mount((path) => made.get(path ?? "") as Dashboard.Handler)) // made above
         const base = `http://127.0.0.1:${portOf(server)}/admin/jobs`
-        const ask = (path: string, init: RequestInit = {}) =>
+        const ask = (path: string, init: Init = {}) =>
           Effect.promise(() =>
             fetch(`${base}${path}`, {
               ...init,
@@ -125,13 +131,14 @@ layer(TestLive)("the dashboard", (it) => {
         const bare = yield* ask("")
         // Hono and h3 take the bare path for one below it, and so does the dashboard.
         assert.include([200, 302], bare.status)
-        if (bare.status === 302) assert.strictEqual(new URL(bare.headers.get("location") ?? "", base).pathname, "/admin/jobs/")
+        if (bare.status === 302)
+          assert.strictEqual(new URL(bare.headers.get("location") ?? "", base).pathname, "/admin/jobs/")
         const page = yield* ask("/")
         assert.strictEqual(page.status, 200)
         assert.include(page.headers.get("content-security-policy") ?? "", "default-src 'none'")
-        assert.deepInclude(yield* Effect.promise(async () => (await ask0(base, "/api/me")).json()), { user: "root" })
+        assert.deepInclude(yield* read(base, "/api/me"), { user: "root" })
         const { id } = yield* Send.enqueue({ text: "a+b c%20d" }, { delay: "1 hour" })
-        const detail = yield* Effect.promise(async () => (await ask0(base, `/api/jobs/${id}`)).json())
+        const detail = yield* read(base, `/api/jobs/${id}`)
         assert.deepStrictEqual(detail.args, { text: "a+b c%20d" })
         const scaled = yield* ask("/api/queues/mails/scale", {
           method: "POST",
@@ -149,9 +156,6 @@ layer(TestLive)("the dashboard", (it) => {
       }).pipe(Effect.scoped)
     )
   }
-
-  const ask0 = (base: string, path: string) =>
-    fetch(`${base}${path}`, { headers: { authorization: "open sesame" } })
 })
 
 const Own = Job.make("own", { args: {} })
@@ -167,7 +171,15 @@ layer(TestDatabase.layerDatabase())("a dashboard of several databases", (it) => 
       const handle = yield* Effect.acquireRelease(
         Effect.sync(() =>
           Dashboard.handler(
-            { main, billing: Layer.unwrap(Effect.provide(Effect.map(TestDatabase, (one) => servicesOf(one.clientConfig)), second)) },
+            {
+              main,
+              billing: Layer.unwrap(
+                Effect.provide(
+                  Effect.map(TestDatabase, (one) => servicesOf(one.clientConfig)),
+                  second
+                )
+              )
+            },
             {
               path: "/jobs",
               access: ({ headers }, instance): Effect.Effect<Access.Access | undefined> =>
@@ -181,11 +193,15 @@ layer(TestDatabase.layerDatabase())("a dashboard of several databases", (it) => 
       )
       const ask = (path: string, user: string) =>
         Effect.promise(() => handle(new Request(`http://jobs.test${path}`, { headers: { "x-user": user } })))
-      const json = (path: string, user: string) => Effect.flatMap(ask(path, user), (answer) => Effect.promise(() => answer.json()))
+      const json = (path: string, user: string) =>
+        Effect.flatMap(ask(path, user), (answer) => Effect.promise(() => jsonOf(answer)))
       yield* Own.enqueue({}).pipe(Effect.provide(main))
       assert.strictEqual((yield* json("/jobs/main/api/jobs", "ada")).jobs.length, 1)
       assert.strictEqual((yield* json("/jobs/billing/api/jobs", "ada")).jobs.length, 0)
-      assert.deepInclude(yield* json("/jobs/billing/api/me", "ada"), { instance: "billing", instances: ["main", "billing"] })
+      assert.deepInclude(yield* json("/jobs/billing/api/me", "ada"), {
+        instance: "billing",
+        instances: ["main", "billing"]
+      })
       assert.deepInclude(yield* json("/jobs/billing/api/me", "bob"), { instance: "billing", instances: ["billing"] })
       assert.strictEqual((yield* ask("/jobs/main/api/jobs", "bob")).status, 401)
       assert.strictEqual((yield* ask("/jobs/", "ada")).headers.get("location"), "main/")
@@ -197,13 +213,11 @@ layer(TestDatabase.layerDatabase())("a dashboard of several databases", (it) => 
 
   it.effect("says that its database is away, and heals once that is back", () =>
     Effect.gen(function* () {
-      const { clientConfig, url } = yield* TestDatabase
-      const target = new URL(String(url.toString() === "<redacted>" ? "" : url) || "postgres://127.0.0.1")
-      void target
-      const door = yield* gate
+      const { clientConfig } = yield* TestDatabase
+      let client: PgClient.PgPoolConfig = { host: "127.0.0.1", port: 1, connectTimeout: "1 second" }
       const services = Shigoto.layerProducer.pipe(
-        Layer.provide(ShigotoConfig.layer({ listen: false })),
-        Layer.provide(PgClient.layer({ ...clientConfig, ...door.config }))
+        Layer.provide(ShigotoConfig.layer({})),
+        Layer.provide(Layer.unwrap(Effect.sync(() => PgClient.layer(client))))
       )
       const handle = yield* Effect.acquireRelease(
         Effect.sync(() => Dashboard.handler(services, { access })),
@@ -215,7 +229,7 @@ layer(TestDatabase.layerDatabase())("a dashboard of several databases", (it) => 
       assert.include(page.headers.get("content-security-policy") ?? "", "default-src 'none'")
       assert.include(yield* Effect.promise(() => page.text()), `http-equiv="refresh"`)
       assert.strictEqual((yield* ask("/api/me")).status, 503)
-      yield* door.open
+      client = clientConfig
       yield* eventually(ask("/api/me"), ({ status }) => status === 200)
     }).pipe(Effect.scoped)
   )

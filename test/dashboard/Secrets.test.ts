@@ -18,7 +18,10 @@ class Card extends Schema.Class<Card>("Card")({ pin: Hidden, holder: Schema.Stri
 describe("fields that are secret by their schema", () => {
   it("are found by the names under which they are stored", () => {
     assert.deepStrictEqual(of(Schema.Struct({ a: Schema.String, b: Schema.Number })), [])
-    assert.deepStrictEqual(of(Schema.Struct({ a: Hidden, b: Schema.Struct({ c: Hidden, d: Schema.String }) })), ["a", "c"])
+    assert.deepStrictEqual(of(Schema.Struct({ a: Hidden, b: Schema.Struct({ c: Hidden, d: Schema.String }) })), [
+      "a",
+      "c"
+    ])
     assert.deepStrictEqual(of(Schema.Struct({ a: Schema.optional(Hidden), b: Schema.Array(Hidden) })), ["a", "b"])
     assert.deepStrictEqual(of(Schema.Struct({ a: Schema.Union([Schema.Number, Hidden]) })), ["a"])
     assert.deepStrictEqual(of(Schema.Struct({ a: Schema.Record(Schema.String, Hidden) })), ["a"])
@@ -60,11 +63,20 @@ layer(TestLive)("values of such fields", (it) => {
       yield* tell("whole", ["*"])
       const { id } = yield* Refund.enqueue({ order: 7, iban: "canary-4" })
       const whole = yield* Whole.enqueue(["canary-5", { any: "canary-6" }])
-      const errors = [
-        { attempt: 1, at: "2026-01-01T00:00:00.000Z", node: "n", tag: "E", message: "no canary-4", cause: "at canary-5" }
-      ]
-      yield* sql`UPDATE shigoto.jobs SET errors = ${JSON.stringify(errors)}::jsonb, fingerprint = worker,
-        state = 'retryable' WHERE id IN (${id}, ${whole.id})`
+      const fail = (job: number, canary: string) => {
+        const error = {
+          attempt: 1,
+          at: "2026-01-01T00:00:00.000Z",
+          node: "n",
+          tag: "E",
+          message: canary,
+          cause: canary
+        }
+        return sql`UPDATE shigoto.jobs SET errors = ${JSON.stringify([error])}::jsonb, fingerprint = worker,
+          state = 'retryable' WHERE id = ${job}`
+      }
+      yield* fail(id, "no canary-4")
+      yield* fail(whole.id, "neither canary-5 nor canary-6")
       yield* sql`INSERT INTO shigoto.logs (job_id, stored_at, logged_at, line, epoch, attempt, level, message)
         VALUES (${id}, now(), now(), 1, 1, 1, 'Info', '"paid to canary-4"'::jsonb)`
       assert.deepStrictEqual(

@@ -6,7 +6,7 @@ import { pipeline } from "node:stream/promises"
 /** Answers a request of node:http, or of Express, which tells the whole path beside the one below its mount. */
 export const respondTo = async (
   handle: (request: Request) => Promise<Response>,
-  incoming: IncomingMessage & { readonly originalUrl?: string },
+  incoming: IncomingMessage & { readonly originalUrl?: string; readonly body?: unknown },
   outgoing: ServerResponse
 ): Promise<void> => {
   const original = (incoming.originalUrl ?? incoming.url ?? "/").split("?")[0] ?? "/"
@@ -22,7 +22,7 @@ export const respondTo = async (
   const request = new Request(new URL(incoming.url ?? "/", `http://${incoming.headers.host ?? "localhost"}`), {
     method,
     headers: entries,
-    ...(hasBody ? { body: Readable.toWeb(incoming) as ReadableStream, duplex: "half" } : {})
+    ...(hasBody ? { body: bodyOf(incoming), duplex: "half" } : {})
   })
   const response = await handle(request)
   outgoing.writeHead(response.status, Object.fromEntries(response.headers))
@@ -33,3 +33,11 @@ export const respondTo = async (
   // Waits for a slow reader, and ends the stream where the reader has left.
   await pipeline(Readable.fromWeb(response.body), outgoing)
 }
+
+// internal
+
+/** What was sent; what a parser of JSON before this has read is written again. */
+const bodyOf = (incoming: IncomingMessage & { readonly body?: unknown }): ReadableStream | string =>
+  incoming.readableDidRead && incoming.body !== undefined
+    ? JSON.stringify(incoming.body)
+    : (Readable.toWeb(incoming) as ReadableStream) // Node's own type of the same

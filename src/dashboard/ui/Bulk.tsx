@@ -2,7 +2,7 @@
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query"
 import { useState } from "react"
 import { type Operation, post, type Preview, Refused } from "./api.ts"
-import { Commands, Dialog, word } from "./action.tsx"
+import { Action, Commands, Dialog, word } from "./action.tsx"
 import { jobsLink, number, Parts, State, useCan, useGet } from "./kit.tsx"
 
 export type BulkAction = "retry" | "cancel" | "delete"
@@ -81,12 +81,6 @@ export const Bulk = (props: { readonly action: BulkAction; readonly q: string; r
 export const Operations = () => {
   const can = useCan()
   const operations = useGet("operations", "operations")
-  const client = useQueryClient()
-  const stop = useMutation({
-    mutationFn: ({ action, id }: { readonly action: string; readonly id: number }) =>
-      post(`operations/${action}/${id}/stop`),
-    onSettled: () => client.invalidateQueries()
-  })
   const [newest, ...others] = operations.data ?? []
   const shown = [...(newest === undefined ? [] : [newest]), ...others.filter(({ state }) => state === "running")]
   if (shown.length === 0) return null
@@ -113,9 +107,11 @@ export const Operations = () => {
           />
           {operation.detail !== null && <span className="bad">{operation.detail}</span>}
           {operation.state === "running" && can(`jobs:${operation.action}` as "jobs:retry") /* one of the three */ && (
-            <button type="button" onClick={() => stop.mutate(operation)} aria-label={`Stop operation ${operation.id}`}>
-              Stop
-            </button>
+            <Action
+              label="Stop"
+              about={`operation ${operation.id}`}
+              path={`operations/${operation.action}/${operation.id}/stop`}
+            />
           )}
         </li>
       ))}

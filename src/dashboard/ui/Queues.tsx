@@ -139,13 +139,14 @@ export const QueuePage = ({ name }: { readonly name: string }) => {
 
 /** What was asked of a node, and whether it does that already. */
 const asked = (row: QueueView, node: QueueView["serving"][number]): string => {
-  const wish = row.wishes.find((one) => one.node === node.node) ?? row.wishes.find((one) => one.node === null)
-  if (wish === undefined) return "–"
-  const slots =
-    wish.concurrency === null
-      ? []
-      : [`${wish.concurrency} slots, ${wish.concurrency === node.concurrency ? "done" : "not yet"}`]
-  return [...slots, ...(wish.paused ? ["paused"] : [])].join("; ") || "–"
+  const own = row.wishes.find((one) => one.node === node.node)
+  const all = row.wishes.find((one) => one.node === null)
+  const slots = own?.concurrency ?? all?.concurrency ?? null
+  const words = [
+    ...(slots === null ? [] : [`${slots} slots, ${slots === node.concurrency ? "done" : "not yet"}`]),
+    ...(own?.paused === true || all?.paused === true ? ["paused"] : [])
+  ]
+  return words.join("; ") || "–"
 }
 
 const Serving = ({ row }: { readonly row: QueueView }) => {

@@ -43,18 +43,19 @@ export const Action = (props: {
   const client = useQueryClient()
   const [asks, setAsks] = useState(false)
   const name = `${label} ${about}`
-  const ask = (to: string, given?: object) => post(to, given).finally(() => void client.invalidateQueries())
+  // Once whoever leads elsewhere has done so: what is gone is not asked for again.
+  const refresh = () => void setTimeout(() => void client.invalidateQueries())
+  const failed = ({ message }: Error) => notify(`${name}: ${message}`, { isBad: true })
   const action = useMutation({
-    mutationFn: () => ask(path, body),
+    mutationFn: () => post(path, body),
     onSuccess: ({ detail, outcome }) => {
-      notify(`${name}: ${detail ?? outcome}`, {
-        ...(typeof undo === "object" && {
-          undo: () => void ask(undo.path).catch(({ message }: Error) => notify(message, { isBad: true }))
-        })
-      })
+      const told = `${name}: ${detail ?? outcome}`
+      if (typeof undo !== "object") notify(told)
+      else notify(told, { undo: () => void post(undo.path).catch(failed).finally(refresh) })
       props.onDone?.()
     },
-    onError: ({ message }) => notify(`${name}: ${message}`, { isBad: true })
+    onError: failed,
+    onSettled: refresh
   })
   const act = () => action.mutate()
   const pressed = () => {
