@@ -24,7 +24,10 @@ const list = Command.make(
     const entries = yield* connected(Effect.flatMap(CronJobs, (cron) => cron.list))
     const now = (yield* DateTime.now).epochMilliseconds
     yield* screen.showList(
-      { name: "cron", items: entries.map((entry) => shapes.cronEntry(entry, screen.redactValue(entry.args, entry.worker))) },
+      {
+        name: "cron",
+        items: entries.map((entry) => shapes.cronEntry(entry, screen.redactValue(entry.args, entry.worker)))
+      },
       entries.length === 0
         ? screen.say("There are no cron entries.")
         : screen.table(

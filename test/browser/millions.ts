@@ -1,5 +1,6 @@
 /**
- * How long each page takes over five million jobs, and how long the longest statement: `npm run measure:dashboard`.
+ * How long each page takes over five million jobs, and how long the longest statement: `npm run measure:dashboard`, with
+ * `-- <folder>` for a database that is kept there and not filled again.
  *
  * A million jobs wait and four million have ended, in a hundred queues of fifty workers, on a server that starts and
  * ends with it. The statements come from the server's own log; the pages are those of a real browser, each asked for the
@@ -10,7 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
 import { readdirSync, readFileSync } from "node:fs"
-import { createServer } from "node:http"
+import { createServer, type Server } from "node:http"
 import type { AddressInfo } from "node:net"
 import { chromium } from "playwright-core"
 import { Dashboard } from "../../src/dashboard/index.ts"
@@ -81,6 +82,8 @@ const say = (line: string) => Effect.sync(() => process.stdout.write(`${line}\n`
 
 const main = Effect.gen(function* () {
   const server = yield* EmbeddedPostgres.make({
+    dataDir: process.argv[2],
+    durable: false,
     settings: {
       logging_collector: "on",
       log_filename: "server.log",
@@ -94,8 +97,9 @@ const main = Effect.gen(function* () {
   )
   yield* Effect.gen(function* () {
     const before = performance.now()
-    yield* seed
-    yield* say(`seeded in ${Math.round((performance.now() - before) / 1000)} s`)
+    const [found] = yield* (yield* SqlClient.SqlClient)`SELECT FROM shigoto.jobs LIMIT 1`
+    if (found === undefined) yield* seed
+    yield* say(`filled in ${Math.round((performance.now() - before) / 1000)} s`)
     const context = yield* Effect.context<Dashboard.Services>()
     const log = () => {
       const folder = `${server.dataDir}/log`
@@ -111,8 +115,13 @@ const main = Effect.gen(function* () {
       (made) => Effect.promise(() => made.dispose())
     )
     const http = yield* Effect.acquireRelease(
-      Effect.sync(() => createServer(Dashboard.node(handle)).listen(0, "127.0.0.1")),
-      (one) => Effect.sync(() => one.closeAllConnections())
+      Effect.promise(
+        () =>
+          new Promise<Server>((resolve) => {
+            const one = createServer(Dashboard.node(handle)).listen(0, "127.0.0.1", () => resolve(one))
+          })
+      ),
+      (one) => Effect.sync(() => void one.close().closeAllConnections())
     )
     const base = `http://127.0.0.1:${(http.address() as AddressInfo).port}` // it listens on TCP
     const times = yield* Effect.promise(async () => {

@@ -156,8 +156,10 @@ export const layer = Layer.effect(
       redactValue: (value, worker) =>
         reveal
           ? sealed(value)
-          : redact({ args: sealed(value), result: undefined, meta: {}, errors: [], cancelReason: undefined }, secrets(worker))
-              .args,
+          : redact(
+              { args: sealed(value), result: undefined, meta: {}, errors: [], cancelReason: undefined },
+              secrets(worker)
+            ).args,
       redactText: (job) => (reveal ? (text) => text : makeRedactText(job, secrets(job.worker)))
     })
   })
