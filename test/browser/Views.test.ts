@@ -33,7 +33,11 @@ const keep = async (page: Page, name: string, width: number, colorScheme: string
 
 /** What opens over a view, and how. */
 const windows: ReadonlyArray<readonly [name: string, view: string, open: (page: Page) => Promise<unknown>]> = [
-  ["palette", "/", (page) => page.keyboard.press("Control+k").then(() => page.getByRole("option").first().waitFor())],
+  [
+    "palette",
+    "/",
+    (page) => page.keyboard.press("Control+k").then(() => page.getByRole("listbox", { name: "Places" }).waitFor())
+  ],
   ["settings", "/", (page) => page.getByRole("button", { name: "Settings and keys" }).click()],
   [
     "filter",

@@ -19,7 +19,7 @@ const executablePath = "/usr/bin/chromium"
 export const isMissing = !existsSync(executablePath) && process.env["CI"] !== "true"
 
 /** For tests that open many pages. */
-export const limit = 240_000
+export const limit = 600_000
 
 export class Shop extends Context.Service<Shop, Effect.Success<typeof Seed.work>>()("test/browser/Shop") {}
 

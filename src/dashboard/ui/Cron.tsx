@@ -43,10 +43,10 @@ export const Cron = () => {
               <th scope="row">
                 <a href={`#/cron/${encodeURIComponent(row.name)}`}>{row.name}</a>
               </th>
-              <td>
+              <td className="nowrap">
                 <code>{row.cron}</code> <small className="dim">{row.timezone}</small>
               </td>
-              <td>
+              <td className="nowrap">
                 <a href={workerLink(row.worker)}>{row.worker}</a> <small>in {row.queue}</small>
                 {!row.workerKnown && <small className="warn"> no live node runs it</small>}
               </td>

@@ -18,11 +18,11 @@ const snippet = `const SendEmail = Job.make("send-email", { args: { to: Schema.S
 
 yield* SendEmail.enqueue({ to: "ada@example.com" })`
 
-/** The filter without what it says of states, and those states. */
-const split = (q: string): readonly [rest: string, state: string | undefined] => {
+/** The filter without what it says of states, and those states; all, if it says nothing. */
+const split = (q: string): readonly [rest: string, asked: ReadonlyArray<string>] => {
   const words = q.split(/\s+/).filter((one) => one !== "")
-  const state = words.find((one) => /^state:[a-z]+$/.test(one))
-  return [words.filter((one) => one !== state).join(" "), state?.slice("state:".length)]
+  const said = words.find((one) => /^state:[a-z,]+$/.test(one))
+  return [words.filter((one) => one !== said).join(" "), said?.slice("state:".length).split(",") ?? states]
 }
 
 /**
@@ -65,7 +65,7 @@ export const Jobs = ({ search }: { readonly search: URLSearchParams }) => {
   const [isPointed, setPointed] = useState(false)
   const [action, setAction] = useState<BulkAction>()
   const can = useCan()
-  const [rest, state] = split(q)
+  const [rest, asked] = split(q)
   const page = useGet("jobs", `jobs${query({ q, order, after })}`)
   const tabs = useGet("states", `states${query({ q: rest })}`)
   const [hasTicks, setHasTicks] = useState(false)
@@ -73,7 +73,7 @@ export const Jobs = ({ search }: { readonly search: URLSearchParams }) => {
   const ticks = useTicks(jobs)
   useEffect(() => setHasTicks(ticks.ticked.size > 0), [ticks.ticked])
   const next = page.data?.next ?? null
-  const counts = (tabs.data?.counts ?? []).filter((one) => state === undefined || one.state === state)
+  const counts = (tabs.data?.counts ?? []).filter(({ state }) => asked.includes(state))
   const matching = tabs.data && counts.reduce((sum, one) => sum + (one.count ?? 0), 0)
   const more = counts.every((one) => one.isExact) ? "" : " or more"
   const acts = (["retry", "cancel", "delete"] as const).filter((one) => can(`jobs:${one}`))
@@ -101,14 +101,14 @@ export const Jobs = ({ search }: { readonly search: URLSearchParams }) => {
         </select>
       </div>
       <nav className="tabs" aria-label="States">
-        <a href={`#/jobs${query({ q: rest })}`} aria-current={state === undefined ? "page" : undefined}>
+        <a href={`#/jobs${query({ q: rest })}`} aria-current={asked.length === states.length ? "page" : undefined}>
           all
         </a>
         {states.map((one) => (
           <a
             key={one}
             href={`#/jobs${query({ q: `${rest} state:${one}`.trim() })}`}
-            aria-current={state === one ? "page" : undefined}
+            aria-current={asked.length < states.length && asked.includes(one) ? "page" : undefined}
           >
             <State state={one} /> <Counted of={tabs.data?.counts.find((counted) => counted.state === one)} />
           </a>

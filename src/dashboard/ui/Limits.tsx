@@ -48,7 +48,7 @@ export const Limits = () => {
                 />
               </td>
               <td className="number">{row.concurrency ?? "–"}</td>
-              <td>{row.rate === null ? "–" : <RateText of={row.rate} />}</td>
+              <td className="wide">{row.rate === null ? "–" : <RateText of={row.rate} />}</td>
               <td className="number">{row.rate === null ? "–" : number(Math.floor(row.rate.room))}</td>
               <td>
                 <Time at={row.rate?.heldUntil ?? null} />

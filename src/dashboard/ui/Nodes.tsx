@@ -46,14 +46,14 @@ export const Nodes = () => {
                   <Count q={`${term("node", row.name)} state:executing`} value={row.executing} />
                 )}
               </td>
-              <td>
+              <td className="wide">
                 {row.queues.map(({ concurrency, name }) => (
                   <a key={name} className="tag" href={queueLink(name)}>
                     {name} {concurrency}
                   </a>
                 ))}
               </td>
-              <td>
+              <td className="wide">
                 {row.workers.map((name) => (
                   <a key={name} className="tag" href={workerLink(name)}>
                     {name}

@@ -9,14 +9,14 @@ export type JobDetail = Encoded<typeof Views.JobDetail>
 export type Overview = Encoded<typeof Views.OverviewView>
 export type History = Encoded<typeof Views.HistoryView>
 export type QueueView = Encoded<typeof Views.QueueView>
-export type CronView = Encoded<typeof Views.CronView>
-export type FailureView = Encoded<typeof Views.FailureView>
+type CronView = Encoded<typeof Views.CronView>
+type FailureView = Encoded<typeof Views.FailureView>
 export type BatchView = Encoded<typeof Views.BatchView>
 export type BatchDetail = Encoded<typeof Views.BatchDetail>
 export type Operation = Encoded<typeof Views.OperationView>
 export type Preview = Encoded<typeof Views.PreviewView>
-export type Answer = Encoded<typeof Views.Answer>
-export type Pulse = Encoded<typeof Views.PulseView>
+type Answer = Encoded<typeof Views.Answer>
+type Pulse = Encoded<typeof Views.PulseView>
 export type Related = Encoded<typeof Views.RelatedJob>
 
 /** What each kind of question is answered with; the kind is the topic whose news makes the answer old. */

@@ -52,6 +52,11 @@ const Chart = (props: {
         : series.map((_, i) =>
             times.map((__, at) => series.slice(i).reduce((sum, { values }) => sum + (values[at] ?? 0), 0))
           )
+    const isLong = (times.at(-1) ?? 0) - (times[0] ?? 0) > 2 * 86_400
+    const moments = new Intl.DateTimeFormat(
+      "en-GB",
+      isLong ? { day: "numeric", month: "short" } : { hour: "2-digit", minute: "2-digit" }
+    )
     const drawMarks = (plot: uPlot): void => {
       const { ctx } = plot
       const { height, left, top, width } = plot.bbox
@@ -80,7 +85,7 @@ const Chart = (props: {
           y: kind === "lines" ? { distr: logarithmic, log: 10 } : { range: (_, __, max) => [0, Math.max(max * 1.1, 1)] }
         },
         axes: [
-          axis,
+          { ...axis, values: (_, ticks) => ticks.map((tick) => moments.format(tick * 1000)) },
           { ...axis, size: 64, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : brief(format(tick)))) }
         ],
         series: [

@@ -9,7 +9,7 @@ interface Notice {
 }
 
 /** How long something can be taken back, and is told of, in milliseconds. */
-export const noticeMillis = 5000
+const noticeMillis = 5000
 
 let notices: ReadonlyArray<Notice> = []
 let last = 0
