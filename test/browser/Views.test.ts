@@ -93,7 +93,7 @@ layer(TestLive, { timeout: "3 minutes", excludeTestServices: true })("every view
             }
             const views: Readonly<Record<string, string>> = {
               overview: "/",
-              jobs: "/jobs?q=state%3Aretryable,discarded,executing,completed",
+              jobs: "/jobs?q=worker%3Aresize%20state%3Aretryable,discarded,executing,completed",
               none: "/jobs?q=tag%3Anobody",
               job: `/jobs/${failed}`,
               hostile: `/jobs/${hostileJob}`,

@@ -1,8 +1,8 @@
 /** Batches and flows: how far they are, and, of a flow, what waits for what. */
 import { lazy, Suspense } from "react"
-import { type BatchView, query, term } from "./api.ts"
+import { type BatchDetail, type BatchView, query, term } from "./api.ts"
 import { Action, Commands } from "./action.tsx"
-import { Count, Empty, navigate, number, Page, Parts, State, Table, useCan, useGet } from "./kit.tsx"
+import { Count, Empty, navigate, number, Page, Parts, State, Table, useCan, useGet, workerLink } from "./kit.tsx"
 
 const Graph = lazy(() => import("./graph.tsx"))
 
@@ -128,40 +128,57 @@ export const BatchPage = ({ id }: { readonly id: number }) => {
             </p>
           ))}
           <Commands lines={["show", "retry", "cancel"].map((verb) => `shigoto batches ${verb} ${id}`)} />
-          {batch.nodes.length > 0 && (
-            <>
-              <h2>Steps</h2>
-              <Suspense fallback={<p className="dim">Loading…</p>}>
-                <Graph nodes={batch.nodes} />
-              </Suspense>
-              <Table label="Steps" heads={["Step", "Job", "Worker", "State", "Attempt", "After", "Parts"]}>
-                {batch.nodes.map((node) => (
-                  <tr key={node.id}>
-                    <th scope="row">{node.step}</th>
-                    <td>
-                      <a href={`#/jobs/${node.id}`}>#{node.id}</a>
-                    </td>
-                    <td>{node.worker}</td>
-                    <td>
-                      <State state={node.state} />{" "}
-                      {node.failure !== null && <small className="bad">{node.failure}</small>}
-                    </td>
-                    <td>
-                      {node.attempt}/{node.maxAttempts}
-                    </td>
-                    <td>
-                      {node.after
-                        .map((parent) => batch.nodes.find((one) => one.id === parent)?.step ?? `#${parent}`)
-                        .join(", ") || "–"}
-                    </td>
-                    <td>{node.children}</td>
-                  </tr>
-                ))}
-              </Table>
-            </>
-          )}
+          {batch.nodes.length > 0 && <Steps nodes={batch.nodes} />}
         </>
       )}
     </Page>
+  )
+}
+
+/** The most steps that are drawn, and that the table shows: more of them tell nobody anything, and take a browser down. */
+const most = 500
+
+const Steps = ({ nodes }: { readonly nodes: BatchDetail["nodes"] }) => {
+  const names = new Map(nodes.map(({ id, step }) => [id, step]))
+  const isEnded = ({ state }: { readonly state: string }) => ["completed", "discarded", "cancelled"].includes(state)
+  const shown =
+    nodes.length <= most ? nodes : nodes.toSorted((a, b) => Number(isEnded(a)) - Number(isEnded(b))).slice(0, most)
+  return (
+    <>
+      <h2>Steps</h2>
+      {nodes.length <= most ? (
+        <Suspense fallback={<p className="dim">Loading…</p>}>
+          <Graph nodes={nodes} />
+        </Suspense>
+      ) : (
+        <p className="dim">
+          {number(nodes.length)} steps are too many to draw. These are {most} of them, those first that have not ended.
+        </p>
+      )}
+      <Table
+        label="Steps"
+        heads={["Step", "Job", "Worker", "State", { count: "Attempt" }, "After", { count: "Parts" }]}
+      >
+        {shown.map((node) => (
+          <tr key={node.id}>
+            <th scope="row">{node.step}</th>
+            <td>
+              <a href={`#/jobs/${node.id}`}>#{node.id}</a>
+            </td>
+            <td>
+              <a href={workerLink(node.worker)}>{node.worker}</a>
+            </td>
+            <td>
+              <State state={node.state} /> {node.failure !== null && <small className="bad">{node.failure}</small>}
+            </td>
+            <td className="number">
+              {node.attempt}/{node.maxAttempts}
+            </td>
+            <td>{node.after.map((parent) => names.get(parent) ?? `#${parent}`).join(", ") || "–"}</td>
+            <td className="number">{node.children}</td>
+          </tr>
+        ))}
+      </Table>
+    </>
   )
 }
