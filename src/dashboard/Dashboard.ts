@@ -4,6 +4,7 @@
  * Nothing is shown to anybody until `access` says who asks. All answers, the refusals too, carry a strict content
  * security policy; writes are taken only from the dashboard's own page or from what is no browser.
  */
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as HttpRouter from "effect/http/HttpRouter"
@@ -264,7 +265,10 @@ const visible = (names: ReadonlyArray<string>, access: Authorize, request: HttpS
 /** Answers whatever happens, under the policy. */
 const guarded = <R>(respond: Effect.Effect<HttpServerResponse.HttpServerResponse, unknown, R>) =>
   respond.pipe(
-    Effect.tapCause((cause) => Effect.logError("The dashboard failed", cause)),
+    // Who leaves before the answer is no failure.
+    Effect.tapCause((cause) =>
+      Cause.hasInterruptsOnly(cause) ? Effect.void : Effect.logError("The dashboard failed", cause)
+    ),
     Effect.catchCause(() => Effect.succeed(plain(500, "The dashboard failed; its log tells why."))),
     Effect.map(HttpServerResponse.setHeaders(headers))
   )

@@ -121,7 +121,7 @@ const main = Effect.gen(function* () {
             const one = createServer(Dashboard.node(handle)).listen(0, "127.0.0.1", () => resolve(one))
           })
       ),
-      (one) => Effect.sync(() => void one.close().closeAllConnections())
+      (one) => Effect.sync(() => one.close().closeAllConnections())
     )
     const base = `http://127.0.0.1:${(http.address() as AddressInfo).port}` // it listens on TCP
     const [row] = yield* (yield* SqlClient.SqlClient)<{ readonly id: number }>`
