@@ -54,7 +54,7 @@ export const Cron = () => {
                 {row.problem ?? (row.paused ? "‖ paused" : <Time at={row.nextTick} />)}
               </td>
               <td>
-                <Runs jobs={runs.data?.find(({ name }) => name === row.name)?.jobs ?? []} />
+                <Runs q={term("cron", row.name)} jobs={runs.data?.find(({ name }) => name === row.name)?.jobs ?? []} />
               </td>
               <td>{row.source}</td>
               <td>
@@ -100,7 +100,8 @@ export const CronPage = ({ name }: { readonly name: string }) => {
           </Table>
           <h2>Last jobs</h2>
           <p>
-            <Runs jobs={last.data?.jobs ?? []} /> <a href={jobsLink(term("cron", name))}>All of its jobs</a>
+            <Runs q={term("cron", name)} jobs={last.data?.jobs ?? []} />{" "}
+            <a href={jobsLink(term("cron", name))}>All of its jobs</a>
           </p>
           <Json title="Args" value={row.args} />
           <Commands lines={["run", "pause", "resume"].map((verb) => `shigoto cron ${verb} ${word(name)}`)} />

@@ -124,7 +124,7 @@ const Siblings = ({ worker }: { readonly worker: string }) => {
   const { data } = useGet("jobs", `jobs?q=${encodeURIComponent(q)}&order=finished&limit=60`)
   return (
     <p>
-      Last ends of <a href={jobsLink(q)}>{worker}</a>: <Runs jobs={data?.jobs ?? []} />
+      Last ends of {worker}: <Runs q={q} jobs={data?.jobs ?? []} />
     </p>
   )
 }

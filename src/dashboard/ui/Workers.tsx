@@ -105,7 +105,7 @@ export const WorkerPage = ({ name }: { readonly name: string }) => {
             <a href={jobsLink(term("worker", name))}>Its jobs</a>
           </p>
           <p>
-            Last ends: <Runs jobs={runs.data?.jobs ?? []} />
+            Last ends: <Runs q={term("worker", name)} jobs={runs.data?.jobs ?? []} />
           </p>
           <h2>Throughput and latency</h2>
           <Charts span="1h" worker={name} />

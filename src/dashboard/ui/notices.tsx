@@ -56,9 +56,9 @@ const subscribe = (listener: () => void) => {
 }
 
 export const Notices = () => (
-  <ul className="notices" role="status" aria-label="Notices">
+  <div className="notices" role="status" aria-label="Notices">
     {useSyncExternalStore(subscribe, () => notices).map(({ id, isBad, text, undo }) => (
-      <li key={id} className={isBad ? "bad" : undefined}>
+      <div key={id} className={isBad ? "bad" : undefined}>
         <span>{text}</span>
         {undo !== undefined && (
           <button
@@ -74,7 +74,7 @@ export const Notices = () => (
         <button type="button" aria-label="Dismiss" onClick={() => dismiss(id)}>
           ×
         </button>
-      </li>
+      </div>
     ))}
-  </ul>
+  </div>
 )

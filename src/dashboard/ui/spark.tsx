@@ -1,6 +1,6 @@
 /** Small pictures beside numbers; each says in words what it shows. */
 import type { Answers } from "./api.ts"
-import { number } from "./kit.tsx"
+import { jobsLink, number } from "./kit.tsx"
 
 /** A line over time, without axes. */
 export const Line = ({ label, values }: { readonly label: string; readonly values: ReadonlyArray<number> }) => {
@@ -37,18 +37,22 @@ export const Activity = ({ of }: { readonly of: Answers["activity"][number] | un
   )
 }
 
-/** The last jobs, the newest on the right, each a way to it. */
-export const Runs = ({ jobs }: { readonly jobs: ReadonlyArray<{ readonly id: number; readonly state: string }> }) =>
-  jobs.length === 0 ? (
-    <span className="dim">none is kept</span>
-  ) : (
-    <span className="runs">
-      {jobs.toReversed().map(({ id, state }) => (
-        <a key={id} href={`#/jobs/${id}`} className={`dot ${state}`} title={`#${id} ${state}`}>
-          <span className="hidden">
-            #{id} {state}
-          </span>
-        </a>
-      ))}
-    </span>
+/** How the last jobs of a filter stand, the newest on the right; a way to them. */
+export const Runs = (props: {
+  readonly q: string
+  readonly jobs: ReadonlyArray<{ readonly id: number; readonly state: string }>
+}) => {
+  const { jobs, q } = props
+  if (jobs.length === 0) return <span className="dim">none is kept</span>
+  const counts = Map.groupBy(jobs, ({ state }) => state)
+  const words = `The last ${jobs.length}: ${[...counts].map(([state, of]) => `${of.length} ${state}`).join(", ")}`
+  return (
+    <a className="runs" href={jobsLink(q)} title={words}>
+      <svg viewBox={`0 0 ${jobs.length * 8} 24`} width={jobs.length * 8} height={24} role="img" aria-label={words}>
+        {jobs.toReversed().map(({ id, state }, i) => (
+          <rect key={id} className={`run ${state}`} x={i * 8} width={6} height={24} rx={1.5} />
+        ))}
+      </svg>
+    </a>
   )
+}
