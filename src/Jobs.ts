@@ -33,7 +33,7 @@ import { type LogLine, type LogOptions, read as readLogs } from "./JobLog.ts"
 import type { BatchId, JobId, JobRow, JobState } from "./JobRow.ts"
 import { JobStore } from "./JobStore.ts"
 import { fromColumns, type NodeRow } from "./Nodes.ts"
-import { dueHorizonMillis, Notifier } from "./Notifier.ts"
+import { dueHorizonMillis, type Hint, Notifier } from "./Notifier.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
 import {
   type AwaitInTransaction,

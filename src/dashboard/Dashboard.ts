@@ -282,6 +282,8 @@ Give Dashboard.layer or Dashboard.handler an access function, such as
 behind whatever authenticates requests to your server.
 `
 
+const withoutPage = `The files of this page are not there: they lie beside the code of effect-shigoto, and a bundler has left them out.
+
 const notSignedIn = "You are not signed in, or may not see this."
 
 const unstored = { "cache-control": "no-store" }
