@@ -284,6 +284,9 @@ behind whatever authenticates requests to your server.
 
 const withoutPage = `The files of this page are not there: they lie beside the code of effect-shigoto, and a bundler has left them out.
 
+Keep effect-shigoto external to the bundle. The API under api/ works without them.
+`
+
 const notSignedIn = "You are not signed in, or may not see this."
 
 const unstored = { "cache-control": "no-store" }
