@@ -2,7 +2,8 @@
  * Hides secrets on the way out to people: values under telling names, the same values wherever else the job quotes
  * them, and what looks like a credential in any text. The dashboard and the command line share these rules.
  */
-import { everything } from "./internal/secretFields.ts"
+import * as Duration from "effect/Duration"
+import * as Redacted from "effect/Redacted"
 import type { JobRow } from "./JobRow.ts"
 
 /**
@@ -24,6 +25,13 @@ export const defaultRedactKeys: ReadonlyArray<string> = [
   "credential",
   "signature"
 ]
+
+/**
+ * Stands among the names of secret fields for everything, where a secret is under no name of its own.
+ *
+ * @category constants
+ */
+export const everything = "*"
 
 /**
  * What stands in place of a secret.
@@ -178,6 +186,24 @@ export const asksForSecret = (value: unknown, isSecret: (name: string) => boolea
   typeof value === "object" &&
   value !== null &&
   Object.entries(value).some(([name, item]) => isSecret(name) || asksForSecret(item, isSecret))
+
+/**
+ * Gives a setting as JSON, for people; a secret and a function say only that they are there.
+ *
+ * @category redacting
+ */
+export const plainSetting = (value: unknown): unknown => {
+  if (Redacted.isRedacted(value)) return hidden
+  if (Duration.isDuration(value)) return Duration.format(value)
+  if (value instanceof Map) return Object.fromEntries([...value].map(([name, one]) => [name, plainSetting(one)]))
+  if (typeof value === "function") return "(a function)"
+  if (typeof value === "number" && !Number.isFinite(value)) return null
+  if (Array.isArray(value)) return value.map(plainSetting)
+  if (typeof value === "object" && value !== null) {
+    return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, plainSetting(one)]))
+  }
+  return value ?? null
+}
 
 // internal
 

@@ -3,7 +3,7 @@
  */
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
-import { plainSetting } from "../internal/settings.ts"
+import { plainSetting } from "../Redaction.ts"
 import * as ShigotoConfig from "../ShigotoConfig.ts"
 import { environmentSettings, findTarget } from "./internal/connection.ts"
 import { Loaded } from "./internal/load.ts"

@@ -22,7 +22,6 @@ import type { JobRow } from "../JobRow.ts"
 import type { Jobs } from "../Jobs.ts"
 import type { Limits } from "../Limits.ts"
 import type { Queues } from "../Queues.ts"
-import { shown } from "../internal/names.ts"
 import { InvalidConfig } from "../ShigotoError.ts"
 import { type Authorize, type Environment, Instance, Viewer } from "./Access.ts"
 import { DashboardApi } from "./DashboardApi.ts"
@@ -234,8 +233,8 @@ const mountsOf = (names: ReadonlyArray<string>, options: Options) =>
     if (!/^[\w-]+$/.test(name)) {
       throw new InvalidConfig({
         field: "instances",
-        value: shown(name),
-        message: `An instance cannot be called ${shown(name)}: a name is of letters, digits, "-" and "_".`
+        value: JSON.stringify(name),
+        message: `An instance cannot be called ${JSON.stringify(name)}: a name is of letters, digits, "-" and "_".`
       })
     }
     const path = `${(options.path ?? "").replace(/\/+$/, "")}/${name}` as const

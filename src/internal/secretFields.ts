@@ -1,8 +1,6 @@
 /** Which fields a schema says are `Redacted`: by their names, as they are stored. */
 import type * as SchemaAST from "effect/SchemaAST"
-
-/** What stands for everything, where a secret is under no name of its own. */
-export const everything = "*"
+import { everything } from "../Redaction.ts"
 
 /** The names of the fields whose values are secret, in the encoded form; `*` where these cannot be told from others. */
 export const secretFields = (asts: ReadonlyArray<SchemaAST.AST>): ReadonlyArray<string> => {

@@ -6,11 +6,11 @@ import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Filter from "../../Filter.ts"
 import type { JobId, JobRow } from "../../JobRow.ts"
-import { everything } from "../../internal/secretFields.ts"
 import type { Jobs } from "../../Jobs.ts"
 import {
   asksForSecret,
   type Carried,
+  everything,
   hidden,
   makeIsSecret,
   makeRedactText,
