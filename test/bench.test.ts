@@ -27,7 +27,18 @@ describe("npm run bench", () => {
         const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "shigoto-bench-test-"))
         yield* Effect.addFinalizer(() => Effect.sync(() => Fs.rmSync(folder, { recursive: true })))
         const piece = Path.join(folder, "piece")
-        yield* bench("--quick", "--workload", "drain", "--peer", "raw", "--url", Redacted.value(url), "--output", piece)
+        yield* bench(
+          "--quick",
+          "--sources",
+          "--workload",
+          "drain",
+          "--peer",
+          "raw",
+          "--url",
+          Redacted.value(url),
+          "--output",
+          piece
+        )
         const results = Path.join(piece, "results.json")
         const { stdout } = yield* bench("--merge", `${results},${results}`, "--output", Path.join(folder, "both"))
         assert.include(stdout, "## Drain of 50,000, one process, nothing kept (`drain`)")

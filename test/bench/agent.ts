@@ -35,7 +35,7 @@ export interface Usage {
   readonly cpuMillis: number
 }
 
-/** What a worker tells unasked, some hundred times a second while it runs jobs. */
+/** What a worker tells unasked, at most a hundred times a second while it runs jobs. */
 export interface Progress {
   readonly handled: number
   /** The instant of the first job's start. */
@@ -69,7 +69,7 @@ const tell = () =>
     told = handled
     if (process.connected)
       process.send?.({ progress: { handled, first, at: now(), memory: process.memoryUsage.rss() } satisfies Progress })
-  }, 5).unref()
+  }, 10).unref()
 const timed = async (produce: () => Promise<number>): Promise<Produced> => {
   const start = now()
   const jobs = await produce()

@@ -12,6 +12,7 @@
  *     --output DIR          where results go; test/bench/output, which git ignores, by default
  *     --merge a,b           in place of measuring: one report of the results.json of several runs
  *     --docs NAME           writes docs/performance/NAME.* too
+ *     --sources             runs ours from its sources in place of what `npm run bench` has built
  *     --profile             takes a CPU profile of every worker and producer of ours into the output folder
  *
  * Every measurement has a fresh database and fresh processes; systems take turns within a round, so that a noisy
@@ -44,9 +45,13 @@ const { values: options } = parseArgs({
     output: { type: "string" },
     merge: { type: "string" },
     docs: { type: "string" },
+    sources: { type: "boolean", default: false },
     profile: { type: "boolean", default: false }
   }
 })
+
+// For the agents: the driver itself always runs from its sources.
+if (options.sources) process.env["SHIGOTO_BENCH_SOURCES"] = "1"
 
 const output =
   options.output === undefined

@@ -18,7 +18,7 @@ const verbs = [
 /** Starts an agent. `flags` go to Node, such as `--cpu-prof`. */
 export const start = (flags: ReadonlyArray<string> = []): Process => {
   const child = fork(new URL("agent.ts", import.meta.url), [], {
-    execArgv: ["--conditions=source", ...flags],
+    execArgv: [...flags],
     // Where an adapter warns, the reader of the bench should see it.
     stdio: ["ignore", "inherit", "inherit", "ipc"]
   })

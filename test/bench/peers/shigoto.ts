@@ -1,7 +1,7 @@
 /**
  * Ours, as a user writes it: a definition with a schema, the layer of a worker, `ShigotoLive`.
  *
- * Nothing but public settings: the queue's concurrency is what the workload says, history is kept with the default
+ * Nothing but public settings, on the built package unless the run says `--sources`: the queue's concurrency is what the workload says, history is kept with the default
  * retention or not at all. `target.variant` is the same with one feature in use, or with all that can be switched on
  * and is not used. For the curves, jobs spread over several queues, which share the concurrency, or partition keys, and
  * one process may be several nodes, each with connections and a lease of its own.
@@ -12,20 +12,24 @@ import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import {
+import type { Batches, Jobs as JobsService, Limit } from "../../../src/index.ts"
+import type { Adapter, Payload, Target } from "../Adapter.ts"
+
+// What users run is the built package: without the types that Node would have to strip, it also takes less memory.
+const built = process.env["SHIGOTO_BENCH_SOURCES"] === undefined
+const {
   Batch,
-  type Batches,
   Cipher,
   CronJob,
   Job,
   Jobs,
-  type Limit,
   Migrations,
   Shigoto,
   ShigotoConfig,
   ShigotoLive
-} from "../../../src/index.ts"
-import type { Adapter, Payload, Target } from "../Adapter.ts"
+}: typeof import("../../../src/index.ts") = await import(
+  new URL(built ? "../../../dist/src/index.js" : "../../../src/index.ts", import.meta.url).href
+)
 
 const args = { i: Schema.Number, t: Schema.Number }
 const BenchJob = Job.make("bench", { args })
@@ -56,7 +60,7 @@ const others = Layer.mergeAll(
 const PartitionedJob = (keys: number) => Job.make("bench", { args, partitionKey: ({ i }) => `${i % keys}` })
 
 interface Variant {
-  readonly enqueueMany: (payloads: ReadonlyArray<Payload>) => Effect.Effect<unknown, unknown, Jobs | Batches>
+  readonly enqueueMany: (payloads: ReadonlyArray<Payload>) => Effect.Effect<unknown, unknown, JobsService | Batches>
   readonly rateLimit: Limit.Options | undefined
   readonly cipher: ReturnType<typeof cipher> | undefined
   readonly fair: boolean
@@ -130,7 +134,7 @@ export default (target: Target): Adapter => {
       : keys > 1
         ? partitioned.enqueueAll(payloads)
         : variant.enqueueMany(payloads)
-  const workers: Array<ManagedRuntime.ManagedRuntime<Jobs, unknown>> = []
+  const workers: Array<ManagedRuntime.ManagedRuntime<JobsService, unknown>> = []
   return {
     setup: () =>
       Effect.runPromise(Effect.asVoid(Migrations.run).pipe(Effect.provide(Layer.mergeAll(config(1), client)))),
