@@ -12,24 +12,14 @@ import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import type * as Library from "../../../src/index.ts"
 import type { Batches, Jobs as JobsService, Limit } from "../../../src/index.ts"
 import type { Adapter, Payload, Target } from "../Adapter.ts"
 
 // What users run is the built package: without the types that Node would have to strip, it also takes less memory.
 const built = process.env["SHIGOTO_BENCH_SOURCES"] === undefined
-const {
-  Batch,
-  Cipher,
-  CronJob,
-  Job,
-  Jobs,
-  Migrations,
-  Shigoto,
-  ShigotoConfig,
-  ShigotoLive
-}: typeof import("../../../src/index.ts") = await import(
-  new URL(built ? "../../../dist/src/index.js" : "../../../src/index.ts", import.meta.url).href
-)
+const { Batch, Cipher, CronJob, Job, Jobs, Migrations, Shigoto, ShigotoConfig, ShigotoLive }: typeof Library =
+  await import(new URL(built ? "../../../dist/src/index.js" : "../../../src/index.ts", import.meta.url).href)
 
 const args = { i: Schema.Number, t: Schema.Number }
 const BenchJob = Job.make("bench", { args })
