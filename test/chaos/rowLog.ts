@@ -196,6 +196,8 @@ SELECT process, began::timestamptz AS began, max(ts) + interval '1 second' AS un
 FROM opened
 GROUP BY process, pid, began`,
   "CREATE INDEX held_began ON held (began)",
+  "CREATE INDEX stay_waiting ON stay USING gist (tstzrange(least(committed, until), until)) WHERE state = 'available'",
+  "ANALYZE step, stay, held",
   // Claims that passed over a job which comes before theirs and had been there for a second.
   `CREATE TABLE overtaken AS
 SELECT c.id, c.priority, c.ts, c.began, c.app, u.id AS better, u.priority AS better_priority, u.since, u.until,
@@ -205,6 +207,7 @@ SELECT c.id, c.priority, c.ts, c.began, c.app, u.id AS better, u.priority AS bet
   ) AS is_excused
 FROM step AS c JOIN stay AS u
   ON u.state = 'available' AND u.queue = c.queue AND u.worker = c.worker AND u.id <> c.id
+  AND tstzrange(least(u.committed, u.until), u.until) @> c.began
   AND u.committed < c.began - interval '1 second' AND coalesce(u.until, 'infinity') > c.ts
   AND (-u.priority, u.run_at, u.id) < (-c.priority, c.run_at, c.id)
 -- Where tenants take turns, turns come first.
