@@ -88,7 +88,6 @@ export const keep = Effect.fnUntraced(function* (directory: string) {
     "fault",
     "sample",
     "used",
-    "opened",
     "node",
     "step",
     "final",

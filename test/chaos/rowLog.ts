@@ -189,26 +189,15 @@ SELECT b.id, b.kind, b.target, b.ts AS since, coalesce(e.ts, 'infinity') + inter
 FROM fault AS b
 LEFT JOIN fault AS e ON e.id = b.id AND e.phase = 'end'
 WHERE b.phase = 'begin'`,
-  // Transactions of workers that were open for long: what they had locked, others passed over. They were seen twice a
-  // second at best, and lasted a little longer than that.
-  `CREATE TABLE held AS
-SELECT process, began::timestamptz AS began, max(ts) + interval '1 second' AS until
-FROM opened
-GROUP BY process, pid, began`,
-  "CREATE INDEX held_began ON held (began)",
   "CREATE INDEX stay_waiting ON stay USING gist (tstzrange(least(committed, until), until)) WHERE state = 'available'",
-  "ANALYZE step, stay, held",
-  // Claims that passed over a job which comes before theirs and had been there for a second.
+  "ANALYZE step, stay",
+  // Claims that passed over a job which comes before theirs, had been there for a second and stayed for one more.
   `CREATE TABLE overtaken AS
-SELECT c.id, c.priority, c.ts, c.began, c.app, u.id AS better, u.priority AS better_priority, u.since, u.until,
-  EXISTS (
-    SELECT FROM held AS h
-    WHERE h.began <> c.began AND h.began BETWEEN c.began - interval '1 minute' AND c.ts AND h.until >= c.began
-  ) AS is_excused
+SELECT c.id, c.ts, c.began, c.app, u.id AS better, u.since, u.until
 FROM step AS c JOIN stay AS u
   ON u.state = 'available' AND u.queue = c.queue AND u.worker = c.worker AND u.id <> c.id
   AND tstzrange(least(u.committed, u.until), u.until) @> c.began
-  AND u.committed < c.began - interval '1 second' AND coalesce(u.until, 'infinity') > c.ts
+  AND u.committed < c.began - interval '1 second' AND coalesce(u.until, 'infinity') > c.ts + interval '1 second'
   AND (-u.priority, u.run_at, u.id) < (-c.priority, c.run_at, c.id)
 -- Where tenants take turns, turns come first.
 WHERE c.move = 'claim' AND c.worker <> 'tenant'`

@@ -207,12 +207,6 @@ const sample = Effect.gen(function* () {
     WHERE application_name ~ 'worker|producer'
     GROUP BY 1`
   yield* truth.writeAll("sample", rows)
-  const opened = yield* sql<{ readonly process: string; readonly pid: number; readonly began: string }>`
-    SELECT application_name AS process, pid, xact_start::text AS began
-    FROM pg_stat_activity
-    WHERE application_name ~ 'worker'
-      AND xact_start < clock_timestamp() - interval '300 milliseconds'`
-  yield* truth.writeAll("opened", opened)
 })
 
 export type Result = {

@@ -26,8 +26,6 @@ const tables = [
   `CREATE TABLE fault (${event}, id integer, kind text, target text, phase text, detail jsonb)`,
   // What each process said of itself: its heap after a collection of garbage, in bytes, and its sockets, timers and such.
   `CREATE TABLE used (${event}, process text, heap bigint, handles integer)`,
-  // Transactions of workers that had been open for a while, as pg_stat_activity said.
-  `CREATE TABLE opened (${event}, process text, pid integer, began text)`,
   // What pg_stat_activity and pg_locks said.
   `CREATE TABLE sample (${event}, process text, connections integer, idle_in_transaction double precision,
     advisory integer)`
@@ -35,7 +33,7 @@ const tables = [
 
 export type Row = Record<string, string | number | undefined>
 
-export type Table = "handler" | "client" | "told" | "fleet" | "fault" | "sample" | "used" | "opened"
+export type Table = "handler" | "client" | "told" | "fleet" | "fault" | "sample" | "used"
 
 export class Truth extends Context.Service<
   Truth,
