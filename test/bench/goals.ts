@@ -56,5 +56,6 @@ export const goals: ReadonlyArray<Goal> = [
   ...times("drain", "life", { "graphile-worker": 1 / 0.8 }),
   ...times("drain-kept", "life", { "pg-boss": 1 / 0.6 }),
   // Here ours is the plain one, and may be so much better than the one with everything on.
-  { workload: "unused", metric: "rate", than: "shigoto-unused", wanted: 1 / 0.97, most: true }
+  { workload: "unused", metric: "rate", than: "shigoto-unused", wanted: 1 / 0.97, most: true },
+  { workload: "unused", metric: "client", than: "shigoto-unused", wanted: 1.03, most: true }
 ]

@@ -26,6 +26,8 @@ export const drain = async (bench: Bench, total: number, processes: number) => {
   const server = served()
   const [drained, whole] = [await wal(), await life()]
   const usage = await Promise.all(workers.map((worker) => worker.usage()))
+  // What is measured next on this database would run on them too.
+  await Promise.all(workers.map((worker) => worker.end()))
   return {
     figures: {
       rate: (total / (end - first)) * 1e6,

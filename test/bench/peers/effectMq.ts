@@ -3,9 +3,10 @@
  *
  * Tables and indexes are made by drizzle-kit from its factories, as its documentation says. Bulk is `enqueueMany`. A
  * taker claims, runs and acknowledges one job at a time, so there are as many takers as the workload says, at most 50
- * (its default is one): more only queue for the pool. Wake-ups are pushed by NOTIFY; `pollInterval` and locks keep their
- * defaults. It keeps finished jobs and a ledger of runs; `keep` would add a prune to each end. Its Redis store is not
- * measured: version 0.7.0 imports `effect/unstable/persistence`, which Effect 4.1 no longer has.
+ * (its default is one): more only queue for the pool. Its wake-ups by NOTIFY do not work here: version 0.7.0 reads the
+ * answer of `PgClient.listen` as a stream, which it no longer is in @effect/sql-pg 4, warns of it each second and polls; so
+ * `pollInterval` is 20 ms in place of 5 seconds. It keeps finished jobs and a ledger of runs; `keep` would add a prune to
+ * each end. Its Redis store is not measured: it imports `effect/unstable/persistence`, which Effect 4.1 no longer has.
  */
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { generateDrizzleJson, generateMigration } from "drizzle-kit/api-postgres"
@@ -57,7 +58,7 @@ export default (target: Target): Adapter => {
     startWorkers: async (handler, concurrency) => {
       const live = BenchJob.toLayer((payload) => Effect.sync(() => handler(payload)), {
         concurrency: Math.min(concurrency, 50)
-      }).pipe(Layer.provide(Worker.layer()), Layer.provide(store))
+      }).pipe(Layer.provide(Worker.layer({ pollInterval: "20 millis" })), Layer.provide(store))
       worker = ManagedRuntime.make(live)
       await worker.runPromise(Effect.void)
     },
