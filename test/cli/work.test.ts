@@ -313,7 +313,8 @@ export default defineConfig({
       )
       const own = yield* request(`${url}api/me`)
       assert.strictEqual(own.status, 200)
-      assert.deepStrictEqual(JSON.parse(own.body), { user: "cli", can: ["jobs:view"], queues: null })
+      const alone = { environment: null, instance: null, instances: [] }
+      assert.deepStrictEqual(JSON.parse(own.body), { user: "cli", can: ["jobs:view"], queues: null, ...alone })
       assert.strictEqual((yield* request(`${url}api/me`, { host: "rebound.example.com" })).status, 403)
       server.child.kill("SIGINT")
       assert.strictEqual(yield* server.exit, 0)
