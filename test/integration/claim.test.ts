@@ -176,26 +176,6 @@ describe("claim", () => {
     })
   )
 
-  onDatabase("begins what one claim brought without holding up the rest of the process", () =>
-    Effect.gen(function* () {
-      let started = 0
-      const seen = new Set<number>()
-      const node = yield* startNode({ config: { queues: { default: 400 } } })
-      yield* node.run(Note.enqueueAll(Array.from({ length: 400 }, (_, n) => ({ n }))))
-      const watch = Effect.forever(
-        Effect.andThen(
-          Effect.yieldNow,
-          Effect.sync(() => seen.add(started))
-        )
-      )
-      yield* Effect.forkScoped(watch)
-      yield* node.add(Note.toLayer(() => Effect.sync(() => void started++)))
-      yield* eventually(tally, (counts) => counts.completed === 400)
-      assert.strictEqual(started, 400)
-      assert.isTrue([...seen].some((count) => count > 0 && count < 400))
-    })
-  )
-
   onDatabase("leaves jobs alone whose worker it lacks, and takes them as soon as one registers", () =>
     Effect.gen(function* () {
       // No poll and no notification can help within the test: only the registration can.
