@@ -36,19 +36,30 @@ export const resources: ReadonlyArray<Invariant> = [
     timed: true,
     says: "no more connections than configured, none idle in a transaction for over a second, no lock left behind",
     cases: "SELECT count(*) FROM sample",
-    // What a silent network left half open is found out late; a stopped process holds what it holds.
+    // What a silent network left half open is found out late; a process that is stopped, or whose event loop is blocked,
+    // holds what it holds. The transactions of producers are their own: none ends before its client gives up the wait.
+    // A connection that is given up is replaced before the server has noticed.
     offenders: `
-      SELECT process, connections, idle_in_transaction, advisory FROM sample AS s
+      SELECT process, connections, idle_in_transaction, advisory
+      FROM (
+        SELECT *, least(connections, lead(connections) OVER (PARTITION BY process ORDER BY seq)) AS lasting FROM sample
+      ) AS s
       WHERE (
-        connections > CASE WHEN process LIKE 'worker%' THEN ${workerConnections} + 1 ELSE ${producerConnections} END
+        lasting > CASE WHEN process LIKE 'worker%' THEN ${workerConnections} + 1 ELSE ${producerConnections} END
         OR idle_in_transaction > 1000
         OR advisory > 0
+      )
+      AND NOT EXISTS (
+        SELECT FROM handler AS h
+        WHERE h.process = s.process AND h.kind = 'start' AND h.args ->> 'kind' = 'spin'
+          AND h.ts < s.ts AND h.ts + (h.args ->> 'millis')::float8 * interval '1 millisecond' + interval '2 seconds' > s.ts
       )
       AND NOT EXISTS (
         SELECT FROM trouble AS f
         -- The network belongs to the place in the fleet, whichever process is there.
         WHERE regexp_replace(f.target, '-[0-9]+$', '') = regexp_replace(s.process, '-[0-9]+$', '') AND f.kind IN ('blackhole', 'freeze', 'latency', 'stop', 'lost-reply', 'reset')
-          AND f.since < s.ts AND f.until + interval '15 seconds' > s.ts
+          AND f.since < s.ts
+          AND f.until + CASE WHEN s.process LIKE 'producer%' THEN interval '75 seconds' ELSE interval '15 seconds' END > s.ts
       )`
   }
 ]
