@@ -11,6 +11,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import { copyFileSync, mkdirSync } from "node:fs"
 import type { Page } from "playwright-core"
 import { DashboardApi } from "../../src/dashboard/index.ts"
+import { Queues } from "../../src/Queues.ts"
 import { everything, isMissing, limit, look, rig, scan, Shop, TestLive } from "./rig.ts"
 import * as Seed from "./seed.ts"
 
@@ -123,6 +124,8 @@ layer(TestLive, { timeout: "3 minutes", excludeTestServices: true })("every view
                 await check(name)
               })
             }
+            // The window of a notice leaves it paused.
+            yield* (yield* Queues).resume("prices")
             for (const [name, view, show] of windows) {
               yield* Effect.promise(async () => {
                 await look(page, base, view)
