@@ -131,13 +131,9 @@ export const layer: Layer.Layer<Heartbeat, StorageFailure, JobStore | ShigotoCon
       )
       yield* register
     })
-    const reconcile = Effect.fnUntraced(function* (id: number) {
+    const reconcile = Effect.fnUntraced(function* (id: number, graceMillis: number) {
       if (uncertainBeats === 0) return
-      const { aftermath, cancelled, given } = yield* store.reconcile({
-        id,
-        known: body?.held(id) ?? [],
-        graceMillis: reconcileGrace
-      })
+      const { aftermath, cancelled, given } = yield* store.reconcile({ id, known: body?.held(id) ?? [], graceMillis })
       uncertainBeats--
       if (given.length === 0) return
       yield* Effect.logInfo(`Shigoto gave back ${given.length} jobs whose claim was never answered`)
@@ -167,7 +163,10 @@ export const layer: Layer.Layer<Heartbeat, StorageFailure, JobStore | ShigotoCon
     yield* Effect.addFinalizer(() => {
       const id = node?.id
       node = undefined
-      return id === undefined ? Effect.void : Effect.ignore(store.retire(id))
+      // No claim is under way any more: what one without an answer took need not wait for a rescue, nor lose an attempt.
+      return id === undefined
+        ? Effect.void
+        : Effect.andThen(Effect.ignore(reconcile(id, 0)), Effect.ignore(store.retire(id)))
     })
     yield* forever(
       "lease renewal",
@@ -182,7 +181,7 @@ export const layer: Layer.Layer<Heartbeat, StorageFailure, JobStore | ShigotoCon
               ? register
               : Effect.andThen(
                   renew(id),
-                  Effect.suspend(() => reconcile(id))
+                  Effect.suspend(() => reconcile(id, reconcileGrace))
                 )
           )
           if (exit._tag === "Success") return

@@ -124,6 +124,30 @@ describe("settling through failures", () => {
     })
   )
 
+  onDatabase("jobs of a claim whose reply is lost are given back by a stop too, at no cost of an attempt", () =>
+    Effect.gen(function* () {
+      const operator = yield* startNode({ config: { queues: {} } })
+      yield* operator.queues.pause("default")
+      // No beat looks for them before the stop.
+      const { node, proxy } = yield* startBehindProxy({
+        workers: Note.toLayer(({ n }) => Effect.succeed(n)),
+        config: { leaseTtl: "30 seconds", leaseBeat: "10 seconds" }
+      })
+      yield* eventually(
+        Effect.sync(() => node.queues.get("default")),
+        (queue) => queue?.paused === true
+      )
+      const { id } = yield* node.run(Note.enqueue({ n: 1 }))
+      proxy.dropReplyOf(claimStatement)
+      yield* node.queues.resume("default")
+      yield* reaches(operator, id, "executing")
+      yield* node.stop
+      const job = yield* operator.jobs.get(id)
+      assert.strictEqual(proxy.dropped(), 1)
+      assert.deepStrictEqual([job.state, job.attempt, job.errors.length], ["available", 0, 0])
+    })
+  )
+
   onDatabase("a job whose claim was never answered, and that is to be cancelled, never starts", () =>
     Effect.gen(function* () {
       const operator = yield* startNode({ config: { queues: {} } })
