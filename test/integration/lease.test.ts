@@ -133,7 +133,9 @@ describe("a stop", () => {
               Effect.sleep("100 millis"),
               Effect.sync(() => void (told = true))
             )
-        })
+        }),
+        // As long as that it waits.
+        config: { interruptGrace: "20 seconds" }
       })
       const { id } = yield* node.run(Doomed.enqueue({ n: 1 }))
       yield* node.event("Discarded", id)
