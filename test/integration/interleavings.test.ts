@@ -278,57 +278,68 @@ describe("interleavings", () => {
     })
   )
 
-  onDatabase("a migration and an insert do not wait for each other longer than for a commit, in either order", () =>
-    Effect.gen(function* () {
-      const database = yield* TestDatabase
-      const [a, b] = [
-        yield* database.makeClient({ maxConnections: 1 }),
-        yield* database.makeClient({ maxConnections: 1 })
-      ]
-      const migrate = (client: PgClient) =>
-        Migrations.run.pipe(Effect.provideService(PgClient, client), Effect.provide(ShigotoConfig.layer()))
-      const insert = (client: PgClient) => client`SELECT shigoto.enqueue('work')`
-      /** Takes the last step back. */
-      const before = Effect.gen(function* () {
-        yield* a`ALTER TABLE shigoto.jobs SET (fillfactor = 85)`
-        yield* a`DELETE FROM shigoto.migrations WHERE version = ${Migrations.latest}`
-      })
-      for (const [first, second] of [
-        [insert, migrate],
-        [migrate, insert]
-      ] as const) {
-        yield* before
-        const written = Latch.makeUnsafe(false)
-        const commit = Latch.makeUnsafe(false)
-        const [pid] = yield* b<{ readonly pid: number }>`SELECT pg_backend_pid() AS pid`
-        const one = yield* Effect.forkScoped(
-          a.withTransaction(
-            Effect.gen(function* () {
-              yield* first(a)
-              written.openUnsafe()
-              yield* commit.await
-            })
+  onDatabase(
+    "a migration and an insert, at any level, wait for each other no longer than for a commit, in either order",
+    () =>
+      Effect.gen(function* () {
+        const database = yield* TestDatabase
+        const [a, b] = [
+          yield* database.makeClient({ maxConnections: 1 }),
+          yield* database.makeClient({ maxConnections: 1 })
+        ]
+        const migrate = (client: PgClient): Effect.Effect<void, unknown> =>
+          Effect.asVoid(
+            Migrations.run.pipe(Effect.provideService(PgClient, client), Effect.provide(ShigotoConfig.layer()))
           )
-        )
-        yield* written.await
-        const two = yield* Effect.forkScoped(second(b), { startImmediately: true })
-        const sql = yield* SqlClient.SqlClient
-        yield* eventually(
-          sql<{
-            readonly waits: boolean
-          }>`SELECT cardinality(pg_blocking_pids(${pid?.pid ?? 0}::integer)) > 0 AS waits`,
-          ([seen]) => seen?.waits === true || two.pollUnsafe() !== undefined
-        )
-        commit.openUnsafe()
-        yield* Fiber.join(one)
-        yield* Fiber.join(two)
-        assert.strictEqual(
-          yield* Migrations.installed.pipe(Effect.provideService(PgClient, b), Effect.provide(ShigotoConfig.layer())),
-          Migrations.latest
-        )
-      }
-      assert.lengthOf(yield* a`SELECT FROM shigoto.jobs`, 2)
-    })
+        const insert =
+          (level: string) =>
+          (client: PgClient): Effect.Effect<void, unknown> =>
+            Effect.andThen(
+              client`SET TRANSACTION ISOLATION LEVEL ${client.literal(level)}`,
+              Effect.asVoid(client`SELECT shigoto.enqueue('work')`)
+            )
+        /** Takes the last step back. */
+        const before = Effect.gen(function* () {
+          yield* a`ALTER TABLE shigoto.jobs SET (fillfactor = 85)`
+          yield* a`DELETE FROM shigoto.migrations WHERE version = ${Migrations.latest}`
+        })
+        const levels = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
+        for (const [first, second] of levels.flatMap((level) => [
+          [insert(level), migrate] as const,
+          [migrate, insert(level)] as const
+        ])) {
+          yield* before
+          const written = Latch.makeUnsafe(false)
+          const commit = Latch.makeUnsafe(false)
+          const [pid] = yield* b<{ readonly pid: number }>`SELECT pg_backend_pid() AS pid`
+          const one = yield* Effect.forkScoped(
+            a.withTransaction(
+              Effect.gen(function* () {
+                yield* first(a)
+                written.openUnsafe()
+                yield* commit.await
+              })
+            )
+          )
+          yield* written.await
+          const two = yield* Effect.forkScoped(b.withTransaction(second(b)), { startImmediately: true })
+          const sql = yield* SqlClient.SqlClient
+          yield* eventually(
+            sql<{
+              readonly waits: boolean
+            }>`SELECT cardinality(pg_blocking_pids(${pid?.pid ?? 0}::integer)) > 0 AS waits`,
+            ([seen]) => seen?.waits === true || two.pollUnsafe() !== undefined
+          )
+          commit.openUnsafe()
+          yield* Fiber.join(one)
+          yield* Fiber.join(two)
+          assert.strictEqual(
+            yield* Migrations.installed.pipe(Effect.provideService(PgClient, b), Effect.provide(ShigotoConfig.layer())),
+            Migrations.latest
+          )
+        }
+        assert.lengthOf(yield* a`SELECT FROM shigoto.jobs`, 2 * levels.length)
+      })
   )
 
   onDatabase(
