@@ -54,9 +54,9 @@ export interface Operation extends Omit<Entry, "outcome">, Progress {
  * @category models
  */
 export interface PageOptions {
-  /** The last entry of the page before. */
+  /** Only entries after this one: the last of the page before. Defaults to the newest. */
   readonly after?: number | undefined
-  /** From 1 to 1,000. Defaults to 100. */
+  /** How many, from 1 to 1,000. Defaults to 100. */
   readonly limit?: number | undefined
 }
 

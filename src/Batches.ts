@@ -61,9 +61,9 @@ export interface CreatedBatch {
 export interface BatchListOptions {
   /** Only those that have, or have not, finished. Defaults to all. */
   readonly finished?: boolean | undefined
-  /** The last batch of the page before. */
+  /** Only those after this one: the last of the page before. Defaults to the beginning. */
   readonly after?: BatchId | undefined
-  /** From 1 to 1,000. Defaults to 100. */
+  /** How many, from 1 to 1,000. Defaults to 100. */
   readonly limit?: number | undefined
 }
 

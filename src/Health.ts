@@ -123,16 +123,7 @@ export interface Counts {
  *
  * @category references
  */
-export const Thresholds = Context.Reference<{
-  /** How long a job has been due. Defaults to 5 minutes. */
-  readonly oldJobMillis: number
-  /** How many due jobs are not yet available, at most 10,000. Defaults to that. */
-  readonly dueJobs: number
-  /** How old a transaction is that has a snapshot. Defaults to 5 minutes. */
-  readonly transactionSeconds: number
-  /** How full the server's queue of notifications is, from 0 to 1. Defaults to a half. */
-  readonly notificationUsage: number
-}>("effect-shigoto/Health/Thresholds", {
+export const Thresholds: Context.Reference<Thresholds> = Context.Reference("effect-shigoto/Health/Thresholds", {
   defaultValue: () => ({
     oldJobMillis: 300_000,
     dueJobs: countLimit,
@@ -140,6 +131,17 @@ export const Thresholds = Context.Reference<{
     notificationUsage: 0.5
   })
 })
+
+export interface Thresholds {
+  /** How long a job has been due. Defaults to 300,000. */
+  readonly oldJobMillis: number
+  /** How many due jobs are not yet available, at most 10,000. Defaults to 10,000. */
+  readonly dueJobs: number
+  /** How old a transaction is that has a snapshot. Defaults to 300. */
+  readonly transactionSeconds: number
+  /** How full the server's queue of notifications is, from 0 to 1. Defaults to 0.5. */
+  readonly notificationUsage: number
+}
 
 /**
  * What the reads brought; undefined for one that failed.
@@ -168,7 +170,7 @@ export interface Readings {
  *
  * @category rules
  */
-export const assess = (readings: Readings, thresholds: typeof Thresholds.Service): Health => {
+export const assess = (readings: Readings, thresholds: Thresholds): Health => {
   const { listening, listens, nodes, ping, server, standing } = readings
   const version = ping?.version
   const fatal: Array<HealthReason> = []

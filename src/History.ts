@@ -77,6 +77,7 @@ export interface Point {
  * @category models
  */
 export interface ReadOptions {
+  /** How far back, and in which steps. */
   readonly span: Span
   /** Only these queues. Defaults to all. */
   readonly queues?: ReadonlyArray<string> | undefined

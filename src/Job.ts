@@ -80,7 +80,7 @@ export interface EnqueueOptions<Encoded = unknown, Args = unknown> extends Deadl
   readonly batch?: BatchId | undefined
   /**
    * Whether it is encrypted; `true` takes a cipher, `false` a definition that says so too. Defaults to the definition's,
-   * else to what the cipher says.
+   * else what the cipher says.
    */
   readonly encrypted?: boolean | undefined
   /** What makes it the same as another job. Defaults to the definition's, else it is like no other. */
@@ -121,7 +121,7 @@ export interface DefinitionOptions<Encoded = unknown, Args = unknown> {
   readonly partitionKey?: ((args: Args) => string | undefined) | undefined
   /**
    * Whether its jobs are encrypted: `true` refuses to store or run any that is not, `false` leaves them in the clear.
-   * Defaults to `Cipher.Options.encryptByDefault` where there is a cipher, else to false.
+   * Defaults to `Cipher.Options.encryptByDefault` where there is a cipher, else false.
    */
   readonly encrypted?: boolean | undefined
   /** What makes two of its jobs the same. Defaults to nothing. */

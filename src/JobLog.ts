@@ -16,7 +16,7 @@ import { InvalidFilter, type StorageFailure } from "./ShigotoError.ts"
 export interface LogOptions {
   /** Only lines after this one: the last of the page before. Defaults to the beginning. */
   readonly after?: { readonly epoch: number; readonly line: number } | undefined
-  /** From 1 to 10,000. Defaults to 1,000. */
+  /** How many, from 1 to 10,000. Defaults to 1,000. */
   readonly limit?: number | undefined
 }
 

@@ -40,7 +40,9 @@ export interface Options {
  * @category models
  */
 export interface Level {
+  /** The priority below which jobs are of this level. */
   readonly below: number
+  /** Up to which share of `maxInFlight` they start, from 0 to 1. */
   readonly share: number
 }
 

@@ -48,11 +48,11 @@ export { maxConcurrency, type Partitions, type QueueOptions } from "./internal/q
  * @category models
  */
 export interface Retention {
-  /** Defaults to 14 days. */
+  /** How long completed jobs are kept. Defaults to 14 days. */
   readonly completed: Duration.Duration
-  /** Defaults to 90 days. */
+  /** How long discarded jobs are kept. Defaults to 90 days. */
   readonly discarded: Duration.Duration
-  /** Defaults to 14 days. */
+  /** How long cancelled jobs are kept. Defaults to 14 days. */
   readonly cancelled: Duration.Duration
 }
 

@@ -1,8 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
+import * as Health from "../src/Health.ts"
 import * as ShigotoConfig from "../src/ShigotoConfig.ts"
-import { type Declaration, type Module, readFields, root } from "./setup/reference/declarations.ts"
+import { type Declaration, type Module, readFields, readOwnFields, root } from "./setup/reference/declarations.ts"
 import { makeReference, missingIn } from "./setup/reference/pages.ts"
 import * as Tables from "./setup/reference/tables.ts"
 
@@ -90,7 +91,57 @@ describe("the tables of options", () => {
     const all = [...guides.pages.values()].join("\n")
     assert.lengthOf(
       all.match(/<!-- end -->/g) ?? [],
-      (all.match(/<!-- (?:options \S+ \w+|environment) -->/g) ?? []).length
+      (all.match(/<!-- (?:(?:own )?options \S+ \w+|environment) -->/g) ?? []).length
+    )
+  })
+
+  it("are there for all that users may pass", () => {
+    assert.deepStrictEqual(Tables.untold(guides.pages.values()), [])
+    assert.deepStrictEqual(
+      Tables.untold([[...guides.pages.values()].join("\n").replaceAll("options src/Batch.ts BatchOptions -->", "")]),
+      ["src/Batch.ts BatchOptions"]
+    )
+  })
+
+  it("are nowhere written by hand", () => {
+    const pages = ["README.md", ...Fs.readdirSync(Path.join(root, "docs")).map((name) => `docs/${name}`)]
+    const byHand = pages
+      .filter((page) => page.endsWith(".md"))
+      .flatMap((page) =>
+        Tables.writtenByHand(Fs.readFileSync(Path.join(root, page), "utf8")).map((head) => `${page}: ${head}`)
+      )
+    assert.deepStrictEqual(byHand, [])
+  })
+
+  it("are found where they are written by hand", () => {
+    const table = "| callback | inserted |\n|---|---|\n| `onFinished` | then |\n| `onSucceeded: job` | then |\n"
+    assert.deepStrictEqual(Tables.writtenByHand(table), ["| callback | inserted |"])
+    assert.deepStrictEqual(Tables.writtenByHand("| option | |\n|---|---|\n| `x` | y |\n"), ["| option | |"])
+    assert.deepStrictEqual(
+      Tables.writtenByHand(`<!-- options src/Batch.ts BatchOptions -->\n\n${table}\n<!-- end -->`),
+      []
+    )
+    assert.deepStrictEqual(
+      Tables.writtenByHand("| verb | |\n|---|---|\n| `onFinished` | a |\n| `get` | b |\n| `c` | d |\n"),
+      []
+    )
+  })
+
+  it("leave out what an interface extends where they are its own", () => {
+    const names = (fields: ReadonlyArray<{ readonly name: string }>) => fields.map(({ name }) => name)
+    assert.includeMembers(names(readFields("src/internal/searching.ts", "ListOptions")), ["worker", "order"])
+    assert.notInclude(names(readOwnFields("src/internal/searching.ts", "ListOptions")), "worker")
+  })
+
+  it("name every field of the filter, and no other", () => {
+    const page = Fs.readFileSync(Path.join(root, "docs/bulk.md"), "utf8")
+    const [, table = ""] = /^\| field .+\n((?:\|.*\n)+)/m.exec(page) ?? []
+    const told = [...table.matchAll(/^\| (`.+?`) \|/gm)].flatMap(([, cell = ""]) =>
+      [...cell.matchAll(/`(\w+)`/g)].map(([, name]) => name)
+    )
+    assert.sameMembers(
+      told,
+      readFields("src/Filter.ts", "Filter").map(({ name }) => name)
     )
   })
 
@@ -107,6 +158,14 @@ describe("the tables of options", () => {
       return !doc.slice(doc.indexOf("Defaults to")).includes(value)
     })
     assert.deepStrictEqual(wrong, [])
+    const thresholds = Object.entries(Health.Thresholds.defaultValue())
+    assert.deepStrictEqual(
+      readFields("src/Health.ts", "Thresholds").map(({ doc, name }) => [
+        name,
+        /Defaults to (.+)\.$/.exec(doc ?? "")?.[1]
+      ]),
+      thresholds.map(([name, value]) => [name, value.toLocaleString("en")])
+    )
   })
 
   it("ask for what an option is, and for its default", () => {

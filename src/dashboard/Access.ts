@@ -58,8 +58,9 @@ export interface Access {
  * @category models
  */
 export interface Environment {
+  /** What it is called, such as `staging`. */
   readonly name: string
-  /** Defaults to `calm`. */
+  /** How loudly it is shown. Defaults to `calm`. */
   readonly tone?: "calm" | "warn" | "danger" | undefined
 }
 

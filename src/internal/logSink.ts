@@ -13,9 +13,9 @@ import type { NewLine } from "./sql/logs.ts"
 
 /** How much one attempt may log. */
 export interface LogLimits {
-  /** Defaults to 1,000. */
+  /** How many lines are kept of one attempt. Defaults to 1,000. */
   readonly maxLines?: number | undefined
-  /** Defaults to 64 KiB. */
+  /** How many bytes of text they have together. Defaults to 64 KiB. */
   readonly maxBytes?: number | undefined
 }
 

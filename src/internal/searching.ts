@@ -15,13 +15,13 @@ import { maxCount } from "./sql/search.ts"
  */
 export interface ListOptions extends Filter {
   /**
-   * `newest` by falling id; `due` by when they may run, of jobs that have not finished; `finished` by when they ended,
+   * In which order: `newest` by falling id; `due` by when they may run, of jobs that have not finished; `finished` by when they ended,
    * latest first. Defaults to `newest`.
    */
   readonly order?: "newest" | "due" | "finished" | undefined
-  /** The last job of the page before. */
+  /** Only jobs after this one: the last of the page before. Defaults to the beginning. */
   readonly after?: Pick<JobRow, "id" | "runAt" | "finishedAt"> | undefined
-  /** From 1 to 1,000. Defaults to 100. */
+  /** How many, from 1 to 1,000. Defaults to 100. */
   readonly limit?: number | undefined
   /** Leaves out results, errors and meta, and args of more than 4 KB, which are null then. Defaults to false. */
   readonly brief?: boolean | undefined

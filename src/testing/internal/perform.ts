@@ -27,7 +27,7 @@ export interface PerformOptions extends Omit<EnqueueOptions, "dependsOn" | "batc
   readonly errors?: ReadonlyArray<AttemptFailure> | undefined
   /** How often the job has snoozed. Defaults to 0. */
   readonly snoozes?: number | undefined
-  /** Defaults to 1. */
+  /** The job's id. Defaults to 1. */
   readonly id?: number | undefined
   /**
    * What the children of its fan-outs have returned, by the names of the fan-outs: the attempt is then one that goes on

@@ -70,6 +70,25 @@ export const readModule = (path: string): Module => {
 
 /** The fields of an interface, a service, or a type of an object, by its name in a file. */
 export const readFields = (path: string, name: string): ReadonlyArray<Field> => {
+  const { inherited, own } = fieldsOf(path, name)
+  return [...inherited, ...own]
+}
+
+/** The same without those that it extends. */
+export const readOwnFields = (path: string, name: string): ReadonlyArray<Field> => fieldsOf(path, name).own
+
+/** The interfaces of a file that tell what may be said of something. */
+export const optionsIn = (path: string): ReadonlyArray<string> =>
+  parse(path).body.flatMap((node) => {
+    const declaration = node.type === "ExportNamedDeclaration" ? node["declaration"] : node
+    if (!isNode(declaration) || declaration.type !== "TSInterfaceDeclaration") return []
+    const name = nameOf(declaration["id"])
+    return /(?:Options|Limits|Thresholds|Retention|Level|Environment)$/.test(name) ? [name] : []
+  })
+
+// internal
+
+const fieldsOf = (path: string, name: string) => {
   const file = parse(path)
   for (const node of file.body) {
     const declaration = node.type === "ExportNamedDeclaration" ? node["declaration"] : node
@@ -80,12 +99,10 @@ export const readFields = (path: string, name: string): ReadonlyArray<Field> => 
         ? fieldsOfName(file, nameOf(parent["expression"]))
         : []
     )
-    return [...inherited, ...members(declaration).map((member) => fieldOf(file, member))]
+    return { inherited, own: members(declaration).map((member) => fieldOf(file, member)) }
   }
   throw new Error(`${path} has no ${name}`)
 }
-
-// internal
 
 interface Node {
   readonly type: string

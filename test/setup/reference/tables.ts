@@ -2,11 +2,11 @@
  * The tables in the guides that the sources make: options of an interface, and the variables of the environment.
  *
  * A guide marks the place: `<!-- options src/Job.ts WorkerOptions -->`, or `<!-- environment -->`, then the table, then
- * `<!-- end -->`.
+ * `<!-- end -->`. `<!-- own options … -->` leaves out what the interface extends.
  */
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import { type Field, readFields, root } from "./declarations.ts"
+import { type Field, optionsIn, readFields, readOwnFields, root } from "./declarations.ts"
 
 /** The guides with their tables made anew, and what the sources do not say. */
 export interface Guides {
@@ -22,12 +22,33 @@ export const makeGuides = (): Guides => {
   for (const page of ["README.md", ...guides.map((name) => `docs/${name}`)]) {
     const text = Fs.readFileSync(Path.join(root, page), "utf8")
     const made = text.replaceAll(marked, (_, marker: string, kind: string, file: string, name: string) => {
-      const table = kind === "environment" ? environment(missing) : optionsTable(file, name, missing)
+      const read = kind === "own options" ? readOwnFields : readFields
+      const table = kind === "environment" ? environment(missing) : optionsTable(file, name, read(file, name), missing)
       return `${marker}\n\n${table}\n\n<!-- end -->`
     })
     if (made.includes("<!-- end -->")) pages.set(page, made)
   }
   return { pages, missing }
+}
+
+/** The options of the library that no guide has a table of. */
+export const untold = (pages: Iterable<string>): ReadonlyArray<string> => {
+  const text = [...pages].join("\n")
+  return [...publicOptions.keys()].filter((options) => !text.includes(`options ${options} -->`))
+}
+
+/** The tables of a page that tell of options and are not made from the sources: at least half of the rows name one. */
+export const writtenByHand = (text: string): ReadonlyArray<string> => {
+  // Of the command line, `--help` makes the pages.
+  if (text.startsWith("<!-- Made ")) return []
+  return [...text.replaceAll(marked, "").matchAll(/(?:^\|.*\n)+/gm)].flatMap(([table]) => {
+    const [head = "", , ...rows] = table.trimEnd().split("\n")
+    const named = rows.map((row) => /^\| *`(\w+)[`:?]/.exec(row)?.[1] ?? "")
+    const isOfOptions = [...publicOptions.values()].some(
+      (fields) => new Set(named.filter((name) => fields.has(name))).size >= Math.max(2, rows.length / 2)
+    )
+    return isOfOptions || /^\| *option/.test(head) ? [head] : []
+  })
 }
 
 /** The table of an interface's fields. */
@@ -54,18 +75,17 @@ export const missingIn = (name: string, fields: ReadonlyArray<Field>): ReadonlyA
 
 // internal
 
-const marked = /(<!-- (options|environment)(?: (\S+) (\w+))? -->).*?<!-- end -->/gs
+const marked = /(<!-- ((?:own )?options|environment)(?: (\S+) (\w+))? -->).*?<!-- end -->/gs
 
-const optionsTable = (file: string, name: string, missing: Array<string>): string => {
-  const fields = readFields(file, name)
+const optionsTable = (file: string, name: string, fields: ReadonlyArray<Field>, missing: Array<string>): string => {
   missing.push(...missingIn(`${file} ${name}`, fields))
   return tableOf(fields)
 }
 
 /** Parts a docstring into what the field says and what it defaults to. */
-const defaultOf = ({ doc, optional }: Field): { readonly value: string; readonly rest: string } | undefined => {
+const defaultOf = ({ doc }: Field): { readonly value: string; readonly rest: string } | undefined => {
   const found = /(?:^| )Defaults to (.+?)\.(?= [A-Z`]|$)/.exec(doc ?? "")
-  if (!optional || doc === undefined || found === null) return undefined
+  if (doc === undefined || found === null) return undefined
   const [whole, value = ""] = found
   return { value, rest: doc.replace(whole, "").trim() }
 }
@@ -148,3 +168,22 @@ const filesBelow = (folder: string): ReadonlyArray<string> =>
   Fs.readdirSync(Path.join(root, folder), { recursive: true, encoding: "utf8" })
     .filter((name) => name.endsWith(".ts"))
     .map((name) => `${folder}/${name.replaceAll(Path.sep, "/")}`)
+
+/** Not for users: their own options, with types that are erased, and the bounds of an encoder. */
+const ofTheLibrary: ReadonlySet<string> = new Set([
+  "src/internal/enqueueing.ts Options",
+  "src/internal/worker.ts Options",
+  "src/internal/encoder.ts Limits"
+])
+
+/** `src/Job.ts WorkerOptions` and its kin, each with the names of its own fields: all that users may pass. */
+const publicOptions: ReadonlyMap<string, ReadonlySet<string>> = new Map(
+  filesBelow("src")
+    .filter((file) => !file.includes("/ui/"))
+    .flatMap((file) =>
+      optionsIn(file).map(
+        (name) => [`${file} ${name}`, new Set(readOwnFields(file, name).map((field) => field.name))] as const
+      )
+    )
+    .filter(([options, fields]) => !ofTheLibrary.has(options) && fields.size > 0)
+)
