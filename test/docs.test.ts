@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { execFile } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
+import { declares, readFields, readModule } from "./setup/reference/declarations.ts"
 
 const root = Path.join(import.meta.dirname, "..")
 const pages = ["README.md", ...Fs.readdirSync(Path.join(root, "docs")).map((name) => `docs/${name}`)].filter((page) =>
@@ -11,7 +12,36 @@ const reference = Fs.readdirSync(Path.join(root, "docs/reference")).map((name) =
 const read = (page: string) => Fs.readFileSync(Path.join(root, page), "utf8")
 
 /** The code of a page that claims to be TypeScript. */
-const blocks = (page: string) => [...read(page).matchAll(/^```ts\n(.*?)^```$/gms)].map(([, code]) => code ?? "")
+const blocks = (page: string) =>
+  [...read(page).matchAll(/^```ts(?: run)?\n(.*?)^```$/gms)].map(([, code]) => code ?? "")
+
+/** What each name that the library exports has: members of a module, fields of a service, statics. */
+const library = new Map<string, Set<string>>()
+for (const door of ["src", "src/testing", "src/embedded", "src/dashboard", "src/cli"]) {
+  for (const [, namespace, names = "", target = ""] of read(`${door}/index.ts`).matchAll(
+    /^export (?:type )?(?:\* as (\w+)|\{ ([^}]+) \}) from "\.\/(\S+)"$/gm
+  )) {
+    const path = Path.posix.join(door, target)
+    const { declarations, passedOn } = readModule(path)
+    const members = [...declarations, ...passedOn].map(({ name }) => name)
+    for (const name of namespace === undefined ? names.replaceAll("type ", "").split(", ") : [namespace]) {
+      const isModule = name === Path.basename(path, ".ts")
+      const isDeclared = namespace === undefined || declarations.some((declaration) => declaration.name === name)
+      const fields = isDeclared && declares(path, name) ? readFields(path, name).map((field) => field.name) : []
+      library.set(name, new Set([...(isModule ? members : []), ...fields]))
+    }
+  }
+}
+
+/** `Name.member` in code of a text; of tables that name what is elsewhere, the first column. */
+const namedIn = (text: string, isFirstColumn: boolean) =>
+  [...(isFirstColumn ? text.replaceAll(/^(\|[^|]*\|).*$/gm, "$1") : text).matchAll(/`([^`\n]+)`/g)].flatMap(
+    ([, code = ""]) =>
+      [...code.matchAll(/(?<![\w./])([A-Z]\w+)\.(?!ts\b)(\w+)/g)].map(([, name = "", member = ""]) => ({
+        name,
+        member
+      }))
+  )
 
 describe("documentation", () => {
   it("has code that type-checks, each block on its own", async () => {
@@ -38,6 +68,16 @@ describe("documentation", () => {
     } finally {
       Fs.rmSync(folder, { recursive: true, force: true })
     }
+  })
+
+  it("has code in languages that are looked at, or need not be", () => {
+    const others = pages.flatMap((page) =>
+      [...read(page).matchAll(/^```([^\n]*)\n.*?^```$/gms)]
+        .map(([, language = ""]) => language)
+        .filter((language) => !["ts", "ts run", "sh", "sql", "text", ""].includes(language))
+        .map((language) => `${page} has code in "${language}"`)
+    )
+    assert.deepStrictEqual(others, [])
   })
 
   it("shows in README the code of an example that runs", () => {
@@ -126,6 +166,27 @@ describe("documentation", () => {
       dead.filter((target) => target.includes("/") || !Fs.existsSync(Path.join(root, "docs", target))),
       []
     )
+  })
+
+  it("names in its prose what the library has", () => {
+    const wrong = [...pages, "CHANGELOG.md", ".github/CONTRIBUTING.md"].flatMap((page) =>
+      namedIn(read(page).replaceAll(/^```.*?^```$/gms, ""), page === "docs/coming-from.md")
+        .filter(({ member, name }) => library.get(name)?.has(member) === false)
+        .map(({ member, name }) => `${page} names ${name}.${member}`)
+    )
+    assert.deepStrictEqual(wrong, [])
+    const found = namedIn("`Cipher.layer({ … })` of `src/Cipher.ts`, and `Jobs.get`", false)
+    assert.deepStrictEqual(
+      found.filter(({ member, name }) => library.get(name)?.has(member) === false),
+      [{ name: "Cipher", member: "layer" }]
+    )
+  })
+
+  it("leaves no cell empty where it says what things are called elsewhere", () => {
+    const empty = read("docs/coming-from.md")
+      .split("\n")
+      .filter((line) => line.startsWith("|") && !line.startsWith("| |") && /\|\s*\|/.test(line))
+    assert.deepStrictEqual(empty, [])
   })
 
   it("keeps README to a length that gets read", () => {

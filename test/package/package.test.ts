@@ -12,7 +12,9 @@ const root = Path.join(here, "..", "..")
 const tools = (name: string) => Path.join(here, "node_modules", ".bin", name)
 const read = (page: string) => Fs.readFileSync(Path.join(root, page), "utf8")
 const blocks = (page: string, language: string) =>
-  [...read(page).matchAll(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, "gms"))].map(([, code]) => code ?? "")
+  [...read(page).matchAll(new RegExp(`^\`\`\`${language}(?: run)?\\n(.*?)^\`\`\`$`, "gms"))].map(
+    ([, code]) => code ?? ""
+  )
 
 interface Ran {
   readonly code: number

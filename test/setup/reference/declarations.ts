@@ -77,6 +77,13 @@ export const readFields = (path: string, name: string): ReadonlyArray<Field> => 
 /** The same without those that it extends. */
 export const readOwnFields = (path: string, name: string): ReadonlyArray<Field> => fieldsOf(path, name).own
 
+/** Whether a file has an interface, a class or a type of that name. */
+export const declares = (path: string, name: string): boolean =>
+  parse(path).body.some((node) => {
+    const declaration = node.type === "ExportNamedDeclaration" ? node["declaration"] : node
+    return isNode(declaration) && isNode(declaration["id"]) && nameOf(declaration["id"]) === name
+  })
+
 /** The interfaces of a file that tell what may be said of something. */
 export const optionsIn = (path: string): ReadonlyArray<string> =>
   parse(path).body.flatMap((node) => {
