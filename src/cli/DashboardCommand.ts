@@ -2,7 +2,8 @@
  * `shigoto dashboard`: the dashboard in a server of its own, for who sits at this machine.
  *
  * It listens on the loopback interface and answers only requests that name it as their host, so that no other site can
- * reach it through the browser. On any other interface it wants a password.
+ * reach it through the browser, and only who opened the address that it printed. On any other interface it wants a
+ * password.
  */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
@@ -11,8 +12,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { spawn } from "node:child_process"
-import { createHash, timingSafeEqual } from "node:crypto"
-import { createServer, type IncomingMessage } from "node:http"
+import { createServer } from "node:http"
 import { isIP } from "node:net"
 import { Audit } from "../Audit.ts"
 import { CronJobs } from "../CronJobs.ts"
@@ -24,6 +24,7 @@ import { Jobs } from "../Jobs.ts"
 import { Limits } from "../Limits.ts"
 import { Queues } from "../Queues.ts"
 import { connected, target } from "./internal/connection.ts"
+import { withPassword, withTokens } from "./internal/door.ts"
 import { Ending } from "./internal/environment.ts"
 import { Failed, Refused } from "./internal/exit.ts"
 import { Loaded } from "./internal/load.ts"
@@ -97,17 +98,21 @@ export const dashboard = Command.make(
           (handler) => Effect.promise(() => handler.dispose())
         )
         const serve = Dashboard.node(handler)
-        const address = yield* listen(host, port, (incoming, outgoing) => {
+        const name = isIP(host) === 6 ? `[${host}]` : host
+        const urlOf = (at: number, token: string | undefined) =>
+          `http://${name}:${at}${path}/${token === undefined ? "" : `?token=${token}`}`
+        const { door, first } =
+          password === undefined
+            ? withTokens((next) =>
+                Effect.runFork(screen.say(`Opened. For another browser: ${urlOf(address, next)}`, "dim"))
+              )
+            : { door: withPassword(password), first: undefined }
+        const address: number = yield* listen(host, port, (incoming, outgoing) => {
           if (isLocal && !isLocalName(incoming.headers.host)) {
             outgoing.writeHead(403, { "content-type": "text/plain" }).end("This dashboard is for this machine alone.\n")
-          } else if (password !== undefined && !knows(incoming, password)) {
-            outgoing
-              .writeHead(401, { "www-authenticate": `Basic realm="shigoto", charset="UTF-8"` })
-              .end("A password, please.\n")
-          } else serve(incoming, outgoing)
+          } else if (door(incoming, outgoing)) serve(incoming, outgoing)
         })
-        const name = isIP(host) === 6 ? `[${host}]` : host
-        const url = `http://${name}:${address}${path}/`
+        const url = urlOf(address, first)
         yield* screen.show(
           { url, readOnly },
           Effect.andThen(
@@ -175,13 +180,4 @@ const openBrowser = (url: string): Effect.Effect<boolean> =>
 const isLocalName = (host: string | undefined): boolean => {
   const name = (host ?? "").replace(/:\d+$/, "").replace(/^\[(.*)\]$/, "$1")
   return name === "localhost" || name === "::1" || (isIP(name) === 4 && name.startsWith("127."))
-}
-
-const knows = (incoming: IncomingMessage, password: string): boolean => {
-  const [, encoded = ""] = /^Basic (.+)$/i.exec(incoming.headers.authorization ?? "") ?? []
-  const given = Buffer.from(encoded, "base64")
-    .toString("utf8")
-    .replace(/^[^:]*:/, "")
-  const hash = (text: string) => createHash("sha256").update(text).digest()
-  return timingSafeEqual(hash(given), hash(password))
 }

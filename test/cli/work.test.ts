@@ -296,7 +296,7 @@ export default defineConfig({
     })
   )
 
-  it.effect("dashboard serves this machine, and nobody else without a password", () =>
+  it.effect("dashboard serves who opens the address that it printed, and elsewhere who has the password", () =>
     Effect.gen(function* () {
       const { cwd } = yield* Project
       const opened = Path.join(cwd, "opened")
@@ -311,11 +311,27 @@ export default defineConfig({
         Effect.sync(() => (Fs.existsSync(opened) ? Fs.readFileSync(opened, "utf8") : "")),
         (text) => text === `${url}\n`
       )
-      const own = yield* request(`${url}api/me`)
+      const me = new URL("api/me", url).href
+      assert.strictEqual((yield* request(me)).status, 401)
+      assert.strictEqual((yield* request(`${me}?token=guess`)).status, 401)
+      const welcome = yield* request(url)
+      assert.deepStrictEqual([welcome.status, welcome.headers.location], [302, "/"])
+      const [given = ""] = welcome.headers["set-cookie"] ?? []
+      assert.match(given, /; HttpOnly; SameSite=Lax; Path=\/$/)
+      const cookie = `other=1; ${given.split(";")[0]}`
+      const own = yield* request(me, { cookie })
       assert.strictEqual(own.status, 200)
       const alone = { environment: null, instance: null, instances: [] }
       assert.deepStrictEqual(JSON.parse(own.body), { user: "cli", can: ["jobs:view"], queues: null, ...alone })
-      assert.strictEqual((yield* request(`${url}api/me`, { host: "rebound.example.com" })).status, 403)
+      assert.strictEqual((yield* request(me, { cookie, host: "rebound.example.com" })).status, 403)
+      // The address was for one browser, which may still have it in its history; the next one is for another.
+      assert.strictEqual((yield* request(url)).status, 401)
+      assert.strictEqual((yield* request(url, { cookie })).status, 302)
+      const next = yield* eventually(
+        Effect.sync(() => /another browser: (\S+)/.exec(server.seen.stderr)?.[1]),
+        (found) => found !== undefined
+      )
+      assert.strictEqual((yield* request(next ?? "")).headers["set-cookie"]?.length, 1)
       server.child.kill("SIGINT")
       assert.strictEqual(yield* server.exit, 0)
 
@@ -329,11 +345,11 @@ export default defineConfig({
         { env }
       )
       const [, port = ""] = /:(\d+)\/jobs\//.exec(guarded.seen.stdout) ?? []
-      const me = `http://127.0.0.1:${port}/jobs/api/me`
-      assert.strictEqual((yield* request(me)).status, 401)
+      const there = `http://127.0.0.1:${port}/jobs/api/me`
+      assert.strictEqual((yield* request(there)).status, 401)
       const basic = (password: string) => ({ authorization: `Basic ${btoa(`me:${password}`)}` })
-      assert.strictEqual((yield* request(me, basic("wrong"))).status, 401)
-      assert.strictEqual((yield* request(me, basic("open sesame"))).status, 200)
+      assert.strictEqual((yield* request(there, basic("wrong"))).status, 401)
+      assert.strictEqual((yield* request(there, basic("open sesame"))).status, 200)
       guarded.child.kill("SIGTERM")
       assert.strictEqual(yield* guarded.exit, 0)
     })
@@ -343,10 +359,16 @@ export default defineConfig({
 // internal
 
 const request = (url: string, headers: Record<string, string> = {}) =>
-  Effect.callback<{ readonly status: number; readonly body: string }>((resume) => {
+  Effect.callback<{
+    readonly status: number
+    readonly headers: Http.IncomingHttpHeaders
+    readonly body: string
+  }>((resume) => {
     Http.get(url, { headers }, (response) => {
       let body = ""
       response.setEncoding("utf8").on("data", (chunk: string) => (body += chunk))
-      response.on("end", () => resume(Effect.succeed({ status: response.statusCode ?? 0, body })))
+      response.on("end", () =>
+        resume(Effect.succeed({ status: response.statusCode ?? 0, headers: response.headers, body }))
+      )
     })
   })
