@@ -16,7 +16,7 @@ export default defineConfig({
     include: ["test/**/*.test.ts", "examples/**/*.test.ts"],
     // Minutes long, or in need of a browser or of a registry: they have commands of their own.
     exclude: ["test/chaos/**", "test/bench/**", "test/browser/**", "test/package/**"],
-    globalSetup: ["test/setup/globalSetup.ts"],
+    globalSetup: ["test/setup/globalSetup.ts", "test/setup/page.ts"],
     reporters: ["default", new TallyReporter()],
     pool: "forks",
     // Each file has its own database, but all share one server and, on the smallest machine that counts, two cores.

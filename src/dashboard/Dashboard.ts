@@ -26,6 +26,7 @@ import { InvalidConfig } from "../ShigotoError.ts"
 import { type Authorize, type Environment, Instance, Viewer } from "./Access.ts"
 import { DashboardApi } from "./DashboardApi.ts"
 import { type Asset, isView, readAssets, withBase } from "./internal/assets.ts"
+import { embed, look } from "./internal/firstScreen.ts"
 import { crossSite, headers } from "./internal/guard.ts"
 import { handlers } from "./internal/handlers.ts"
 import { healing } from "./internal/healing.ts"
@@ -173,7 +174,8 @@ const mount = (
   HttpRouter.use((router) =>
     Effect.gen(function* () {
       const path = (options.path ?? "").replace(/\/+$/, "")
-      const assets = yield* Effect.sync(readAssets)
+      const { assets, page } = yield* Effect.sync(readAssets)
+      const scope = yield* Effect.scope
       const api = yield* HttpRouter.toHttpEffect(
         HttpApiBuilder.layer(DashboardApi).pipe(
           Layer.provide(
@@ -194,30 +196,39 @@ const mount = (
         const request = yield* HttpServerRequest
         const url = new URL(request.url, "http://localhost")
         const inside = url.pathname.slice(path.length)
-        if (options.access === undefined) return plain(403, closed)
+        const authorize = options.access
+        if (authorize === undefined) return plain(403, closed)
         const refusal = crossSite(request, options.allowedOrigins ?? [])
         if (refusal !== undefined) return plain(403, refusal)
-        const access = yield* options.access(request, siblings?.current)
+        const access = yield* authorize(request, siblings?.current)
         if (access === undefined) return plain(401, notSignedIn)
         // Relative, so that it holds behind a proxy that strips the path as well.
         if (inside === "") return HttpServerResponse.redirect(`${path.split("/").at(-1)}/`)
-        if (inside.startsWith("/api/")) {
-          const all = inside === "/api/me" ? yield* visible(siblings?.all ?? [], options.access, request) : []
+        const ask = Effect.fnUntraced(function* (asked: string) {
+          const all = /^\/api\/me\b/.test(asked) ? yield* visible(siblings?.all ?? [], authorize, request) : []
           return yield* api.pipe(
-            Effect.provideService(HttpServerRequest, request.modify({ url: `${inside}${url.search}` })),
+            Effect.provideService(HttpServerRequest, request.modify({ url: asked })),
             Effect.provideService(Viewer, access),
-            Effect.provideService(Instance, siblings && { ...siblings, all }),
+            Effect.provideService(Instance, siblings && { ...siblings, all })
+          )
+        })
+        if (inside.startsWith("/api/")) {
+          return yield* ask(`${inside}${url.search}`).pipe(
             Effect.catchReason("HttpServerError", "RouteNotFound", () =>
               Effect.succeed(plain(404, "There is nothing here."))
             ),
             Effect.map((response) => HttpServerResponse.setHeaders(response, isStream(response) ? streamed : unstored))
           )
         }
-        if (assets.size === 0 && (inside === "/" || isView(request, inside))) return plain(503, withoutPage)
-        const asset = assets.get(inside === "/" ? "/index.html" : inside)
+        const asset = assets.get(inside)
         if (asset !== undefined) return assetResponse(asset)
-        const page = isView(request, inside) ? assets.get("/index.html") : undefined
-        return page === undefined ? plain(404, "There is nothing here.") : viewResponse(page, inside)
+        if (inside !== "/" && !isView(request, inside)) return plain(404, "There is nothing here.")
+        if (page === undefined) return plain(503, withoutPage)
+        const answers = request.method === "GET" ? yield* look(scope, (path) => Effect.scoped(ask(`/api/${path}`))) : {}
+        return HttpServerResponse.text(embed(inside === "/" ? page : withBase(page, inside), answers), {
+          contentType: "text/html; charset=utf-8",
+          headers: unstored
+        })
       })
       // The pattern takes in the bare path as well.
       yield* router.add("*", `${path as `/${string}`}/*`, guarded(respond))
@@ -302,10 +313,4 @@ const assetResponse = (asset: Asset) =>
   HttpServerResponse.uint8Array(asset.body, {
     contentType: asset.type,
     headers: { "cache-control": asset.immutable ? "public, max-age=31536000, immutable" : "no-cache" }
-  })
-
-const viewResponse = (page: Asset, inside: string) =>
-  HttpServerResponse.text(withBase(new TextDecoder().decode(page.body), inside), {
-    contentType: page.type,
-    headers: { "cache-control": "no-cache" }
   })

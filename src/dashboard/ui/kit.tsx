@@ -2,7 +2,7 @@
 import { useQuery } from "@tanstack/react-query"
 import type { ReactNode } from "react"
 import type { Permission } from "../Access.ts"
-import { type Answers, get, query, Refused, term } from "./api.ts"
+import { type Answers, get, query, Refused, take, term } from "./api.ts"
 
 /** Colour never tells a state alone: each has its glyph and its word. */
 const glyphs: Readonly<Record<string, string>> = {
@@ -21,7 +21,12 @@ export const states: ReadonlyArray<string> = Object.keys(glyphs)
 
 /** Asks, and asks again as soon as there is news of it. */
 export const useGet = <K extends keyof Answers>(kind: K, path: string, isWanted = true) =>
-  useQuery({ queryKey: [kind, path], queryFn: () => get(kind, path), enabled: isWanted })
+  useQuery({
+    queryKey: [kind, path],
+    queryFn: () => get(kind, path),
+    initialData: () => take(kind, path),
+    enabled: isWanted
+  })
 
 export const useCan = () => {
   const me = useGet("me", "me")
@@ -46,10 +51,10 @@ export const State = ({ state }: { readonly state: string }) => (
   </span>
 )
 
-/** A number that leads to the jobs that it counts. */
-export const Count = ({ q, value }: { readonly q: string; readonly value: number | string }) => (
-  <a className={value === 0 ? "count none" : "count"} href={jobsLink(q)}>
-    {typeof value === "number" ? number(value) : value}
+/** A number that leads to the jobs that it counts; there may be more of them than were counted. */
+export const Count = (props: { readonly q: string; readonly value: number | string; readonly isAtLeast?: boolean }) => (
+  <a className={props.value === 0 ? "count none" : "count"} href={jobsLink(props.q)}>
+    {typeof props.value === "number" ? `${number(props.value)}${props.isAtLeast === true ? "+" : ""}` : props.value}
   </a>
 )
 

@@ -3,7 +3,7 @@ import { QueryClient, QueryClientProvider } from "@tanstack/react-query"
 import { Component, type ReactNode, useEffect, useState } from "react"
 import { createRoot } from "react-dom/client"
 import type { Answers } from "./api.ts"
-import { Refused } from "./api.ts"
+import { forget, Refused } from "./api.ts"
 import { useGet } from "./kit.tsx"
 import { follow, type Status } from "./live.ts"
 import { Notices } from "./notices.tsx"
@@ -190,6 +190,7 @@ const App = () => {
   const close = () => setWindow(undefined)
   const togglePause = () => setPaused((before) => !before)
   useKeys(setWindow, togglePause)
+  useEffect(forget, [])
   useEffect(() => void (document.title = `${title} · Shigoto`), [title])
   useEffect(() => follow(queries, setStatus, { isPaused, pace, audits }), [isPaused, pace, audits])
   return (
