@@ -44,6 +44,32 @@ export interface BatchStatus extends BatchSummary {
 }
 
 /**
+ * A batch as JSON, as the command line and the dashboard's API tell it: what is absent is null.
+ *
+ * @category encoding
+ */
+export const toJson = (
+  batch: BatchStatus
+): Omit<BatchStatus, "id" | "parent" | "callbacks"> & {
+  readonly id: number
+  readonly parent: number | null
+  readonly callbacks: Readonly<Record<string, number>>
+} => ({
+  id: batch.id,
+  name: batch.name,
+  parent: batch.parent ?? null,
+  sealed: batch.sealed,
+  finished: batch.finished,
+  outcome: batch.outcome,
+  total: batch.total,
+  pending: batch.pending,
+  completed: batch.completed,
+  discarded: batch.discarded,
+  cancelled: batch.cancelled,
+  callbacks: { ...batch.callbacks }
+})
+
+/**
  * A batch that was created, and its members.
  *
  * @category models
@@ -109,6 +135,11 @@ export class Batches extends Context.Service<
     ) => Effect.Effect<ReadonlyArray<BatchStatus>, InvalidFilter | StorageFailure>
     /** How a batch stands. */
     readonly get: (id: BatchId) => Effect.Effect<BatchStatus, BatchNotFound | StorageFailure>
+    /**
+     * How many milliseconds it takes until the last member of a batch ends, if all end at the pace of the last thousand
+     * that did. Undefined where all have ended, and where of those that did nothing is kept.
+     */
+    readonly remaining: (id: BatchId) => Effect.Effect<number | undefined, BatchNotFound | StorageFailure>
     /**
      * Cancels the members that have not ended, also those of nested batches: waiting ones at once, running ones by
      * interrupting their handlers. Returns how many it met, without those that the end of another takes along meanwhile.
@@ -201,6 +232,12 @@ export const layer: Layer.Layer<Batches, never, JobStore | Jobs | Notifier | Eve
       get: Effect.fn("Batches.get")(function* (id) {
         const { fired, input: _, ...row } = yield* found(id)
         return { ...row, callbacks: fired }
+      }),
+      remaining: Effect.fn("Batches.remaining")(function* (id) {
+        const { pending } = yield* found(id)
+        if (pending === 0) return undefined
+        const { ended, millis } = yield* store.composition.pace(id)
+        return ended === 0 ? undefined : (pending * millis) / ended
       }),
       cancel: Effect.fn("Batches.cancel")(function* (id, reason) {
         yield* found(id)

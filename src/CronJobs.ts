@@ -116,6 +116,28 @@ export interface CronEntry {
 }
 
 /**
+ * An entry as JSON, as the command line and the dashboard's API tell it: an instant is ISO 8601, what is absent null.
+ *
+ * @category encoding
+ */
+export const toJson = (
+  entry: CronEntry
+): Omit<CronEntry, "nextTick" | "problem"> & { readonly nextTick: string | null; readonly problem: string | null } => ({
+  name: entry.name,
+  source: entry.source,
+  cron: entry.cron,
+  timezone: entry.timezone,
+  worker: entry.worker,
+  queue: entry.queue,
+  overlap: entry.overlap,
+  paused: entry.paused,
+  nextTick: entry.nextTick === undefined ? null : DateTime.formatIso(entry.nextTick),
+  workerKnown: entry.workerKnown,
+  problem: entry.problem ?? null,
+  args: entry.args
+})
+
+/**
  * What storing an entry may fail with.
  *
  * @category errors

@@ -98,6 +98,34 @@ export interface Chart {
 }
 
 /**
+ * What happened in a span to the jobs of one queue or worker, step by step; a step in which nothing happened is absent.
+ *
+ * @category models
+ */
+export interface Group {
+  /** Undefined for all that are not told apart. */
+  readonly name: string | undefined
+  readonly points: ReadonlyArray<{
+    readonly at: DateTime.Utc
+    readonly completed: number
+    /** Attempts that failed, whether they are tried again or not. */
+    readonly failed: number
+    readonly run: Percentiles | undefined
+    readonly wait: Percentiles | undefined
+  }>
+}
+
+/**
+ * A span by queue or worker.
+ *
+ * @category models
+ */
+export interface GroupedChart extends Omit<Chart, "points"> {
+  /** Those of which most ended, by name, and the rest at last. */
+  readonly groups: ReadonlyArray<Group>
+}
+
+/**
  * What happened in the last hour to the jobs of one queue or worker.
  *
  * @category models
@@ -123,6 +151,11 @@ export class History extends Context.Service<
   {
     /** Reads a span; gives up after two seconds. */
     readonly read: (options: ReadOptions) => Effect.Effect<Chart, InvalidFilter | StorageFailure>
+    /** Reads a span for each of the six queues or workers of which most ended, and the rest; gives up after two seconds. */
+    readonly readBy: (
+      by: "queue" | "worker",
+      options: Omit<ReadOptions, "worker">
+    ) => Effect.Effect<GroupedChart, InvalidFilter | StorageFailure>
     /** The last hour of each queue or worker in which anything happened, by name; gives up after two seconds. */
     readonly activity: (by: "queue" | "worker") => Effect.Effect<ReadonlyArray<Activity>, StorageFailure>
   }
@@ -138,23 +171,14 @@ export const layer: Layer.Layer<History, never, JobStore> = Layer.effect(
   Effect.map(JobStore, ({ history }) =>
     History.of({
       read: Effect.fn("History.read")(function* ({ queues, span, worker }) {
-        if (!Object.hasOwn(spans, span)) {
-          return yield* new InvalidFilter({
-            field: "span",
-            value: shown(span),
-            message: `span cannot be ${shown(span)}: the spans are ${Object.keys(spans).join(", ")}.`
-          })
-        }
-        const page = { ...spans[span], queues, worker }
+        const page = { ...(yield* known(span)), queues, worker }
         const { depths, now, points } = yield* history.read(page)
         // What waits is known by queue.
         const waited = new Map((worker === undefined ? depths : []).map((depth) => [depth.at.getTime(), depth]))
         const happened = new Map(points.map((point) => [point.at.getTime(), point]))
         const steps = [...new Set([...waited.keys(), ...happened.keys()])].toSorted((a, b) => a - b)
         return {
-          from: DateTime.makeUnsafe(now.getTime() - page.spanMillis),
-          to: DateTime.fromDateUnsafe(now),
-          stepMillis: page.stepMillis,
+          ...reachOf(now, page),
           points: steps.map((at) => {
             const depth = waited.get(at)
             return {
@@ -162,6 +186,25 @@ export const layer: Layer.Layer<History, never, JobStore> = Layer.effect(
               depth: depth && { available: depth.available, oldestMillis: depth.oldest_millis }
             }
           })
+        }
+      }),
+      readBy: Effect.fn("History.readBy")(function* (by, { queues, span }) {
+        const page = { ...(yield* known(span)), queues }
+        const { now, rows } = yield* history.readBy(by, page, groupLimit)
+        const found = Map.groupBy(rows, ({ name }) => name ?? undefined)
+        const names = [...found.keys()].filter((name) => name !== undefined).toSorted()
+        return {
+          ...reachOf(now, page),
+          groups: [...names, ...(found.has(undefined) ? [undefined] : [])].map((name) => ({
+            name,
+            points: (found.get(name) ?? []).map(({ at, completed, failed, run, wait }) => ({
+              at: DateTime.fromDateUnsafe(at),
+              completed,
+              failed,
+              run: percentilesOf(run),
+              wait: percentilesOf(wait)
+            }))
+          }))
         }
       }),
       activity: Effect.fn("History.activity")(function* (by) {
@@ -224,6 +267,9 @@ const depthMillis = 60_000
 
 /** The most pairs of queue and worker that a node tells apart in one writing. */
 const pairLimit = 200
+
+/** The most queues or workers that a chart tells apart. */
+const groupLimit = 6
 
 const activitySteps = 12
 const activityStepMillis = 5 * 60_000
@@ -294,6 +340,23 @@ const totalOf = (increments: ReadonlyArray<Increment>): Increment => {
   }
   return total
 }
+
+const known = (span: Span): Effect.Effect<(typeof spans)[Span], InvalidFilter> =>
+  Object.hasOwn(spans, span)
+    ? Effect.succeed(spans[span])
+    : Effect.fail(
+        new InvalidFilter({
+          field: "span",
+          value: shown(span),
+          message: `span cannot be ${shown(span)}: the spans are ${Object.keys(spans).join(", ")}.`
+        })
+      )
+
+const reachOf = (now: Date, page: { readonly spanMillis: number; readonly stepMillis: number }) => ({
+  from: DateTime.makeUnsafe(now.getTime() - page.spanMillis),
+  to: DateTime.fromDateUnsafe(now),
+  stepMillis: page.stepMillis
+})
 
 const pointOf = (at: number, point: PointColumns | undefined) => ({
   at: DateTime.makeUnsafe(at),

@@ -16,6 +16,7 @@ import { makeCoalescer } from "./internal/coalesce.ts"
 import type { Aftermath } from "./internal/newJob.ts"
 import * as cancel from "./internal/sql/cancel.ts"
 import * as claim from "./internal/sql/claim.ts"
+import * as count from "./internal/sql/count.ts"
 import type { Claimed } from "./internal/sql/claimed.ts"
 import * as database from "./internal/sql/db.ts"
 import * as enqueue from "./internal/sql/enqueue.ts"
@@ -46,7 +47,7 @@ import { limited as timely } from "./internal/sql/search.ts"
 import * as settle from "./internal/sql/settle.ts"
 import { autonomous, classify, retryRaces } from "./internal/sql/statement.ts"
 import * as reservation from "./internal/sql/unique.ts"
-import type { JobId, JobRow, JobState } from "./JobRow.ts"
+import type { JobId, JobRow } from "./JobRow.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
 import { StorageError, type StorageFailure } from "./ShigotoError.ts"
 
@@ -151,10 +152,7 @@ export class JobStore extends Context.Service<
     /** Pages, counts and groups of jobs. */
     readonly search: SearchVerbs
     /** How many live jobs are in each queue and state; gives up after two seconds. */
-    readonly counts: Effect.Effect<
-      ReadonlyArray<{ readonly queue: string; readonly state: JobState; readonly count: number }>,
-      StorageFailure
-    >
+    readonly counts: Effect.Effect<ReadonlyArray<count.QueueCount>, StorageFailure>
     /** Stores what is asked of a queue. */
     readonly changeQueue: (change: queue.QueueChange) => Effect.Effect<void, StorageFailure>
     /** What is asked of queues at the moment, and which partition keys are paused. */
@@ -162,6 +160,8 @@ export class JobStore extends Context.Service<
       { readonly wishes: ReadonlyArray<promote.QueueColumns>; readonly keys: ReadonlyArray<queue.PausedKey> },
       StorageFailure
     >
+    /** The partition keys of a queue that have the most jobs; gives up after two seconds. */
+    readonly partitions: (name: string) => Effect.Effect<queue.PartitionsFound, StorageFailure>
     /** How many jobs of a queue are executing on nodes of one name, or anywhere. */
     readonly executing: (queue: string, node: string) => Effect.Effect<number, StorageFailure>
     /** Jobs that every node runs. */
@@ -277,9 +277,10 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       retry: (id) => called("retry")(autonomous(db.sql, retry.retry(db, id))),
       get: (id) => called("get")(inspect.get(db, id)),
       search: searchVerbs(db, runner),
-      counts: called("counts")(timely(db, inspect.counts(db))),
+      counts: called("counts")(timely(db, count.counts(db))),
       changeQueue: (change) => called("queue")(queue.change(db, change)),
       wishes: called("queue")(queue.wishes(db)),
+      partitions: (name) => called("queue")(queue.partitions(db, name)),
       executing: (name, on) => called("executing")(queue.executing(db, name, on)),
       broadcast: broadcastVerbs(db, runner),
       bulk: bulkVerbs(db, runner),

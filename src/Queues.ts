@@ -9,10 +9,11 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { Events } from "./internal/events.ts"
 import { nameProblem, shown } from "./internal/names.ts"
+import type { QueueCount } from "./internal/sql/count.ts"
 import type { QueueColumns } from "./internal/sql/promote.ts"
 import type { NodeColumns } from "./internal/sql/node.ts"
-import type { PausedKey, QueueChange } from "./internal/sql/queue.ts"
-import type { JobState } from "./JobRow.ts"
+import { partitionCountLimit, type PausedKey, type QueueChange } from "./internal/sql/queue.ts"
+import { type JobState, states as jobStates } from "./JobRow.ts"
 import { JobStore } from "./JobStore.ts"
 import { Notifier } from "./Notifier.ts"
 import { maxConcurrency, ShigotoConfig } from "./ShigotoConfig.ts"
@@ -63,8 +64,10 @@ export interface QueueOverview {
   readonly nodes: number
   /** How many of its jobs those run at once. */
   readonly slots: number
-  /** Its live jobs by state; a state without any is left out. */
+  /** Its live jobs by state, as `Jobs.counts` has them; a state without any is left out. */
   readonly counts: Readonly<Partial<Record<JobState, number>>>
+  /** The states in which there may be more than were counted, as in a very large table. */
+  readonly atLeast: ReadonlyArray<JobState>
   /** What holds for the nodes of a name, or, without one, for all. */
   readonly wishes: ReadonlyArray<{
     readonly node: string | undefined
@@ -74,6 +77,22 @@ export interface QueueOverview {
   }>
   /** The partition keys that are paused. */
   readonly pausedKeys: ReadonlyArray<string>
+}
+
+/**
+ * The jobs of one partition key of a queue.
+ *
+ * @category models
+ */
+export interface Partition {
+  readonly key: string
+  /** How many wait for a slot; counts up to 1,000. */
+  readonly available: number
+  readonly isExact: boolean
+  readonly executing: number
+  /** How long the one that waits longest has been due; undefined where none waits. */
+  readonly oldestMillis: number | undefined
+  readonly paused: boolean
 }
 
 /**
@@ -102,9 +121,16 @@ export class Queues extends Context.Service<
     /** Changes how many jobs of a queue run at once on each node. */
     readonly scale: (name: string, concurrency: number, options?: Where) => Effect.Effect<void, QueueError>
     /**
-     * All queues that have jobs, nodes or wishes, by name. Counts every live job: for people, not for loops.
+     * All queues that have jobs, nodes or wishes, by name. Counts live jobs: for people, not for loops.
      */
     readonly overview: Effect.Effect<ReadonlyArray<QueueOverview>, StorageFailure>
+    /**
+     * The twenty partition keys of a queue with the most waiting jobs, after those that are paused. Looks at 500 keys, and
+     * gives up after two seconds; `isComplete` is false where there may be more.
+     */
+    readonly partitions: (
+      name: string
+    ) => Effect.Effect<{ readonly partitions: ReadonlyArray<Partition>; readonly isComplete: boolean }, StorageFailure>
     /** The queues that this node runs, as last read. */
     readonly list: Effect.Effect<ReadonlyArray<QueueState>>
     /** The queue of a name, if this node runs it. */
@@ -236,6 +262,20 @@ export const layer: Layer.Layer<Queues, never, JobStore | Notifier | ShigotoConf
           keys
         )
       }),
+      partitions: Effect.fn("Queues.partitions")(function* (name) {
+        const { isComplete, rows } = yield* store.partitions(name)
+        return {
+          partitions: rows.map(({ available, executing, key, oldest_millis, paused }) => ({
+            key,
+            available: Math.min(available, partitionCountLimit),
+            isExact: available <= partitionCountLimit,
+            executing,
+            oldestMillis: oldest_millis === null ? undefined : Math.max(0, oldest_millis),
+            paused
+          })),
+          isComplete
+        }
+      }),
       list: Effect.sync(() => [...states.values()]),
       states: () => [...states.values()],
       get: (name) => states.get(name),
@@ -256,8 +296,11 @@ export const layer: Layer.Layer<Queues, never, JobStore | Notifier | ShigotoConf
 
 // internal
 
+/** States that are counted together. */
+const alike = (state: JobState): JobState => (state === "retryable" ? "scheduled" : state)
+
 const overviewOf = (
-  counts: ReadonlyArray<{ readonly queue: string; readonly state: JobState; readonly count: number }>,
+  counts: ReadonlyArray<QueueCount>,
   nodes: ReadonlyArray<NodeColumns>,
   wishes: ReadonlyArray<QueueColumns>,
   keys: ReadonlyArray<PausedKey>
@@ -268,6 +311,7 @@ const overviewOf = (
     ...wishes.map((wish) => wish.name),
     ...keys.map((row) => row.queue)
   ])
+  const inexact = counts.filter(({ isExact }) => !isExact)
   return [...names].toSorted().map((name) => {
     const own = wishes.filter((wish) => wish.name === name)
     const serving = nodes.filter((node) => node.queues.includes(name))
@@ -277,6 +321,10 @@ const overviewOf = (
       nodes: serving.length,
       slots: serving.reduce((sum, node) => sum + (node.slots[node.queues.indexOf(name)] ?? 0), 0),
       counts: Object.fromEntries(counts.filter((row) => row.queue === name).map((row) => [row.state, row.count])),
+      // All but the available ones are counted for all queues together: whatever one lacks may lie beyond the limit.
+      atLeast: jobStates.filter((state) =>
+        inexact.some((row) => alike(row.state) === alike(state) && (state !== "available" || row.queue === name))
+      ),
       wishes: own.map((wish) => ({
         node: wish.node === "" ? undefined : wish.node,
         concurrency: wish.concurrency ?? undefined,

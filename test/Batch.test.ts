@@ -205,6 +205,25 @@ describe("a batch", () => {
     }).pipe(Effect.provide(world()))
   )
 
+  it.effect("tells how long it takes at the pace of its last ends, where there are any", () =>
+    Effect.gen(function* () {
+      const batches = yield* Batches
+      const { id } = yield* Parts.enqueue([
+        Part.prepare({ n: 1 }, { delay: "1 minute" }),
+        Part.prepare({ n: 2 }, { delay: "1 minute" }),
+        ...[3, 4, 5, 6].map((n) => Part.prepare({ n }, { delay: "1 hour" }))
+      ])
+      assert.isUndefined(yield* batches.remaining(id))
+      yield* ShigotoTest.advance("11 minutes")
+      // Two in ten minutes, and four to go.
+      assert.strictEqual(yield* batches.remaining(id), 20 * 60_000)
+      yield* ShigotoTest.advance("1 hour")
+      assert.deepInclude(yield* get(id), { pending: 0, finished: true })
+      assert.isUndefined(yield* batches.remaining(id))
+      assert.strictEqual((yield* Effect.flip(batches.remaining(999_999 as typeof id)))._tag, "BatchNotFound")
+    }).pipe(Effect.provide(world()))
+  )
+
   it.effect("is a member of another, and counts in it as one, through its end and its new life", () =>
     Effect.gen(function* () {
       const batches = yield* Batches

@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
-import { History, type Point, type Span } from "../src/History.ts"
+import { type Group, History, type Point, type Span } from "../src/History.ts"
 import { bounds, count, empty, percentile } from "../src/internal/buckets.ts"
 import * as Job from "../src/Job.ts"
 import * as JobStore from "../src/JobStore.ts"
@@ -79,6 +79,50 @@ layer(node(true))("a node that records", (it) => {
       // Attempts run by a clock that time stands still for; that they are counted is what is known of them.
       assert.isDefined(day?.run)
       assert.isDefined(day?.wait)
+    })
+  )
+
+  it.effect("tells apart the queues and workers of which most ended, and adds the rest up", () =>
+    Effect.gen(function* () {
+      const history = yield* History
+      const sql = yield* SqlClient.SqlClient
+      yield* Work.enqueue({ seconds: 3, fails: 2 })
+      yield* Other.enqueueAll([{}, {}])
+      yield* ShigotoTest.advance("10 minutes")
+      const ends = (groups: ReadonlyArray<Group>) =>
+        groups.map(({ name, points }) => [
+          name,
+          points.reduce((sum, { completed }) => sum + completed, 0),
+          points.reduce((sum, { failed }) => sum + failed, 0)
+        ])
+      const before = yield* history.readBy("queue", { span: "24h" })
+      const [, defaults] = ends(before.groups)[0] ?? []
+      const mails = ends(before.groups).find(([name]) => name === "mails")
+      assert.deepStrictEqual(
+        before.groups.map(({ name }) => name),
+        ["default", "mails"]
+      )
+      assert.isAbove(Number(defaults), 1)
+      assert.isAbove(Number(mails?.[2]), 1)
+      const [worker] = (yield* history.readBy("worker", { span: "7d", queues: ["mails"] })).groups
+      assert.strictEqual(worker?.name, "work")
+      assert.isDefined(worker?.points[0]?.run)
+      // Eight more, each with more ends than the one before.
+      yield* sql`
+        INSERT INTO shigoto.metrics
+          (tier, at, queue, worker, completed, failed, discarded, cancelled, snoozed, run, wait)
+        SELECT 'hour', m.at, 'busy-' || n, 'busy', 1000 * n, n, n, 0, 0, m.run, m.wait
+        FROM generate_series(1, 8) AS n
+        CROSS JOIN (SELECT * FROM shigoto.metrics WHERE tier = 'hour' AND worker = 'work' LIMIT 1) AS m`
+      const after = yield* history.readBy("queue", { span: "7d" })
+      const rest = ends(after.groups).at(-1)
+      assert.deepStrictEqual(
+        ends(after.groups).slice(0, -1),
+        [3, 4, 5, 6, 7, 8].map((n) => [`busy-${n}`, 1000 * n, 2 * n])
+      )
+      assert.strictEqual(rest?.[0], undefined)
+      assert.strictEqual(rest?.[1], 3000 + Number(defaults) + Number(mails?.[1]))
+      yield* sql`DELETE FROM shigoto.metrics WHERE worker = 'busy'`
     })
   )
 

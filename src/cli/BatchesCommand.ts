@@ -5,14 +5,13 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { Batches } from "../Batches.ts"
+import { Batches, toJson } from "../Batches.ts"
 import type { BatchId } from "../JobRow.ts"
 import { batchArgument, cancel, progressOf, retry, standing } from "./internal/batchVerbs.ts"
 import { connected } from "./internal/connection.ts"
 import { colorOf } from "./internal/jobView.ts"
 import { int } from "./internal/options.ts"
 import { type Cell, Screen } from "./internal/screen.ts"
-import * as shapes from "./internal/shapes.ts"
 import { count, line } from "./internal/text.ts"
 
 const list = Command.make(
@@ -44,7 +43,7 @@ const list = Command.make(
     const shown = page.slice(0, limit)
     const next = page.length > limit ? (shown.at(-1)?.id ?? null) : null
     yield* screen.showList(
-      { name: "batches", items: shown.map(shapes.batch), more: { next } },
+      { name: "batches", items: shown.map(toJson), more: { next } },
       Effect.gen(function* () {
         if (shown.length === 0) return yield* screen.say("There are no batches.")
         yield* screen.table(
@@ -85,7 +84,7 @@ const show = Command.make(
     )
     const field = (name: string, value: string): string => `${screen.paint(name.padEnd(12), "dim")}${line(value)}`
     yield* screen.show(
-      { ...shapes.batch(batch), members: members.map((member) => ({ ...member, step: member.step ?? null })) },
+      { ...toJson(batch), members: members.map((member) => ({ ...member, step: member.step ?? null })) },
       Effect.gen(function* () {
         const [text, paint] = standing(batch)
         yield* screen.print(

@@ -6,14 +6,13 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
-import { type CronEntry, CronJobs } from "../CronJobs.ts"
+import { type CronEntry, CronJobs, toJson } from "../CronJobs.ts"
 import type { CronNotFound, StorageFailure } from "../ShigotoError.ts"
 import { confirm } from "./internal/ask.ts"
 import { connected } from "./internal/connection.ts"
 import { NotFound } from "./internal/exit.ts"
 import { dryRun, int, yes } from "./internal/options.ts"
 import { type Cell, Screen } from "./internal/screen.ts"
-import * as shapes from "./internal/shapes.ts"
 import { relative } from "./internal/text.ts"
 
 const list = Command.make(
@@ -26,7 +25,7 @@ const list = Command.make(
     yield* screen.showList(
       {
         name: "cron",
-        items: entries.map((entry) => shapes.cronEntry(entry, screen.redactValue(entry.args, entry.worker)))
+        items: entries.map((entry) => toJson({ ...entry, args: screen.redactValue(entry.args, entry.worker) }))
       },
       entries.length === 0
         ? screen.say("There are no cron entries.")

@@ -10,7 +10,7 @@ import { type QueueOverview, Queues } from "../Queues.ts"
 import { connected } from "./internal/connection.ts"
 import { UsageError } from "./internal/exit.ts"
 import { dryRun } from "./internal/options.ts"
-import { standing } from "./internal/queueView.ts"
+import { counted, standing } from "./internal/queueView.ts"
 import { type Cell, Screen } from "./internal/screen.ts"
 import * as shapes from "./internal/shapes.ts"
 import { count } from "./internal/text.ts"
@@ -107,31 +107,28 @@ export const queues = Command.make("queues").pipe(
 
 // internal
 
-const rowOf = (queue: QueueOverview): ReadonlyArray<Cell> => {
-  const of = (state: keyof typeof queue.counts): string => count(queue.counts[state] ?? 0)
-  return [
-    queue.name,
-    standing(queue),
-    String(queue.nodes),
-    count(queue.slots),
-    of("executing"),
-    of("available"),
-    of("scheduled"),
-    of("retryable"),
-    of("blocked"),
-    [
-      ...queue.wishes.flatMap((wish) => {
-        const at = wish.node === undefined ? "" : ` on ${wish.node}`
-        return [
-          ...(wish.paused && wish.node !== undefined ? [`paused${at}`] : []),
-          ...(wish.removed ? [`removed${at}`] : []),
-          ...(wish.concurrency === undefined ? [] : [`${wish.concurrency} slots${at}`])
-        ]
-      }),
-      ...queue.pausedKeys.map((one) => `key ${one} paused`)
-    ].join(", ")
-  ]
-}
+const rowOf = (queue: QueueOverview): ReadonlyArray<Cell> => [
+  queue.name,
+  standing(queue),
+  String(queue.nodes),
+  count(queue.slots),
+  counted(queue, "executing"),
+  counted(queue, "available"),
+  counted(queue, "scheduled"),
+  counted(queue, "retryable"),
+  counted(queue, "blocked"),
+  [
+    ...queue.wishes.flatMap((wish) => {
+      const at = wish.node === undefined ? "" : ` on ${wish.node}`
+      return [
+        ...(wish.paused && wish.node !== undefined ? [`paused${at}`] : []),
+        ...(wish.removed ? [`removed${at}`] : []),
+        ...(wish.concurrency === undefined ? [] : [`${wish.concurrency} slots${at}`])
+      ]
+    }),
+    ...queue.pausedKeys.map((one) => `key ${one} paused`)
+  ].join(", ")
+]
 
 const told = Effect.fnUntraced(function* (
   done: string,

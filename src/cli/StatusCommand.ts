@@ -10,7 +10,7 @@ import { Jobs } from "../Jobs.ts"
 import { Queues } from "../Queues.ts"
 import { connected, target } from "./internal/connection.ts"
 import { exitCodes, Unwell } from "./internal/exit.ts"
-import { standing } from "./internal/queueView.ts"
+import { counted, standing } from "./internal/queueView.ts"
 import { type Cell, type Column, Screen } from "./internal/screen.ts"
 import * as shapes from "./internal/shapes.ts"
 import { count, duration, line, many } from "./internal/text.ts"
@@ -153,17 +153,16 @@ const draw = (seen: Seen, screen: Screen["Service"], shown: string, schema: stri
   const color = health.status === "ok" ? "green" : health.status === "degraded" ? "yellow" : "red"
   const live = health.nodes.filter((node) => node.live)
   const rows = queues.map((queue): ReadonlyArray<Cell> => {
-    const of = (state: keyof typeof queue.counts): string => count(queue.counts[state] ?? 0)
     const oldest = health.queues.find((one) => one.queue === queue.name)?.oldestMillis
     return [
       queue.name,
       standing(queue),
-      `${of("executing")}${queue.nodes === 0 ? "" : `/${count(queue.slots)}`}`,
-      of("available"),
+      `${counted(queue, "executing")}${queue.nodes === 0 ? "" : `/${count(queue.slots)}`}`,
+      counted(queue, "available"),
       oldest === undefined ? "–" : [duration(oldest), oldest >= 60_000 ? "yellow" : undefined],
-      of("scheduled"),
-      [of("retryable"), (queue.counts.retryable ?? 0) > 0 ? "yellow" : undefined],
-      of("blocked"),
+      counted(queue, "scheduled"),
+      [counted(queue, "retryable"), (queue.counts.retryable ?? 0) > 0 ? "yellow" : undefined],
+      counted(queue, "blocked"),
       String(queue.nodes)
     ]
   })

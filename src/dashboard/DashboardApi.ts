@@ -84,6 +84,7 @@ const id = { id: Schema.Int }
 const name = { name: Schema.String }
 const filter = { q: Schema.optional(Schema.String) }
 const limit = Schema.optional(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 200 })))
+const span = Schema.optional(Schema.Literals(["1h", "6h", "24h", "7d", "90d"]))
 const failures = [NotFound, Unavailable] as const
 const refusals = [Invalid, ...failures] as const
 
@@ -98,11 +99,16 @@ export class OverviewGroup extends HttpApiGroup.make("overview")
     HttpApiEndpoint.get("overview", "/overview", { success: Views.OverviewView }).annotate(Requires, "jobs:view"),
     HttpApiEndpoint.get("history", "/history", {
       query: {
-        span: Schema.optional(Schema.Literals(["1h", "6h", "24h", "7d", "90d"])),
+        span,
         queue: Schema.optional(Schema.String),
         worker: Schema.optional(Schema.String)
       },
       success: Views.HistoryView,
+      error: failures
+    }).annotate(Requires, "jobs:view"),
+    HttpApiEndpoint.get("historyBy", "/history-by", {
+      query: { span, by: Schema.Literals(["queue", "worker"]) },
+      success: Views.HistoryByView,
       error: failures
     }).annotate(Requires, "jobs:view"),
     HttpApiEndpoint.get("activity", "/activity", {
@@ -207,6 +213,11 @@ export class QueuesGroup extends HttpApiGroup.make("queues")
       Requires,
       "jobs:view"
     ),
+    HttpApiEndpoint.get("partitions", "/queues/:name/partitions", {
+      params: name,
+      success: Views.PartitionsView,
+      error: failures
+    }).annotate(Requires, "jobs:view"),
     HttpApiEndpoint.post("pauseQueue", "/queues/:name/pause", {
       params: name,
       query: { node: Schema.optional(Schema.String), key: Schema.optional(Schema.String) },

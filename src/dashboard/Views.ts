@@ -8,6 +8,7 @@ import { states } from "../JobRow.ts"
 import { permissions } from "./Access.ts"
 import { CountView, JobSummary, Moment } from "./JobViews.ts"
 
+export * from "./HistoryViews.ts"
 export * from "./JobViews.ts"
 
 /**
@@ -41,12 +42,16 @@ export const ProblemView = Schema.Struct({
 const status = Schema.Literals(["ok", "degraded", "down"])
 const total = Schema.NullOr(Schema.Int)
 
+/** The states in which there may be more than were counted. */
+const atLeast = Schema.Array(Schema.Literals(states))
+
 /**
  * Live jobs; a number is null where counting took too long.
  *
  * @category schemas
  */
 export const Totals = Schema.Struct({
+  atLeast,
   waiting: total,
   running: total,
   scheduled: total,
@@ -76,9 +81,9 @@ export const OverviewView = Schema.Struct({
  */
 export const QueueView = Schema.Struct({
   name: Schema.String,
+  /** Where counting took too long, only of those that wait for a slot. */
   counts: Schema.Record(Schema.String, Schema.Int),
-  /** False where counting took too long: only those that wait for a slot are told then, up to 10,000. */
-  isExact: Schema.Boolean,
+  atLeast,
   here: Schema.NullOr(Schema.Struct({ concurrency: Schema.Int, paused: Schema.Boolean })),
   paused: Schema.Boolean,
   nodes: Schema.Int,
@@ -92,8 +97,27 @@ export const QueueView = Schema.Struct({
       removed: Schema.Boolean
     })
   ),
-  pausedKeys: Schema.Array(Schema.String),
   serving: Schema.Array(Schema.Struct({ node: Schema.String, concurrency: Schema.Int }))
+})
+
+/**
+ * The partition keys of a queue that have the most jobs, and those that are paused; `isComplete` is false where there may
+ * be more of them.
+ *
+ * @category schemas
+ */
+export const PartitionsView = Schema.Struct({
+  partitions: Schema.Array(
+    Schema.Struct({
+      key: Schema.String,
+      available: Schema.Int,
+      isExact: Schema.Boolean,
+      executing: Schema.Int,
+      oldestMillis: Schema.NullOr(Schema.Number),
+      paused: Schema.Boolean
+    })
+  ),
+  isComplete: Schema.Boolean
 })
 
 /**
@@ -194,6 +218,8 @@ export const BatchPage = Schema.Struct({ batches: Schema.Array(BatchView), next:
  */
 export const BatchDetail = Schema.Struct({
   ...BatchView.fields,
+  /** How long it takes until its last member ends, at the pace of its last ends; null where nothing tells of one. */
+  remainingMillis: Schema.NullOr(Schema.Number),
   counts: Schema.Record(Schema.String, Schema.Int),
   nodes: Schema.Array(
     Schema.Struct({
@@ -381,47 +407,6 @@ export const AuditPage = Schema.Struct({
     })
   ),
   next: Schema.NullOr(Schema.Int)
-})
-
-const Percentiles = Schema.NullOr(Schema.Struct({ p50: Schema.Number, p95: Schema.Number, p99: Schema.Number }))
-
-/**
- * What happened in a span, step by step; a step in which nothing happened is absent.
- *
- * @category schemas
- */
-export const HistoryView = Schema.Struct({
-  from: Moment,
-  to: Moment,
-  stepMillis: Schema.Int,
-  points: Schema.Array(
-    Schema.Struct({
-      at: Moment,
-      completed: Schema.Number,
-      failed: Schema.Number,
-      discarded: Schema.Number,
-      cancelled: Schema.Number,
-      snoozed: Schema.Number,
-      /** In milliseconds, estimated from fixed buckets. */
-      run: Percentiles,
-      wait: Percentiles,
-      depth: Schema.NullOr(Schema.Struct({ available: Schema.Number, oldestMillis: Schema.Number }))
-    })
-  )
-})
-
-/**
- * What happened in the last hour to the jobs of one queue or worker, in twelve steps of five minutes.
- *
- * @category schemas
- */
-export const ActivityView = Schema.Struct({
-  name: Schema.String,
-  completed: Schema.Number,
-  failed: Schema.Number,
-  run: Percentiles,
-  wait: Percentiles,
-  steps: Schema.Array(Schema.Struct({ completed: Schema.Number, failed: Schema.Number }))
 })
 
 const event = <Name extends string, Data extends Schema.Top>(name: Name, data: Data) =>

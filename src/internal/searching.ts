@@ -2,7 +2,7 @@
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import { check, type Filter } from "../Filter.ts"
-import type { AttemptFailure, JobId, JobRow } from "../JobRow.ts"
+import { type AttemptFailure, type JobId, type JobRow, type JobState, states } from "../JobRow.ts"
 import type { JobStore } from "../JobStore.ts"
 import { InvalidFilter } from "../ShigotoError.ts"
 import { shown } from "./names.ts"
@@ -34,6 +34,17 @@ export interface ListOptions extends Filter {
  */
 export interface JobCount {
   readonly count: number
+  readonly isExact: boolean
+}
+
+/**
+ * How many jobs match in one state; undefined where counting took too long.
+ *
+ * @category models
+ */
+export interface StateCount {
+  readonly state: JobState
+  readonly count: number | undefined
   readonly isExact: boolean
 }
 
@@ -75,6 +86,29 @@ export const makeSearch = (store: JobStore["Service"]) => ({
   }),
   count: Effect.fn("Jobs.count")(function* (filter: Filter = {}) {
     return capped(yield* store.search.count(yield* Effect.fromResult(check(filter))))
+  }),
+  countStates: Effect.fn("Jobs.countStates")(function* (filter: Filter = {}) {
+    const checked = yield* Effect.fromResult(check(filter))
+    if (filter.args !== undefined || filter.meta !== undefined) {
+      const { isWhole, rows } = yield* store.search.countByState(checked)
+      return states.map((state): StateCount => {
+        const { count, isExact } = capped(rows.find((row) => row.state === state)?.count ?? 0)
+        return { state, count, isExact: isExact && isWhole }
+      })
+    }
+    const asked = filter.state === undefined ? states : [filter.state].flat()
+    return yield* Effect.forEach(
+      states,
+      (state) =>
+        asked.includes(state)
+          ? store.search.count({ ...checked, anyOf: { ...checked.anyOf, state: [state] } }).pipe(
+              Effect.map((count): StateCount => ({ state, ...capped(count) })),
+              // One that takes too long hides no other.
+              Effect.orElseSucceed((): StateCount => ({ state, count: undefined, isExact: false }))
+            )
+          : Effect.succeed<StateCount>({ state, count: 0, isExact: true }),
+      { concurrency: 4 }
+    )
   }),
   failures: Effect.fn("Jobs.failures")(function* ({ limit = 100 }: { readonly limit?: number | undefined } = {}) {
     const problem = limitProblem(limit)

@@ -129,15 +129,19 @@ const main = Effect.gen(function* () {
     const large = row?.id
     const times = yield* Effect.promise(async () => {
       const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: ["--no-sandbox"] })
-      const found: Array<readonly [page: string, millis: number]> = []
+      const found: Array<readonly [page: string, millis: number, problems: ReadonlyArray<string>]> = []
       for (const [name, view] of Object.entries(pages)) {
         const page = await (await browser.newContext()).newPage()
+        const problems: Array<string> = []
+        page.on("response", (response) => {
+          if (response.status() >= 400) problems.push(`${response.status()} ${response.url().slice(base.length)}`)
+        })
         const started = performance.now()
         await page.goto(`${base}/#${view}`)
         await page.getByRole("heading", { level: 1 }).waitFor()
         const loading = page.getByText("Loading…")
         while ((await loading.count()) > 0) await loading.first().waitFor({ state: "detached" })
-        found.push([name, performance.now() - started])
+        found.push([name, performance.now() - started, problems])
         await page.context().close()
       }
       const page = await browser.newPage()
@@ -146,18 +150,19 @@ const main = Effect.gen(function* () {
       const started = performance.now()
       await page.locator("tbody th a").first().click()
       await page.getByLabel("Args", { exact: true }).waitFor()
-      found.push(["a job of 3 MB", performance.now() - started])
+      found.push(["a job of 3 MB", performance.now() - started, []])
       await browser.close()
       return found
     })
-    for (const [name, millis] of times) yield* say(`${name.padEnd(28)} ${String(Math.round(millis)).padStart(6)} ms`)
-    const statements = [
-      ...log()
-        .slice(logged)
-        .matchAll(/duration: ([\d.]+) ms\s+(?:execute|statement|parse|bind)[^:]*:\s*([^\n]*)/g)
-    ]
+    for (const [name, millis, problems] of times) {
+      yield* say(`${name.padEnd(28)} ${String(Math.round(millis)).padStart(6)} ms  ${problems.join(", ")}`)
+    }
+    const told = log().slice(logged)
+    const late = told.match(/canceling statement due to statement timeout/g) ?? []
+    const statements = [...told.matchAll(/duration: ([\d.]+) ms\s+(?:execute|statement|parse|bind)[^:]*:\s*([^\n]*)/g)]
       .map(([, millis, text]) => ({ millis: Number(millis), text }))
       .toSorted((a, b) => b.millis - a.millis)
+    yield* say(`${late.length} statements were given up after two seconds`)
     yield* say(`${statements.length} statements took longer than 100 ms; the longest:`)
     for (const { millis, text } of statements.slice(0, 8))
       yield* say(`${String(Math.round(millis)).padStart(6)} ms  ${text?.slice(0, 110)}`)

@@ -334,7 +334,7 @@ layer(Seeded, { excludeTestServices: true })("on a database with jobs", (it) => 
       const { queues } = JSON.parse((yield* shigoto(["queues", "list", "--json"])).stdout) as {
         readonly queues: unknown
       }
-      const none = { nodes: 0, slots: 0, counts: {} }
+      const none = { nodes: 0, slots: 0, counts: {}, atLeast: [] }
       assert.deepStrictEqual(queues, [
         {
           name: "mails",

@@ -164,21 +164,21 @@ layer(TestLive)("looks", (it) => {
       let counts = 0
       const counted: Jobs["Service"] = {
         ...jobs,
-        count: (filter) =>
+        countStates: (filter) =>
           Effect.andThen(
             Effect.sync(() => counts++),
-            jobs.count(filter)
+            jobs.countStates(filter)
           )
       }
       const { handle } = yield* handlerFor(everyone, counted)
       const get = (path: string) => Effect.promise(() => handle(new Request(`http://jobs.test/api/${path}`)))
       yield* Effect.forEach(Array.from({ length: 5 }), () => get("states?q=queue:mails"), { concurrency: 5 })
-      assert.strictEqual(counts, 8)
+      assert.strictEqual(counts, 1)
       yield* get("states?q=queue:payments")
-      assert.strictEqual(counts, 16)
+      assert.strictEqual(counts, 2)
       yield* TestClock.adjust("1 minute")
       yield* get("states?q=queue:mails")
-      assert.strictEqual(counts, 24)
+      assert.strictEqual(counts, 3)
     }).pipe(Effect.scoped)
   )
 

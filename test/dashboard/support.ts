@@ -91,7 +91,7 @@ export const requestFor = (
           : { q: "id:1", token: tokenFor(action), confirm: "1" }
   const query = path.endsWith("/search")
     ? "?text=s"
-    : path.endsWith("/activity")
+    : /\/(activity|history-by)$/.test(path)
       ? "?by=queue"
       : /events|pulse/.test(path)
         ? "?topics=jobs"

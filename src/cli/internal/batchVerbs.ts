@@ -2,14 +2,13 @@
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
-import { Batches, type BatchStatus } from "../../Batches.ts"
+import { Batches, toJson, type BatchStatus } from "../../Batches.ts"
 import type { BatchId } from "../../JobRow.ts"
 import { confirm } from "./ask.ts"
 import { connected } from "./connection.ts"
 import { colorOf } from "./jobView.ts"
 import { dryRun, yes } from "./options.ts"
 import { type Paint, Screen } from "./screen.ts"
-import * as shapes from "./shapes.ts"
 import { count, many } from "./text.ts"
 
 /** The operand of commands about one batch or flow. */
@@ -68,7 +67,7 @@ const changing = (
           const batches = yield* Batches
           const batch = yield* batches.get(id)
           if (dryRun) {
-            yield* screen.show({ ...shapes.batch(batch), dryRun }, screen.say(`Would ask: ${question(batch)}`))
+            yield* screen.show({ ...toJson(batch), dryRun }, screen.say(`Would ask: ${question(batch)}`))
             return undefined
           }
           yield* confirm(question(batch), yes)

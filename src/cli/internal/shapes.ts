@@ -1,7 +1,5 @@
 /** What JSON output looks like: names and types that scripts rely on. An instant is ISO 8601 in UTC, an absent value null. */
 import * as DateTime from "effect/DateTime"
-import type { BatchStatus } from "../../Batches.ts"
-import type { CronEntry } from "../../CronJobs.ts"
 import type { FailureGroup } from "../../Jobs.ts"
 import type { LimitStanding } from "../../Limits.ts"
 import type { JobRow } from "../../JobRow.ts"
@@ -56,6 +54,7 @@ export const queue = (overview: QueueOverview) => ({
   nodes: overview.nodes,
   slots: overview.slots,
   counts: overview.counts,
+  atLeast: overview.atLeast,
   wishes: overview.wishes.map((wish) => ({
     node: wish.node ?? null,
     concurrency: wish.concurrency ?? null,
@@ -102,38 +101,6 @@ export const logLine = (line: LogLine, message: string) => ({
   at: instant(line.at),
   level: line.level,
   message
-})
-
-/** A cron entry. */
-export const cronEntry = (entry: CronEntry, args: unknown) => ({
-  name: entry.name,
-  source: entry.source,
-  cron: entry.cron,
-  timezone: entry.timezone,
-  worker: entry.worker,
-  queue: entry.queue,
-  overlap: entry.overlap,
-  paused: entry.paused,
-  nextTick: instant(entry.nextTick),
-  workerKnown: entry.workerKnown,
-  problem: entry.problem ?? null,
-  args
-})
-
-/** A batch. */
-export const batch = (status: BatchStatus) => ({
-  id: status.id as number,
-  name: status.name,
-  parent: status.parent ?? null,
-  sealed: status.sealed,
-  finished: status.finished,
-  outcome: status.outcome,
-  total: status.total,
-  pending: status.pending,
-  completed: status.completed,
-  discarded: status.discarded,
-  cancelled: status.cancelled,
-  callbacks: status.callbacks
 })
 
 /** The limits of a worker or of a queue. */

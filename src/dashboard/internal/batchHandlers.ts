@@ -1,7 +1,7 @@
 /** Batches and flows; they span queues, and so exist for who sees all of these. */
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
-import { Batches, type BatchStatus } from "../../Batches.ts"
+import { Batches, toJson } from "../../Batches.ts"
 import { Flows } from "../../Flows.ts"
 import type { BatchId } from "../../JobRow.ts"
 import { CurrentAccess } from "../Access.ts"
@@ -33,14 +33,16 @@ export const BatchesLive = HttpApiBuilder.group(
           })
         )
         const shown = page.slice(0, limit)
-        return { batches: shown.map(viewOf), next: page.length > limit ? (shown.at(-1)?.id ?? null) : null }
+        return { batches: shown.map(toJson), next: page.length > limit ? (shown.at(-1)?.id ?? null) : null }
       }),
       batch: Effect.fnUntraced(function* ({ params }) {
         const id = yield* visible(params.id)
         const status = yield* Effect.mapError(batches.get(id), gone(id))
         const { counts, nodes } = yield* Effect.mapError(flows.status(id), gone(id))
+        const remainingMillis = yield* Effect.mapError(batches.remaining(id), gone(id))
         return {
-          ...viewOf(status),
+          ...toJson(status),
+          remainingMillis: remainingMillis ?? null,
           counts,
           nodes: nodes.map((node) => ({
             id: node.id,
@@ -81,18 +83,3 @@ const changed = ["batches", "jobs", "queues", "overview"]
 
 const gone = (id: number) => (error: { readonly _tag: string }) =>
   error._tag === "BatchNotFound" ? noBatch(id) : unavailable
-
-const viewOf = ({ callbacks, parent, ...batch }: BatchStatus) => ({
-  id: batch.id as number,
-  name: batch.name,
-  parent: parent ?? null,
-  sealed: batch.sealed,
-  finished: batch.finished,
-  total: batch.total,
-  pending: batch.pending,
-  completed: batch.completed,
-  discarded: batch.discarded,
-  cancelled: batch.cancelled,
-  outcome: batch.outcome,
-  callbacks: { ...callbacks }
-})

@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { type Health, type HealthReason, tell } from "../../Health.ts"
-import type { JobRow, JobState } from "../../JobRow.ts"
+import { type JobRow, type JobState, states } from "../../JobRow.ts"
 import { type FailureGroup, Jobs } from "../../Jobs.ts"
 import { type QueueOverview, Queues } from "../../Queues.ts"
 import type { InvalidFilter, StorageFailure } from "../../ShigotoError.ts"
@@ -73,6 +73,7 @@ export const totalsOf = (access: Access, { health, queues }: Sample) => {
     seen === undefined ? null : seen.reduce((sum, queue) => sum + (queue.counts[state] ?? 0), 0)
   const ages = health.queues.filter(({ queue }) => seesQueue(access, queue)).map((queue) => queue.oldestMillis)
   return {
+    atLeast: states.filter((state) => seen?.some((queue) => queue.atLeast.includes(state)) ?? false),
     waiting: total("available"),
     running: total("executing"),
     scheduled: total("scheduled"),

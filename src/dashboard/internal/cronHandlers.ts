@@ -2,14 +2,14 @@
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
-import { type CronEntry, CronJobs } from "../../CronJobs.ts"
+import { type CronEntry, CronJobs, toJson } from "../../CronJobs.ts"
 import { Jobs } from "../../Jobs.ts"
 import { CurrentAccess, seesQueue } from "../Access.ts"
 import { DashboardApi, NotFound } from "../DashboardApi.ts"
 import { Board } from "./board.ts"
 import { Live } from "./live.ts"
 import { shared } from "./sampler.ts"
-import { answer, looked, moment, unavailable } from "./viewing.ts"
+import { answer, looked, unavailable } from "./viewing.ts"
 
 /** Implements the endpoints. */
 export const CronLive = HttpApiBuilder.group(
@@ -39,22 +39,8 @@ export const CronLive = HttpApiBuilder.group(
         yield* live.changed(["cron", "jobs", "queues", "overview"])
         return told(value)
       })
-    const viewOf = Effect.fnUntraced(function* (entry: CronEntry) {
-      return {
-        name: entry.name,
-        source: entry.source,
-        cron: entry.cron,
-        timezone: entry.timezone,
-        worker: entry.worker,
-        queue: entry.queue,
-        overlap: entry.overlap,
-        args: yield* viewing.args(entry.worker, entry.args),
-        paused: entry.paused,
-        nextTick: moment(entry.nextTick),
-        workerKnown: entry.workerKnown,
-        problem: entry.problem ?? null
-      }
-    })
+    const viewOf = (entry: CronEntry) =>
+      Effect.map(viewing.args(entry.worker, entry.args), (args) => toJson({ ...entry, args }))
     /** The last jobs of each entry: one look for all viewers, and of the first hundred alone. */
     const runs = yield* shared(
       Effect.flatMap(cron.list, (entries) =>

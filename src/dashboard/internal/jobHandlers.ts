@@ -7,7 +7,7 @@ import { Audit } from "../../Audit.ts"
 import { type Reason, tell } from "../../Explain.ts"
 import type { Filter } from "../../Filter.ts"
 import { type JobId, type JobRow, states } from "../../JobRow.ts"
-import { type FailureGroup, type JobCount, Jobs } from "../../Jobs.ts"
+import { type FailureGroup, type JobCount, Jobs, type StateCount } from "../../Jobs.ts"
 import type { Carried } from "../../Redaction.ts"
 import { type Access, allows, CurrentAccess, seesQueue } from "../Access.ts"
 import { DashboardApi, Forbidden, Invalid, type Unavailable } from "../DashboardApi.ts"
@@ -27,6 +27,7 @@ export const JobsLive = HttpApiBuilder.group(
     const audit = yield* Audit
 
     const counted = keyed<JobCount, Invalid | Unavailable>(2000, 200)
+    const countedStates = keyed<ReadonlyArray<StateCount>, Invalid | Unavailable>(2000, 200)
     /** Counts once for all who ask at about the same time. */
     const countOf = (filter: Filter) => counted(JSON.stringify(filter), readable(jobs.count(filter)))
     /** What a group is within some queues: what it counts elsewhere is not told. */
@@ -69,20 +70,10 @@ export const JobsLive = HttpApiBuilder.group(
       }),
       states: Effect.fnUntraced(function* ({ query }) {
         const filter = yield* viewing.filterOf(query.q)
-        const asked = filter.state === undefined ? states : [filter.state].flat()
-        const counts = yield* Effect.forEach(
-          states,
-          (state) =>
-            isNothing(filter) || !asked.includes(state)
-              ? Effect.succeed({ state, count: 0, isExact: true })
-              : countOf({ ...filter, state }).pipe(
-                  Effect.map((counted) => ({ state, ...counted })),
-                  // One state that takes too long hides no other.
-                  Effect.catchTag("Unavailable", () => Effect.succeed({ state, count: null, isExact: false }))
-                ),
-          { concurrency: 4 }
-        )
-        return { counts }
+        const counts = isNothing(filter)
+          ? states.map((state) => ({ state, count: 0, isExact: true }))
+          : yield* countedStates(JSON.stringify(filter), readable(jobs.countStates(filter)))
+        return { counts: counts.map(({ count, ...one }) => ({ ...one, count: count ?? null })) }
       }),
       failures: Effect.fnUntraced(function* () {
         const access = yield* CurrentAccess

@@ -19,9 +19,13 @@ export const respondTo = async (
   )
   const method = incoming.method ?? "GET"
   const hasBody = method !== "GET" && method !== "HEAD"
+  // What is asked for nobody is given up: else it holds a connection that the next page waits for.
+  const left = new AbortController()
+  outgoing.on("close", () => left.abort())
   const request = new Request(new URL(incoming.url ?? "/", `http://${incoming.headers.host ?? "localhost"}`), {
     method,
     headers: entries,
+    signal: left.signal,
     ...(hasBody ? { body: bodyOf(incoming), duplex: "half" } : {})
   })
   const response = await handle(request)

@@ -7,7 +7,7 @@ import * as OpenApi from "effect/http-api/OpenApi"
 import * as Option from "effect/Option"
 import { Batches } from "../../Batches.ts"
 import { CronJobs } from "../../CronJobs.ts"
-import { type Activity, History } from "../../History.ts"
+import { type Activity, type Chart, History } from "../../History.ts"
 import type { BatchId } from "../../JobRow.ts"
 import { Jobs } from "../../Jobs.ts"
 import { plainSetting } from "../../Redaction.ts"
@@ -81,15 +81,30 @@ export const OverviewLive = HttpApiBuilder.group(
         const asked = queue === undefined ? access.queues : [queue].filter((name) => seesQueue(access, name))
         const chart = yield* looked(history.read({ span, queues: asked, worker }))
         return {
-          from: DateTime.formatIso(chart.from),
-          to: DateTime.formatIso(chart.to),
-          stepMillis: chart.stepMillis,
+          ...reachOf(chart),
           points: chart.points.map(({ at, depth, run, wait, ...counts }) => ({
             ...counts,
             at: DateTime.formatIso(at),
             run: run ?? null,
             wait: wait ?? null,
             depth: depth ?? null
+          }))
+        }
+      }),
+      historyBy: Effect.fnUntraced(function* ({ query: { by, span = "1h" } }) {
+        const access = yield* CurrentAccess
+        const chart = yield* looked(history.readBy(by, { span, queues: access.queues }))
+        return {
+          ...reachOf(chart),
+          // To who sees some queues only, the names of workers do not exist.
+          groups: (by === "worker" && !seesAll(access) ? [] : chart.groups).map(({ name, points }) => ({
+            name: name ?? null,
+            points: points.map(({ at, run, wait, ...counts }) => ({
+              ...counts,
+              at: DateTime.formatIso(at),
+              run: run ?? null,
+              wait: wait ?? null
+            }))
           }))
         }
       }),
@@ -197,5 +212,11 @@ const nothing: Sample = {
 /** To who sees some queues only, the whole is as well as what they see. */
 const statusFor = (access: Access, status: "ok" | "degraded" | "down", reasons: number) =>
   seesAll(access) || status === "down" ? status : reasons > 0 ? "degraded" : "ok"
+
+const reachOf = (chart: Pick<Chart, "from" | "to" | "stepMillis">) => ({
+  from: DateTime.formatIso(chart.from),
+  to: DateTime.formatIso(chart.to),
+  stepMillis: chart.stepMillis
+})
 
 const isoOf = (millis: number): string => DateTime.formatIso(DateTime.makeUnsafe(millis))

@@ -3,12 +3,13 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
+import { states } from "../../JobRow.ts"
 import { type QueueError, Queues } from "../../Queues.ts"
 import { CurrentAccess, seesQueue } from "../Access.ts"
 import { DashboardApi, Invalid, NotFound } from "../DashboardApi.ts"
 import { Board } from "./board.ts"
 import { Live } from "./live.ts"
-import { answer, unavailable } from "./viewing.ts"
+import { answer, looked, unavailable } from "./viewing.ts"
 
 /** Implements the endpoints. */
 export const QueuesLive = HttpApiBuilder.group(
@@ -26,9 +27,7 @@ export const QueuesLive = HttpApiBuilder.group(
       detail: string | null = null
     ) =>
       Effect.gen(function* () {
-        if (!seesQueue(yield* CurrentAccess, queue)) {
-          return yield* new NotFound({ message: `There is no queue ${queue}.` })
-        }
+        if (!seesQueue(yield* CurrentAccess, queue)) return yield* noQueue(queue)
         yield* Effect.mapError(wish, (error) =>
           error._tag === "InvalidQueueName" || error._tag === "InvalidConcurrency"
             ? new Invalid({ message: error.message })
@@ -43,6 +42,14 @@ export const QueuesLive = HttpApiBuilder.group(
         : Effect.succeed(key === undefined ? { node } : { partitionKey: key })
 
     return endpoints.handleAll({
+      partitions: Effect.fnUntraced(function* ({ params }) {
+        if (!seesQueue(yield* CurrentAccess, params.name)) return yield* noQueue(params.name)
+        const { isComplete, partitions } = yield* looked(queues.partitions(params.name))
+        return {
+          partitions: partitions.map(({ oldestMillis, ...one }) => ({ ...one, oldestMillis: oldestMillis ?? null })),
+          isComplete
+        }
+      }),
       queues: Effect.fnUntraced(function* () {
         const access = yield* CurrentAccess
         const { at, exit } = yield* sample.seen
@@ -71,7 +78,7 @@ export const QueuesLive = HttpApiBuilder.group(
               return {
                 name,
                 counts: overview?.counts ?? (head === undefined ? {} : { available: head.available }),
-                isExact: counted !== undefined,
+                atLeast: overview?.atLeast ?? (counted === undefined ? states : []),
                 here: state === undefined ? null : { concurrency: state.concurrency, paused: state.paused },
                 paused: overview?.paused ?? false,
                 nodes: serving.length,
@@ -83,7 +90,6 @@ export const QueuesLive = HttpApiBuilder.group(
                   paused,
                   removed
                 })),
-                pausedKeys: overview?.pausedKeys ?? [],
                 serving
               }
             })
@@ -105,3 +111,7 @@ export const QueuesLive = HttpApiBuilder.group(
     })
   })
 )
+
+// internal
+
+const noQueue = (name: string) => new NotFound({ message: `There is no queue ${name}.` })

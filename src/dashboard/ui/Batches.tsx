@@ -3,6 +3,7 @@ import { lazy, Suspense } from "react"
 import { type BatchDetail, type BatchView, query, term } from "./api.ts"
 import { Action, Commands } from "./action.tsx"
 import { Count, Empty, navigate, number, Page, Parts, State, Table, useCan, useGet, workerLink } from "./kit.tsx"
+import { duration } from "./time.tsx"
 
 const Graph = lazy(() => import("./graph.tsx"))
 
@@ -108,6 +109,7 @@ export const BatchPage = ({ id }: { readonly id: number }) => {
         <>
           <p className="lead">
             {standing(batch)}, {number(batch.total - batch.pending)} of {number(batch.total)} have ended
+            {batch.remainingMillis !== null && <>, ≈ {duration(batch.remainingMillis)} to go at the pace of the last</>}
             {batch.parent !== null && (
               <>
                 , part of <a href={`#/batches/${batch.parent}`}>#{batch.parent}</a>

@@ -1,7 +1,7 @@
 /** Is work flowing, is it late, is it failing, is anyone working it: at one glance. */
 import type { ReactNode } from "react"
 import { type History, type Overview as Sample, query, term } from "./api.ts"
-import { Charts, spans } from "./Charts.tsx"
+import { Charts, ChartsBy, groupings, spans } from "./Charts.tsx"
 import { FailureTable } from "./Failures.tsx"
 import { jobsLink, navigate, number, Page, queueLink, useGet, workerLink } from "./kit.tsx"
 import { QueueTable } from "./Queues.tsx"
@@ -12,6 +12,9 @@ export const Overview = ({ search }: { readonly search: URLSearchParams }) => {
   const asked = search.get("span")
   const span = spans.find((one) => one === asked) ?? "1h"
   const queue = search.get("queue") ?? ""
+  const by = groupings.find((one) => one === search.get("by")) ?? "state"
+  const show = (values: { readonly span?: string; readonly queue?: string; readonly by?: string }) =>
+    navigate("/", { span: asked, queue, by: search.get("by"), ...values })
   const overview = useGet("overview", "overview")
   const queues = useGet("queues", "queues")
   const failures = useGet("failures", "failures")
@@ -27,8 +30,21 @@ export const Overview = ({ search }: { readonly search: URLSearchParams }) => {
             <h2>Throughput and latency</h2>
             <span className="row">
               <label>
+                By{" "}
+                <select
+                  aria-label="Group by"
+                  value={by}
+                  // Of one queue, neither it nor the workers of others can be told apart.
+                  onChange={(event) => show({ by: event.target.value, queue: "" })}
+                >
+                  {groupings.map((one) => (
+                    <option key={one}>{one}</option>
+                  ))}
+                </select>
+              </label>
+              <label>
                 Of{" "}
-                <select value={queue} onChange={(event) => navigate("/", { span: asked, queue: event.target.value })}>
+                <select value={queue} onChange={(event) => show({ queue: event.target.value, by: "" })}>
                   <option value="">all queues</option>
                   {names.map((name) => (
                     <option key={name}>{name}</option>
@@ -37,7 +53,7 @@ export const Overview = ({ search }: { readonly search: URLSearchParams }) => {
               </label>
               <label>
                 Span{" "}
-                <select value={span} onChange={(event) => navigate("/", { queue, span: event.target.value })}>
+                <select value={span} onChange={(event) => show({ span: event.target.value })}>
                   {spans.map((one) => (
                     <option key={one}>{one}</option>
                   ))}
@@ -45,7 +61,7 @@ export const Overview = ({ search }: { readonly search: URLSearchParams }) => {
               </label>
             </span>
           </div>
-          <Charts span={span} {...(queue !== "" && { queue })} />
+          {by === "state" ? <Charts span={span} {...(queue !== "" && { queue })} /> : <ChartsBy span={span} by={by} />}
           <h2>Queues, the longest wait first</h2>
           <QueueTable rows={rows} />
           <h2>Failing</h2>
@@ -94,8 +110,9 @@ const Tile = (props: {
   </li>
 )
 
-/** A count that took too long is unknown, and not nothing. */
-const counted = (count: number | null): string => (count === null ? "many" : number(count))
+/** A count that took too long is unknown, and not nothing; one that stopped at its limit is at least so many. */
+const counted = (data: Sample, count: number | null, state: Sample["atLeast"][number]): string =>
+  count === null ? "many" : `${number(count)}${data.atLeast.includes(state) ? "+" : ""}`
 
 /** What happened in each minute of the last hour, also in those in which nothing did. */
 const minutes = (history: History | undefined, value: (point: History["points"][number]) => number) => {
@@ -119,7 +136,7 @@ const Tiles = ({ of: data }: { readonly of: Sample }) => {
   const share = data.running === null || !data.slots ? undefined : Math.round((data.running / data.slots) * 100)
   return (
     <ul className="tiles">
-      <Tile label="Waiting" value={counted(data.waiting)} href={jobsLink("state:available")}>
+      <Tile label="Waiting" value={counted(data, data.waiting, "available")} href={jobsLink("state:available")}>
         <Line label="Waiting in the last hour" values={depth} />
       </Tile>
       <Tile
@@ -131,7 +148,7 @@ const Tiles = ({ of: data }: { readonly of: Sample }) => {
       />
       <Tile
         label="Running"
-        value={counted(data.running)}
+        value={counted(data, data.running, "executing")}
         note={
           data.slots === null ? undefined : `of ${number(data.slots)} slots${share === undefined ? "" : `, ${share} %`}`
         }
@@ -140,7 +157,7 @@ const Tiles = ({ of: data }: { readonly of: Sample }) => {
       <Tile
         label="Failed in an hour"
         value={number(failed)}
-        note={`${counted(data.retryable)} to be retried`}
+        note={`${counted(data, data.retryable, "retryable")} to be retried`}
         href="#/failures"
         tone={failed > 0 ? "warn" : undefined}
       >

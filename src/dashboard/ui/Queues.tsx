@@ -42,7 +42,7 @@ const Control = (props: {
   )
 }
 
-const waiting = ["available", "scheduled", "retryable", "blocked"]
+const waiting = ["available", "scheduled", "retryable", "blocked"] as const
 
 export const QueueTable = ({ rows }: { readonly rows: ReadonlyArray<QueueView> }) => {
   const activity = useGet("activity", "activity?by=queue")
@@ -88,7 +88,8 @@ export const QueueTable = ({ rows }: { readonly rows: ReadonlyArray<QueueView> }
             <td key={state} className="number">
               <Count
                 q={`${term("queue", row.name)} state:${state}`}
-                value={row.counts[state] ?? (row.isExact ? 0 : "many")}
+                value={row.counts[state] ?? (row.atLeast.includes(state) ? "many" : 0)}
+                isAtLeast={row.atLeast.includes(state)}
               />
             </td>
           ))}
@@ -206,27 +207,68 @@ const Serving = ({ row }: { readonly row: QueueView }) => {
   )
 }
 
-/** The keys of a fair queue that are paused. */
+/** Whose jobs wait, where a queue is shared out by a key; a key is paused beside its queue. */
 const Keys = ({ row }: { readonly row: QueueView }) => {
   const can = useCan()
   const [key, setKey] = useState("")
+  const partitions = useGet("partitions", `${pathOf(row.name)}/partitions`)
+  const rows = partitions.data?.partitions ?? []
   return (
     <>
-      <h2>Paused keys</h2>
-      {row.pausedKeys.length === 0 && <p className="dim">No partition key of this queue is paused.</p>}
-      <ul className="plain">
-        {row.pausedKeys.map((paused) => (
-          <li key={paused} className="row">
-            <code>{paused}</code>
-            <Control about={`key ${paused}`} name={row.name} paused at={`?key=${encodeURIComponent(paused)}`} />
-          </li>
-        ))}
-      </ul>
+      <h2>Partition keys</h2>
+      {partitions.error !== null && <p role="alert">{partitions.error.message}</p>}
+      {partitions.data !== undefined && rows.length === 0 && (
+        <p className="dim">No job of this queue that waits or runs has a partition key, and none is paused.</p>
+      )}
+      {rows.length > 0 && (
+        <Table
+          label="Partition keys"
+          heads={[
+            "Key",
+            "Status",
+            { count: "available" },
+            { count: "Oldest" },
+            { count: "executing" },
+            ...(can("queues:pause") ? ["Control"] : [])
+          ]}
+        >
+          {rows.map((one) => {
+            const of = `${term("queue", row.name)} ${term("partitionKey", one.key)}`
+            return (
+              <tr key={one.key}>
+                <th scope="row">
+                  <code>{one.key}</code>
+                </th>
+                <td className={one.paused ? "warn" : "nowrap"}>{one.paused ? "‖ paused" : "● open"}</td>
+                <td className="number">
+                  <Count q={`${of} state:available`} value={one.available} isAtLeast={!one.isExact} />
+                </td>
+                <td className="number">{one.oldestMillis === null ? "–" : duration(one.oldestMillis)}</td>
+                <td className="number">
+                  <Count q={`${of} state:executing`} value={one.executing} />
+                </td>
+                {can("queues:pause") && (
+                  <td>
+                    <Control
+                      key={String(one.paused)}
+                      about={`key ${one.key}`}
+                      name={row.name}
+                      paused={one.paused}
+                      at={`?key=${encodeURIComponent(one.key)}`}
+                    />
+                  </td>
+                )}
+              </tr>
+            )
+          })}
+        </Table>
+      )}
+      {partitions.data?.isComplete === false && <p className="dim">These have the most jobs; there are more.</p>}
       {can("queues:pause") && (
         <p className="row">
-          <label htmlFor="key">Partition key</label>
+          <label htmlFor="key">Another key</label>
           <input id="key" value={key} onChange={(event) => setKey(event.target.value)} autoComplete="off" />
-          {key !== "" && (
+          {key !== "" && rows.every((one) => one.key !== key) && (
             <Control about={`key ${key}`} name={row.name} paused={false} at={`?key=${encodeURIComponent(key)}`} />
           )}
         </p>

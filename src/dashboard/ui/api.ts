@@ -9,6 +9,7 @@ export type JobDetail = Encoded<typeof Views.JobDetail>
 export type Overview = Encoded<typeof Views.OverviewView>
 export type History = Encoded<typeof Views.HistoryView>
 export type QueueView = Encoded<typeof Views.QueueView>
+export type HistoryBy = Encoded<typeof Views.HistoryByView>
 type CronView = Encoded<typeof Views.CronView>
 type FailureView = Encoded<typeof Views.FailureView>
 export type BatchView = Encoded<typeof Views.BatchView>
@@ -24,6 +25,7 @@ export interface Answers {
   readonly me: Encoded<typeof Views.MeView>
   readonly overview: Overview
   readonly history: History
+  readonly historyBy: HistoryBy
   readonly jobs: Encoded<typeof Views.JobPage>
   readonly states: Encoded<typeof Views.StateCounts>
   readonly job: JobDetail
@@ -34,6 +36,7 @@ export interface Answers {
   readonly activity: ReadonlyArray<Encoded<typeof Views.ActivityView>>
   readonly runs: ReadonlyArray<Encoded<typeof Views.CronRunsView>>
   readonly queues: Encoded<typeof Views.QueuesView>
+  readonly partitions: Encoded<typeof Views.PartitionsView>
   readonly cron: ReadonlyArray<CronView>
   readonly entry: Encoded<typeof Views.CronDetail>
   readonly failures: ReadonlyArray<FailureView>
@@ -77,11 +80,13 @@ const exactly: Reviver = (_, value, context) =>
     ? new Exact(context.source)
     : value
 
+// Looking at each value is slow, and only long numbers need it.
+const read = (text: string): unknown => (/\d{16}/.test(text) ? JSON.parse(text, exactly) : JSON.parse(text))
+
 const call = async (path: string, init: RequestInit): Promise<unknown> => {
   const response = await fetch(`api/${path}`, init)
   const text = await response.text()
-  // Looking at each value is slow, and only long numbers need it.
-  if (response.ok) return /\d{16}/.test(text) ? JSON.parse(text, exactly) : JSON.parse(text)
+  if (response.ok) return read(text)
   let message = text
   try {
     const { message: told } = JSON.parse(text) as { readonly message?: unknown } // checked below
@@ -94,6 +99,23 @@ const call = async (path: string, init: RequestInit): Promise<unknown> => {
 
 export const get = async <K extends keyof Answers>(_kind: K, path: string): Promise<Answers[K]> =>
   (await call(path, {})) as Answers[K] // the server's schemas encode it
+
+/** The answers that the page has brought along, as texts by what was asked. */
+const brought = new Map(
+  Object.entries(
+    JSON.parse(document.getElementById("first-screen")?.textContent ?? "{}") as Readonly<Record<string, string>> // by our own server
+  )
+)
+
+/** What the page has brought along; it is taken once, since later it would be old. */
+export const take = <K extends keyof Answers>(_kind: K, path: string): Answers[K] | undefined => {
+  const text = brought.get(path)
+  brought.delete(path)
+  return text === undefined ? undefined : (read(text) as Answers[K]) // the server's schemas encode it
+}
+
+/** Forgets what the first view had no use for. */
+export const forget = (): void => brought.clear()
 
 export const pulse = async (topics: string): Promise<Pulse> =>
   (await call(`pulse?topics=${encodeURIComponent(topics)}`, {})) as Pulse // likewise

@@ -14,12 +14,14 @@ export type Status = "connecting" | "live" | "polling" | "paused" | "lost"
 /** What an answer's kind is called where news are told; itself, if it is not here. */
 const topics: Readonly<Record<string, string>> = {
   history: "overview",
+  historyBy: "overview",
   states: "jobs",
   explain: "jobs",
   logs: "jobs",
   related: "jobs",
   copies: "jobs",
   activity: "overview",
+  partitions: "queues",
   runs: "cron",
   entry: "cron",
   batch: "batches",

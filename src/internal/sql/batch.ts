@@ -307,6 +307,25 @@ export const members = Effect.fnUntraced(function* (
   }))
 })
 
+/** How many members are looked at to tell how fast a batch goes. */
+const paceDepth = 1000
+
+/** How many members of a batch have ended, of the last by their id, and since when these end, in milliseconds. */
+export const pace = Effect.fnUntraced(function* (db: Db, id: BatchId) {
+  const now = yield* db.now
+  const [row] = yield* db.sql<{ readonly ended: number; readonly millis: number }>`
+    SELECT count(*)::integer AS ended,
+      coalesce(extract(epoch FROM ${now} - min(finished_at)) * 1000, 0)::float8 AS millis
+    FROM (
+      SELECT finished_at
+      FROM ${db.archive}
+      WHERE batch_id = ${id}::bigint
+      ORDER BY id DESC
+      LIMIT ${paceDepth}::integer
+    ) AS last`
+  return row ?? { ended: 0, millis: 0 }
+})
+
 /** The batches nested in one. */
 export const nested = Effect.fnUntraced(function* (db: Db, id: BatchId) {
   const rows = yield* db.sql<{ readonly id: bigint }>`

@@ -1,6 +1,6 @@
 /** Reads jobs for people. */
 import * as Effect from "effect/Effect"
-import type { JobId, JobState } from "../../JobRow.ts"
+import type { JobId } from "../../JobRow.ts"
 import { array, type Db, ids, oid } from "./db.ts"
 import { type JobColumns, jobRow } from "./row.ts"
 import { openRow } from "./seal.ts"
@@ -13,15 +13,6 @@ export const get = Effect.fnUntraced(function* (db: Db, id: JobId) {
     WHERE id = ${id}::bigint`
   const row = rows[0]
   return row === undefined ? undefined : yield* openRow(db, jobRow(row))
-})
-
-/** How many live jobs are in each state and queue. */
-export const counts = Effect.fnUntraced(function* (db: Db) {
-  return yield* db.sql<{ readonly queue: string; readonly state: JobState; readonly count: number }>`
-    SELECT queue, state, count(*)::integer AS count
-    FROM ${db.jobs}
-    GROUP BY queue, state
-    ORDER BY queue, state`
 })
 
 /** Stores how far attempts have come, where they still hold their jobs. */

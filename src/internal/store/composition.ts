@@ -20,6 +20,8 @@ export const compositionVerbs = (db: Db, { background, called }: Runner) => ({
   seal: (id: BatchId) => called("seal")(compose.seal(db, id)),
   /** One batch. */
   get: (id: BatchId) => called("batch")(batch.get(db, id)),
+  /** How many of its members have ended of late, and within how long. */
+  pace: (id: BatchId) => called("batch")(batch.pace(db, id)),
   /** How the jobs of a flow stand. */
   flow: (id: BatchId) => called("flow")(Effect.all({ counts: flow.counts(db, id), nodes: flow.nodes(db, id) })),
   /** What a job waits for, and what waits for it, up to `limit` of each. */

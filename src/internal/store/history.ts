@@ -24,6 +24,9 @@ export const historyVerbs = (db: Db, { background, called }: Runner) => ({
   ),
   /** Reads a span in steps. */
   read: (page: history.HistoryPage) => called("history")(history.read(db, page)),
+  /** Reads a span in steps for each of some queues or workers. */
+  readBy: (by: "queue" | "worker", page: Omit<history.HistoryPage, "worker">, most: number) =>
+    called("history")(history.readBy(db, by, page, most)),
   /** Reads the last hour of each queue or worker. */
   activity: (by: "queue" | "worker") => called("history")(history.activity(db, by)),
   /** Forgets what is past its time; says how many rows. */

@@ -10,6 +10,8 @@ export const searchVerbs = (db: Db, { called }: Runner) => ({
   list: (page: search.Page) => called("list")(search.list(db, page)),
   /** How many jobs match, of the first 10,000 and one. */
   count: (filter: Checked) => called("count")(search.count(db, filter)),
+  /** How many jobs of each state a search by JSON finds. */
+  countByState: (filter: Checked) => called("count")(search.countByState(db, filter)),
   /** Groups of failures. */
   failures: (limit: number) => called("failures")(search.failures(db, limit))
 })
