@@ -8,10 +8,12 @@ import * as Effect from "effect/Effect"
 import { Batches, type BatchError, type CreatedBatch } from "./Batches.ts"
 import { CurrentJob } from "./CurrentJob.ts"
 import type { Refusal } from "./internal/enqueueing.ts"
+import { shown } from "./internal/names.ts"
 import type { BatchSummary, NewJob } from "./internal/newJob.ts"
+import { strayOption } from "./internal/options.ts"
 import type { BatchId } from "./JobRow.ts"
 import type { EnqueueResult } from "./Jobs.ts"
-import { InvalidDeadline } from "./ShigotoError.ts"
+import { InvalidBatch, InvalidDeadline } from "./ShigotoError.ts"
 
 /**
  * A job that was checked and encoded, or will be: what `Job.prepare` returns.
@@ -78,6 +80,11 @@ export const make = <R = never>(name: string, options: BatchOptions<R> = {}): Ba
     nestedIn: NestedIn
   ): Effect.fn.Return<CreatedBatch, BatchError | Refusal, Batches | R | R2> {
     const batches = yield* Batches
+    const stray = strayOption(options, ["onFinished", "onSucceeded", "onFirstFailure"])
+    if (stray !== undefined) {
+      const message = `The batch ${shown(name)} cannot be given ${shown(stray.name)}: ${stray.why}.`
+      return yield* new InvalidBatch({ value: shown(stray.name), message })
+    }
     return yield* batches.create({
       name,
       sealed,

@@ -18,7 +18,7 @@ import {
   CircuitOpen
 } from "effect/persistence/CircuitBreaker"
 import { admit, type Breaker, record, renew, type Spans, stateOf } from "./internal/breakerCells.ts"
-import { forever } from "./internal/loop.ts"
+import { forever, warn } from "./internal/loop.ts"
 import { shown } from "./internal/names.ts"
 import { cellName } from "./internal/sql/cell.ts"
 import type { Change } from "./internal/store/cells.ts"
@@ -95,7 +95,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
       )
       if (renewed._tag === "Success" && !renewed.value) return
       if (renewed._tag === "Failure") {
-        yield* Effect.logWarning("Shigoto cannot renew a probe's lease and keeps trying", renewed.cause)
+        yield* warn("Shigoto cannot renew a probe's lease and keeps trying", renewed.cause)
       }
     }
   })

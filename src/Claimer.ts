@@ -33,7 +33,7 @@ import { makeBroadcast } from "./internal/broadcast.ts"
 import { Events } from "./internal/events.ts"
 import { expireJobs } from "./internal/expiring.ts"
 import { makeHolds } from "./internal/holds.ts"
-import { forever, pause } from "./internal/loop.ts"
+import { forever, pause, warn } from "./internal/loop.ts"
 import type { ClaimRequest } from "./internal/sql/claim.ts"
 import type { Claimed } from "./internal/sql/claimed.ts"
 import type { LimitedClaim } from "./internal/sql/limit.ts"
@@ -284,7 +284,7 @@ export const layer: Layer.Layer<
       return Effect.forever(
         Effect.catchCause(round, (cause) =>
           Effect.andThen(
-            failures === 0 ? Effect.logWarning(`Shigoto cannot claim from the queue "${queue}"`, cause) : Effect.void,
+            failures === 0 ? warn(`Shigoto cannot claim from the queue "${queue}"`, cause) : Effect.void,
             Effect.suspend(() => pause(failures++))
           )
         )

@@ -17,6 +17,7 @@ import type * as Scope from "effect/Scope"
 import { type CronRule, next, parse } from "./internal/cronRule.ts"
 import type { Options as EnqueueOptions, Refusal } from "./internal/enqueueing.ts"
 import { nameProblem, shown } from "./internal/names.ts"
+import { strayOption } from "./internal/options.ts"
 import { type CatchUp as StoredCatchUp, type CronColumns, jobOf, type Overlap } from "./internal/sql/cron.ts"
 import type { NewJob } from "./internal/sql/enqueue.ts"
 import type { JobId } from "./JobRow.ts"
@@ -303,6 +304,23 @@ interface Checked {
   readonly jitterMillis: number
 }
 
+const optionNames: ReadonlyArray<string> = Object.keys({
+  name: true,
+  cron: true,
+  timezone: true,
+  job: true,
+  args: true,
+  queue: true,
+  priority: true,
+  maxAttempts: true,
+  tags: true,
+  catchUp: true,
+  overlap: true,
+  jitter: true,
+  onGap: true,
+  onOverlap: true
+} satisfies Record<keyof CronOptions<never, never>, true>)
+
 const check = Effect.fnUntraced(function* (
   options: Pick<
     CronOptions<never, never>,
@@ -318,6 +336,8 @@ const check = Effect.fnUntraced(function* (
     })
   const problem = nameProblem(options.name)
   if (problem !== undefined) return yield* refuse("name", problem)
+  const stray = strayOption(options, optionNames)
+  if (stray !== undefined) return yield* refuse(stray.name, stray.why)
   const parsed = parse(options.cron, options)
   if (Result.isFailure(parsed)) return yield* refuse(parsed.failure.field, parsed.failure.reason)
   const jitterMillis = millisOf(options.jitter ?? 0)

@@ -19,7 +19,7 @@ import { Heartbeat } from "./Heartbeat.ts"
 import { last, next } from "./internal/cronRule.ts"
 import { Events } from "./internal/events.ts"
 import { sanitize } from "./internal/json.ts"
-import { forever } from "./internal/loop.ts"
+import { forever, warn } from "./internal/loop.ts"
 import type { CronColumns, CronPlan, Evaluated } from "./internal/sql/cron.ts"
 import { JobStore } from "./JobStore.ts"
 import { dueHorizonMillis, Notifier } from "./Notifier.ts"
@@ -131,7 +131,7 @@ export const layer: Layer.Layer<never, never, CronJobs | Heartbeat | JobStore | 
         const failure = Cause.squash(exit.cause)
         // A server that is away is no fault of the entry.
         if (failure instanceof StorageUnavailable) return false
-        if (failures === 0) yield* Effect.logWarning(`Shigoto cannot evaluate the cron entry "${name}"`, exit.cause)
+        if (failures === 0) yield* warn(`Shigoto cannot evaluate the cron entry "${name}"`, exit.cause)
         yield* Effect.ignore(
           store.cron.fail(name, sanitize(failure instanceof Error ? failure.message : String(failure), 500))
         )

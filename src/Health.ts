@@ -123,7 +123,7 @@ export interface Counts {
  *
  * @category references
  */
-export const Thresholds: Context.Reference<Thresholds> = Context.Reference("effect-shigoto/Health/Thresholds", {
+export const Thresholds: Context.Reference<HealthThresholds> = Context.Reference("effect-shigoto/Health/Thresholds", {
   defaultValue: () => ({
     oldJobMillis: 300_000,
     dueJobs: countLimit,
@@ -132,7 +132,12 @@ export const Thresholds: Context.Reference<Thresholds> = Context.Reference("effe
   })
 })
 
-export interface Thresholds {
+/**
+ * What is too much.
+ *
+ * @category models
+ */
+export interface HealthThresholds {
   /** How long a job has been due. Defaults to 300,000. */
   readonly oldJobMillis: number
   /** How many due jobs are not yet available, at most 10,000. Defaults to 10,000. */
@@ -170,7 +175,7 @@ export interface Readings {
  *
  * @category rules
  */
-export const assess = (readings: Readings, thresholds: Thresholds): Health => {
+export const assess = (readings: Readings, thresholds: HealthThresholds): Health => {
   const { listening, listens, nodes, ping, server, standing } = readings
   const version = ping?.version
   const fatal: Array<HealthReason> = []
@@ -228,19 +233,19 @@ export const tell = (reason: HealthReason): string => {
     case "NoNode":
       return "No node is alive, and there are jobs to run."
     case "StaleJobs":
-      return `${many(reason.count)} jobs are held by nodes that are silent; a live node rescues them.`
+      return `${many(reason.count, "job is", "jobs are")} held by nodes that are silent; a live node rescues what they hold.`
     case "NodeSilent":
       return `Node ${reason.node} has been silent for ${millis(reason.silentMillis)}.`
     case "NodeLagging":
       return `The event loop of node ${reason.node} was ${millis(reason.lagMillis)} late; move CPU-bound work to a worker thread.`
     case "QueueWithoutNode":
-      return `${many(reason.waiting)} jobs wait in the queue "${reason.queue}", which no live node runs.`
+      return `${many(reason.waiting, "job waits", "jobs wait")} in the queue "${reason.queue}", which no live node runs.`
     case "WorkerWithoutNode":
       return `Jobs wait for the worker "${reason.worker}", which no live node has.`
     case "OldJob":
       return `A job of the queue "${reason.queue}" has been due for ${millis(reason.waitingMillis)}.`
     case "DueJobs":
-      return `${many(reason.count)} jobs are due and not made available.`
+      return `${many(reason.count, "job is", "jobs are")} due and not made available.`
     case "LongTransaction":
       return `A transaction of ${reason.what}${reason.pid === undefined ? "" : ` (pid ${reason.pid})`} has kept dead rows for ${Math.round(reason.seconds)} s.`
     case "NotificationQueue":
@@ -296,13 +301,14 @@ export const isReady = (store: JobStore["Service"]): Effect.Effect<boolean> =>
 
 // internal
 
-const many = (count: number): string => (count >= countLimit ? `${countLimit} or more` : String(count))
+const many = (count: number, one: string, more: string): string =>
+  count === 1 ? `1 ${one}` : `${count >= countLimit ? `${countLimit} or more` : count} ${more}`
 
 const millis = (value: number): string => Duration.format(Duration.millis(Math.round(value)))
 
 const fleetReasons = (
   { nodes, standing }: Readings,
-  { dueJobs, oldJobMillis }: typeof Thresholds.Service
+  { dueJobs, oldJobMillis }: HealthThresholds
 ): ReadonlyArray<HealthReason> => {
   if (nodes === undefined) return []
   const live = nodes.filter((node) => node.live)
@@ -333,7 +339,7 @@ const fleetReasons = (
 
 const serverReasons = (
   server: ServerColumns | undefined,
-  { notificationUsage, transactionSeconds }: typeof Thresholds.Service
+  { notificationUsage, transactionSeconds }: HealthThresholds
 ): ReadonlyArray<HealthReason> => {
   if (server === undefined) return []
   const reasons: Array<HealthReason> = []

@@ -17,7 +17,7 @@ import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import { Events } from "./internal/events.ts"
-import { forever, pause } from "./internal/loop.ts"
+import { forever, pause, warn } from "./internal/loop.ts"
 import { type Aftermath, merge, nothing } from "./internal/newJob.ts"
 import type { Published } from "./internal/sql/node.ts"
 import type { Rescued } from "./internal/sql/rescue.ts"
@@ -185,7 +185,7 @@ export const layer: Layer.Layer<Heartbeat, StorageFailure, JobStore | ShigotoCon
                 )
           )
           if (exit._tag === "Success") return
-          if (failures === 0) yield* Effect.logWarning("Shigoto cannot renew its lease", exit.cause)
+          if (failures === 0) yield* warn("Shigoto cannot renew its lease", exit.cause)
           yield* pause(failures++)
         }
       })

@@ -17,7 +17,13 @@ import * as AdaptiveConcurrency from "./AdaptiveConcurrency.ts"
 import * as CircuitBreaker from "./CircuitBreaker.ts"
 import type { Attempt, CurrentJob } from "./CurrentJob.ts"
 import { maxConcurrency } from "./ShigotoConfig.ts"
-import { captureProblem, concurrencyProblem, definitionProblem, strayProblem } from "./internal/definition.ts"
+import {
+  captureProblem,
+  concurrencyProblem,
+  definitionProblem,
+  handlerProblem,
+  strayProblem
+} from "./internal/definition.ts"
 import { type DeadlineOptions, expiryProblem } from "./internal/deadline.ts"
 import type { Dependencies, Edges, ReadingServices, Results } from "./Dependency.ts"
 import { checkDependencies, checkOptions, checkWorker, type DependsOnAll, type Refusal } from "./internal/enqueueing.ts"
@@ -459,6 +465,7 @@ const makeErased = (
       const adapts = isFixed ? undefined : AdaptiveConcurrency.check("concurrency", concurrency, maxConcurrency)
       const problem =
         strayProblem(`The worker of "${name}"`, workerOptions, workerOptionNames) ??
+        handlerProblem(name, handler, workerOptions.retry) ??
         (adapts !== undefined && Result.isFailure(adapts) ? adapts.failure : undefined) ??
         (circuit !== undefined && Result.isFailure(circuit) ? circuit.failure : undefined) ??
         (isFixed ? concurrencyProblem(name, "concurrency", concurrency) : undefined) ??

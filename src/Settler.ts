@@ -13,7 +13,7 @@ import * as Layer from "effect/Layer"
 import { Events } from "./internal/events.ts"
 import { fingerprintOf } from "./internal/fingerprint.ts"
 import { spread } from "./internal/aftermath.ts"
-import { pause } from "./internal/loop.ts"
+import { pause, warn } from "./internal/loop.ts"
 import type { Aftermath } from "./internal/newJob.ts"
 import type { Claimed } from "./internal/sql/claimed.ts"
 import type { Heirs } from "./internal/sql/handover.ts"
@@ -155,7 +155,7 @@ export const layer: Layer.Layer<Settler, never, JobStore | Notifier | Events> = 
           return yield* sendEach(batch, refused.error.message)
         events.publish({ _tag: "SettleRetried", jobs: batch.length, failures: failures + 1 })
         if ((failures & (failures - 1)) === 0) {
-          yield* Effect.logWarning(`Shigoto could not settle ${batch.length} jobs and keeps trying`, exit.cause)
+          yield* warn(`Shigoto could not settle ${batch.length} jobs and keeps trying`, exit.cause)
         }
         yield* pause(failures)
       }

@@ -36,6 +36,18 @@ export class InvalidQueueName extends Schema.TaggedError<InvalidQueueName>("effe
 ) {}
 
 /**
+ * What is said of a job has an option that there is not; `option` names it.
+ *
+ * @category errors
+ */
+export class InvalidOption extends Schema.TaggedError<InvalidOption>("effect-shigoto/InvalidOption")("InvalidOption", {
+  worker: Schema.String,
+  option: Schema.String,
+  message: Schema.String,
+  ...bulkIndex
+}) {}
+
+/**
  * A priority is not an integer within the range of a PostgreSQL smallint.
  *
  * @category errors
@@ -387,6 +399,7 @@ export type EnqueueError =
   | InvalidArgs
   | ArgsTooLarge
   | DecryptionError
+  | InvalidOption
   | InvalidQueueName
   | InvalidPriority
   | InvalidMaxAttempts

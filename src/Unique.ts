@@ -8,6 +8,7 @@ import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import { shown } from "./internal/names.ts"
+import { strayOption } from "./internal/options.ts"
 import { type JobState, states as allStates } from "./JobRow.ts"
 import { InvalidUnique } from "./ShigotoError.ts"
 
@@ -133,6 +134,8 @@ export const check = (
       })
     )
   const { debounce, period, replace } = options
+  const stray = strayOption(options, ["keys", "states", "period", "replace", "debounce"])
+  if (stray !== undefined) return refuse(stray.name, options[stray.name as keyof UniqueOptions], stray.why) // its own
   const keys: ReadonlyArray<string> = options.keys ?? ["worker", "args"]
   const wrong = keys.find((key) => !/^(worker|queue|args|args\.[^.]+(\.[^.]+)*)$/.test(key))
   if (keys.length === 0 || wrong !== undefined) {
@@ -160,6 +163,8 @@ export const check = (
   if (replace !== undefined || period !== undefined) {
     return refuse("debounce", debounce.wait, "it does not go together with replace or period")
   }
+  const misspelt = strayOption(debounce, ["wait", "maxWait", "leading", "args"])
+  if (misspelt !== undefined) return refuse("debounce", misspelt.name, misspelt.why)
   const waitMillis = millisOf(debounce.wait)
   const maxWaitMillis = debounce.maxWait === undefined ? undefined : millisOf(debounce.maxWait)
   if (!isWait(waitMillis)) return refuse("debounce.wait", debounce.wait, "it must be a duration above zero")

@@ -405,6 +405,7 @@ describe("a batch", () => {
         ["InvalidBatch", Batch.make("").enqueue(parts(1))],
         ["InvalidBatch", Batch.make("a\u0000b").open()],
         ["InvalidBatch", Batch.make("x".repeat(129)).open()],
+        ["InvalidBatch", Batch.make("b", { onFinish: Part.prepare({ n: 1 }) } as never).enqueue(parts(1))],
         ["InvalidArgs", Parts.enqueue([...parts(1), Part.prepare({ n: 1.5 })])],
         ["InvalidArgs", Batch.make("b", { onFinished: Part.prepare({ n: Number.NaN }) }).enqueue(parts(1))],
         ["InvalidPriority", Parts.enqueue([Part.prepare({ n: 1 }, { priority: 1e9 })])],

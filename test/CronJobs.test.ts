@@ -502,6 +502,7 @@ describe("bad input", () => {
     [{ catchUp: { _tag: "all", max: 1, window: "8 days" } }, "InvalidCron", "catchUp.window"],
     [{ catchUp: { _tag: "all", max: 1, window: Number.NaN } }, "InvalidCron", "catchUp.window"],
     [{ catchUp: { _tag: "all", max: 1 } }, "InvalidCron", "catchUp.window"],
+    [{ catchup: "skip" } as never, "InvalidCron", "catchup"],
     [{ queue: "" }, "InvalidQueueName"],
     [{ priority: 40_000 }, "InvalidPriority"],
     [{ maxAttempts: 0 }, "InvalidMaxAttempts"],

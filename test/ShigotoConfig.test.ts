@@ -67,6 +67,13 @@ describe("ShigotoConfig", () => {
     })
   )
 
+  it.effect("says of an option that there is not which one may have been meant, and what it was given", () =>
+    Effect.gen(function* () {
+      const { message } = yield* Effect.flip(make({ queus: { a: 1 } } as never))
+      assert.strictEqual(message, 'queus cannot be {"a":1}: there is no such option; the nearest is queues.')
+    })
+  )
+
   it.effect.each(bad)("refuses what %s cannot be, by its name", ([field, options]) =>
     Effect.forEach(
       options,

@@ -150,7 +150,26 @@ const rows: ReadonlyArray<Row> = [
   ["partitionKey: 1 KB", Any.enqueue(1, { partitionKey: "x".repeat(1024) }), "InvalidPartitionKey", /1024 bytes.*128/],
   ["partitionKey: a surrogate", Any.enqueue(1, { partitionKey: "\udc00" }), "InvalidPartitionKey", /surrogate/],
   ["encrypted: a text", Any.enqueue(1, { encrypted: "yes" as never }), "InvalidEncrypted", '"yes"', /true or false/],
+  // what there is not: a misspelt option would be left out, and the job run at once, or twice
+  ["dely", Any.enqueue(1, { dely: "5 minutes" } as never), "InvalidOption", '"any"', '"dely"', "the nearest is delay"],
+  ["colour", Any.enqueue(1, { colour: 1 } as never), "InvalidOption", "there are queue, priority, delay"],
+  ["dely of a prepared job", Any.prepare(1, { dely: 1 } as never), "InvalidOption", '"dely"'],
+  ["unique.key", Any.enqueue(1, { unique: { key: ["worker"] } as never }), "InvalidUnique", "unique.key", "is keys"],
+  [
+    "unique.debounce.maxwait",
+    Any.enqueue(1, { unique: { debounce: { wait: 1, maxwait: 2 } as never } }),
+    "InvalidUnique",
+    '"maxwait"',
+    "is maxWait"
+  ],
   // several at once
+  ["bulk: an option that there is not", Any.enqueueAll([1, 2], { tag: ["a"] } as never), "InvalidOption", /"index":0/],
+  [
+    "bulk: an option of one that there is not",
+    Any.enqueueAll([1, 2], (_, i) => (i === 1 ? ({ tag: [] } as never) : {})),
+    "InvalidOption",
+    /"index":1/
+  ],
   ["bulk: one bad element", Any.enqueueAll([1, 2, 3n]), "InvalidArgs", /"index":2/],
   ["bulk: one too large", Any.enqueueAll([1, "x".repeat(2 ** 20)]), "ArgsTooLarge", /"index":1/],
   [

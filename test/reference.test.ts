@@ -160,7 +160,7 @@ describe("the tables of options", () => {
     assert.deepStrictEqual(wrong, [])
     const thresholds = Object.entries(Health.Thresholds.defaultValue())
     assert.deepStrictEqual(
-      readFields("src/Health.ts", "Thresholds").map(({ doc, name }) => [
+      readFields("src/Health.ts", "HealthThresholds").map(({ doc, name }) => [
         name,
         /Defaults to (.+)\.$/.exec(doc ?? "")?.[1]
       ]),

@@ -30,6 +30,7 @@ const ofWorkers: Table = [
     noCount.filter((value) => typeof value !== "object" || value === null),
     (concurrency) => ({ concurrency })
   ],
+  ["retry", [5, "1 second", null, {}, () => 1], (retry) => ({ retry })],
   ["globalConcurrency", noCount, (globalConcurrency) => ({ globalConcurrency })],
   ["rateLimit", [0, "fast", null, true], (rateLimit) => ({ rateLimit })],
   ["rateLimit.limit", noCount, (limit) => ({ rateLimit: { ...rate, limit } })],
@@ -225,16 +226,16 @@ describe("an option that cannot be", () => {
     }
     assert.strictEqual(
       refused({ maxAttempt: 3 }),
-      'The definition of "work" cannot be given "maxAttempt": there is no such option; did you mean maxAttempts?'
+      'The definition of "work" cannot be given "maxAttempt": there is no such option; the nearest is maxAttempts.'
     )
     assert.strictEqual(
       refused({ arg: {} }),
-      'The definition of "work" cannot be given "arg": there is no such option; did you mean args?'
+      'The definition of "work" cannot be given "arg": there is no such option; the nearest is args.'
     )
     assert.match(String(refused({ color: "red" })), /"color": there is no such option; there are args, success, error/)
     assert.throws(
       () => Limit.make("api", { ...rate, algorythm: "gcra" } as Limit.Options),
-      /rateLimit\.algorythm cannot be .*did you mean algorithm\?/
+      /rateLimit\.algorythm cannot be .*the nearest is algorithm/
     )
   })
 

@@ -16,7 +16,7 @@ import { JobStore } from "../JobStore.ts"
 import { Notifier } from "../Notifier.ts"
 import { ShigotoConfig } from "../ShigotoConfig.ts"
 import { AwaitInTransaction, type StorageFailure } from "../ShigotoError.ts"
-import { pause } from "./loop.ts"
+import { pause, warn } from "./loop.ts"
 import type { NewJob } from "./newJob.ts"
 import type { Settled } from "./sql/result.ts"
 
@@ -128,7 +128,7 @@ export const makeAwaiting = Effect.gen(function* () {
       if (exit._tag === "Success") failures = 0
       else {
         if ((failures & (failures - 1)) === 0) {
-          yield* Effect.logWarning("Shigoto could not read awaited results and keeps trying", exit.cause)
+          yield* warn("Shigoto could not read awaited results and keeps trying", exit.cause)
         }
         yield* pause(failures++)
       }

@@ -2,6 +2,7 @@
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
 import { maxConcurrency } from "../ShigotoConfig.ts"
 import { InvalidConcurrency, InvalidConfig, type InvalidUnique } from "../ShigotoError.ts"
 import { check, type UniqueOptions } from "../Unique.ts"
@@ -31,7 +32,7 @@ export const strayProblem = (
     : new InvalidConfig({
         field: stray.name,
         value: shown((given as Readonly<Record<string, unknown>>)[stray.name]), // it is one of its keys
-        message: `${of} cannot be given ${shown(stray.name)}: ${stray.why}`
+        message: `${of} cannot be given ${shown(stray.name)}: ${stray.why}.`
       })
 }
 
@@ -46,6 +47,20 @@ export const captureProblem = (name: string, capture: boolean | LogLimits | unde
         value: shown(capture),
         message: `captureLogs of the worker "${name}" cannot be ${shown(capture)}: maxLines and maxBytes are positive integers.`
       })
+}
+
+/** What is wrong with a handler, or with how its failures are retried, if anything. */
+export const handlerProblem = (name: string, handler: unknown, retry: unknown): InvalidConfig | undefined => {
+  const refuse = (field: string, value: unknown, why: string) =>
+    new InvalidConfig({
+      field,
+      value: shown(value),
+      message: `The ${field} of the worker "${name}" cannot be ${shown(value)}: ${why}.`
+    })
+  if (typeof handler !== "function") return refuse("handler", handler, "it must be a function of the args")
+  return retry === undefined || Schedule.isSchedule(retry)
+    ? undefined
+    : refuse("retry", retry, 'it must be a Schedule, such as Schedule.exponential("1 second")')
 }
 
 /** What is wrong with a worker's concurrency, if anything. */

@@ -13,6 +13,7 @@ import {
   type Refusal,
   type Shape,
   shapeOf,
+  strayRefusal,
   textOf,
   withDefaults
 } from "./enqueueing.ts"
@@ -73,6 +74,7 @@ export const makeEncoder = (name: string, args: Schema.Top, needs: Dependencies,
   }
   const encoderOf = (limits: Limits, given: Given, isWhole: boolean): Encode => {
     const unique = given.unique ?? defaults.unique
+    const isStray = strayRefusal(name, given) !== undefined
     const { maxArgsBytes } = limits
     const shape = (partitionKey: string | undefined, index: Index): Result.Result<Shape, Refusal> => {
       const made = shapeOf(name, { ...withDefaults({ ...given, partitionKey }, defaults), needs }, limits, index)
@@ -95,6 +97,7 @@ export const makeEncoder = (name: string, args: Schema.Top, needs: Dependencies,
       }
       return Effect.fromResult(makeUnique(job, unique, { value, encoded, codec, maxArgsBytes }, index))
     }
+    if (isStray) return (_, index) => Effect.fail(strayRefusal(name, given, index) as Refusal) // as it was above
     return (input, index) =>
       Effect.flatMapEager(read(input, index), ({ encoded, value }) =>
         readsArgs

@@ -13,6 +13,7 @@ import {
   InvalidEncrypted,
   InvalidMaxAttempts,
   InvalidMeta,
+  InvalidOption,
   InvalidPartitionKey,
   InvalidPriority,
   InvalidQueueName,
@@ -33,6 +34,7 @@ import {
 import { describe, sanitize, stringify } from "./json.ts"
 import type { BatchId, JobId } from "../JobRow.ts"
 import { nameProblem, shown } from "./names.ts"
+import { strayOption } from "./options.ts"
 import { type NewEdge, type OnFailure, onFailures } from "./newJob.ts"
 import type { NewJob } from "./sql/enqueue.ts"
 
@@ -104,6 +106,23 @@ export const checkDependencies = (worker: string, needs: Dependencies): InvalidD
     })
   }
   return undefined
+}
+
+/** Refuses what a producer says of a job where there is no such option. */
+export const strayRefusal = (
+  worker: string,
+  given: object,
+  index: { readonly index?: number } = {}
+): InvalidOption | undefined => {
+  const stray = strayOption(given, optionNames)
+  return stray === undefined
+    ? undefined
+    : new InvalidOption({
+        worker,
+        option: stray.name,
+        message: `A job of "${worker}" cannot be given ${shown(stray.name)}: ${stray.why}.`,
+        ...index
+      })
 }
 
 /** Checks the options that a definition and a call have in common. */
@@ -272,12 +291,15 @@ export const prepareComputed = (
   },
   options: Options,
   encrypts: boolean
-): Result.Result<NewJob, Refusal> =>
-  Result.map(shapeOf(definition.name, withDefaults(options, definition.options), { encrypts }), (shape) => ({
+): Result.Result<NewJob, Refusal> => {
+  const stray = strayRefusal(definition.name, options)
+  if (stray !== undefined) return Result.fail(stray)
+  return Result.map(shapeOf(definition.name, withDefaults(options, definition.options), { encrypts }), (shape) => ({
     ...shape,
     args: "null",
     computed: true
   }))
+}
 
 /** What a producer says, with the definition's own values where it says nothing. */
 export const withDefaults = (
@@ -324,6 +346,24 @@ export const partitionKeyOf = (
       })
 
 // internal
+
+const optionNames: ReadonlyArray<string> = Object.keys({
+  queue: true,
+  priority: true,
+  delay: true,
+  runAt: true,
+  maxAttempts: true,
+  tags: true,
+  meta: true,
+  partitionKey: true,
+  dependsOn: true,
+  batch: true,
+  encrypted: true,
+  unique: true,
+  expiresIn: true,
+  startBefore: true,
+  onExpire: true
+} satisfies Record<keyof Options | "unique", true>)
 
 /** Why a job may not be stored as its producer says: a worker would refuse it, or nothing encrypts it. */
 const encryptedProblem = (

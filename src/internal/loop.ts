@@ -3,6 +3,7 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
+import { StorageUnavailable } from "../ShigotoError.ts"
 
 /** The shortest and the longest wait after failures in a row, in milliseconds. */
 const shortest = 100
@@ -22,8 +23,9 @@ export const forever = <E, R>(
     let failures = 0
     const round = Effect.matchCauseEffect(step, {
       onSuccess: () => {
+        const recovered = failures > 0
         failures = 0
-        return Effect.void
+        return recovered ? Effect.logInfo(`Shigoto's ${name} works again`) : Effect.void
       },
       onFailure: (cause) =>
         Cause.hasInterruptsOnly(cause)
@@ -31,13 +33,24 @@ export const forever = <E, R>(
           : Effect.andThen(
               // Repeating the same line each second helps nobody.
               (failures & (failures - 1)) === 0
-                ? Effect.logWarning(`Shigoto's ${name} failed and will be tried again`, cause)
+                ? warn(`Shigoto's ${name} failed and will be tried again`, cause)
                 : Effect.void,
               pause(failures++)
             )
     })
     return Effect.asVoid(Effect.forkScoped(Effect.forever(round)))
   })
+
+/** Logs what failed; of a database that is away by its message alone, since where in the code that is met tells nobody more. */
+export const warn = (text: string, cause: Cause.Cause<unknown>): Effect.Effect<void> => {
+  const [reason, ...others] = cause.reasons
+  return reason !== undefined &&
+    others.length === 0 &&
+    Cause.isFailReason(reason) &&
+    reason.error instanceof StorageUnavailable
+    ? Effect.logWarning(`${text}: ${reason.error.message}`)
+    : Effect.logWarning(text, cause)
+}
 
 /** A wait that grows with the failures in a row. */
 export const pause = (failures: number): Effect.Effect<void> =>

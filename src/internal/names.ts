@@ -24,7 +24,7 @@ export const nameProblem = (value: unknown): string | undefined => {
 /** A value as it may stand in an error message: quoted, on one line, at most 80 characters. */
 export const shown = (value: unknown): string => {
   try {
-    return sanitize(typeof value === "string" ? JSON.stringify(value) : String(value), 80)
+    return sanitize(typeof value === "string" || isPlain(value) ? JSON.stringify(value) : String(value), 80)
   } catch {
     return `(a ${typeof value} that cannot be shown)`
   }
@@ -48,6 +48,10 @@ export const schemaProblem = (schema: unknown): string | undefined => {
 }
 
 // internal
+
+/** Whether its text says no more than that it is an object. */
+const isPlain = (value: unknown): boolean =>
+  typeof value === "object" && value !== null && Object.getPrototypeOf(value) === Object.prototype
 
 /** PostgreSQL's own schemas; in `public` others may make objects. */
 const reserved = new Set(["information_schema", "public"])

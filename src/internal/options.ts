@@ -14,7 +14,7 @@ export const strayOption = (given: object, known: ReadonlyArray<string>): Stray 
     .map((option) => ({ option, distance: distance(name.toLowerCase(), option.toLowerCase()) }))
     .filter((one) => one.distance <= Math.max(2, Math.floor(one.option.length / 3)))
     .toSorted((a, b) => a.distance - b.distance)
-  const hint = nearest === undefined ? `there are ${known.join(", ")}` : `did you mean ${nearest.option}?`
+  const hint = nearest === undefined ? `there are ${known.join(", ")}` : `the nearest is ${nearest.option}`
   return { name, why: `there is no such option; ${hint}` }
 }
 

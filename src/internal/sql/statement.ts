@@ -32,14 +32,18 @@ export const failWithSqlDefects = <A, E, R>(effect: Effect.Effect<A, E, R>): Eff
 export const sqlState = (error: SqlError): string => {
   const cause: unknown = error.reason.cause
   const code = typeof cause === "object" && cause !== null && "code" in cause ? cause.code : undefined
-  return typeof code === "string" && /^[0-9A-Z]{5}$/.test(code) ? code : ""
+  // The system's own codes, such as EPIPE, have no digit.
+  return typeof code === "string" && /^(?=.*\d)[0-9A-Z]{5}$/.test(code) ? code : ""
 }
 
 /** Tells a failure of the driver as one of the library's: worth another try, or not. */
 export const classify = (operation: string, error: SqlError): StorageFailure => {
   const code = sqlState(error)
-  const message = `${operation} failed${code === "" ? "" : ` (SQLSTATE ${code})`}: ${reasonOf(error)}`
-  return error.isRetryable || passes(code)
+  const isMisconfigured = cannotConnect.test(error.reason.message ?? "")
+  const advice = isMisconfigured ? settings : advices.find(([pattern]) => pattern.test(code || systemCode(error)))?.[1]
+  const said = `${operation} failed${code === "" ? "" : ` (SQLSTATE ${code})`}: ${reasonOf(error)}`
+  const message = advice === undefined ? said : `${said}. ${advice}`
+  return !isMisconfigured && (error.isRetryable || passes(code))
     ? new StorageUnavailable({ operation, code, message, cause: error })
     : new StorageError({ operation, code, message, cause: error })
 }
@@ -55,6 +59,37 @@ export const retryRaces = <A, E extends { readonly _tag: string; readonly code?:
   })
 
 // internal
+
+/** What the driver refuses to connect by, and would refuse again. */
+const cannotConnect =
+  /^PgConnection: (?:Invalid|Unsupported|Unrecognized|No username|Reserved startup|Startup parameter)/
+
+const settings =
+  "Check what the PgClient is given: a url looks like postgres://user:password@host:5432/database, with special characters %-encoded."
+
+/** What to do about failures that are not the library's, by the start of their code. */
+const advices: ReadonlyArray<readonly [code: RegExp, advice: string]> = [
+  [/^28/, "Check the user and the password that the PgClient is given."],
+  [/^3D000/, "Create the database, or correct its name in what the PgClient is given."],
+  [
+    /^42501/,
+    "Let the owner of the tables migrate, and give this role the rights of its part: shigoto migrate grants prints them."
+  ],
+  [
+    /^(?:42P01|42883|3F000)/,
+    "Tables or functions of Shigoto are missing: run shigoto migrate, or have ShigotoConfig.migrate on."
+  ],
+  [/^53300/, "Lower maxConnections of the PgClients, or raise max_connections of the server."],
+  [/^26000/, "Behind a pooler in transaction mode, give the PgClient prepare: false."],
+  [/^ECONNREFUSED/, "Check that PostgreSQL runs there, and the host and the port that the PgClient is given."],
+  [/^(?:ENOTFOUND|EAI_AGAIN)/, "Check the host that the PgClient is given."]
+]
+
+/** The code of a failed connection, such as ECONNREFUSED; empty where there is none. */
+const systemCode = (error: SqlError): string => {
+  const cause: unknown = error.reason.cause
+  return typeof cause === "object" && cause !== null && "code" in cause ? String(cause.code) : ""
+}
 
 const races = new Set(["40001", "40P01", "55P03"])
 

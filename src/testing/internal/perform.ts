@@ -57,8 +57,16 @@ export const perform = Effect.fnUntraced(function* (
       )
     )
   }
-  const { fannedOut = {}, ...enqueued } = options
-  const parents = yield* storeResults(job.dependencies, options.dependencies ?? {})
+  const {
+    attempt: number = 1,
+    dependencies: needed = {},
+    errors = [],
+    fannedOut = {},
+    id = 1,
+    snoozes = 0,
+    ...enqueued
+  } = options
+  const parents = yield* storeResults(job.dependencies, needed)
   const stored = yield* store(job, args, enqueued, parents)
   const children = yield* Effect.forEach(Object.entries(fannedOut), ([name, group], i) =>
     storeChildren(name, group, 2_000_000 + i * 10_000)
@@ -73,18 +81,18 @@ export const perform = Effect.fnUntraced(function* (
       : DateTime.makeUnsafe("at" in expires ? expires.at.getTime() : startedAt + expires.afterMillis)
   const left = Math.min(worker.timeoutMillis, (startBefore?.epochMilliseconds ?? Infinity) - startedAt)
   const attempt: Attempt = {
-    id: (options.id ?? 1) as JobId,
+    id: id as JobId,
     worker: job.name,
     queue: stored.queue,
-    attempt: options.attempt ?? 1,
+    attempt: number,
     maxAttempts: stored.maxAttempts,
     priority: stored.priority,
     epoch: 1,
-    errors: options.errors ?? [],
+    errors: errors,
     meta: stored.meta === undefined ? {} : (JSON.parse(stored.meta) as Attempt["meta"]),
     tags: stored.tags ?? [],
     partitionKey: stored.partitionKey,
-    snoozes: options.snoozes ?? 0,
+    snoozes: snoozes,
     scheduledFor: now,
     insertedAt: now,
     startBefore,
