@@ -1,9 +1,9 @@
 /** Background work that never ends by itself: a failure is logged, waited out, and tried again. */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import { isTagged } from "effect/Predicate"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
-import { StorageUnavailable } from "../ShigotoError.ts"
 
 /** The shortest and the longest wait after failures in a row, in milliseconds. */
 const shortest = 100
@@ -47,7 +47,8 @@ export const warn = (text: string, cause: Cause.Cause<unknown>): Effect.Effect<v
   return reason !== undefined &&
     others.length === 0 &&
     Cause.isFailReason(reason) &&
-    reason.error instanceof StorageUnavailable
+    reason.error instanceof Error &&
+    isTagged(reason.error, "StorageUnavailable")
     ? Effect.logWarning(`${text}: ${reason.error.message}`)
     : Effect.logWarning(text, cause)
 }
