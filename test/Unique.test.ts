@@ -271,7 +271,7 @@ layer(Producer.pipe(Layer.provideMerge(TestDatabase.layer())))("unique jobs", (i
       assert.deepStrictEqual(yield* rows("i"), [])
     })
   )
-  it.effect("vanish with the transaction that rolls back, and let the one that waits in", () =>
+  it.effect("vanish with the transaction that rolls back, and let the next one in", () =>
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
       const inside = yield* Effect.exit(
@@ -352,35 +352,48 @@ layer(TestDatabase.layer({ maxConnections: 4 }), { excludeTestServices: true })(
         }),
       180_000
     )
-    it.effect("wait for the transaction that holds the key", () =>
-      Effect.gen(function* () {
-        const database = yield* TestDatabase
-        const holder = yield* database.makeClient()
-        const sql = yield* PgClient.PgClient
-        const held = yield* Deferred.make<void>()
-        const node = Layer.fresh(Shigoto.layerProducer.pipe(Layer.provide(Config)))
-        const isWaitedFor = sql<{ n: number }>`
+    it.effect(
+      "wait for the transaction that holds the key, and come in where it rolls back, at every isolation level",
+      () =>
+        Effect.gen(function* () {
+          const database = yield* TestDatabase
+          const holder = yield* database.makeClient()
+          const sql = yield* PgClient.PgClient
+          const node = Layer.fresh(Shigoto.layerProducer.pipe(Layer.provide(Config)))
+          const isWaitedFor = sql<{ n: number }>`
         SELECT count(*)::integer AS n
         FROM pg_stat_activity
         WHERE wait_event_type = 'Lock'
           AND datname = current_database()`
-        const first = holder
-          .withTransaction(
-            Effect.gen(function* () {
-              const inserted = yield* Mail.enqueue({ to: "w", n: 1 })
-              yield* Deferred.succeed(held, undefined)
-              yield* eventually(isWaitedFor, ([row]) => (row?.n ?? 0) > 0)
-              return inserted
-            })
-          )
-          .pipe(Effect.provide(Layer.provideMerge(node, Layer.succeed(PgClient.PgClient, holder))))
-        const second = Effect.andThen(Deferred.await(held), Mail.enqueue({ to: "w", n: 2 })).pipe(Effect.provide(node))
-        const results = yield* Effect.all([first, second], { concurrency: 2 })
-        assert.deepStrictEqual(
-          results.map((result) => result._tag),
-          ["Inserted", "Existing"]
-        )
-      })
+          for (const level of ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]) {
+            for (const [ending, end, told] of [
+              ["commits", Effect.void, "Existing"],
+              ["rolls back", Effect.fail("rolled back"), "Inserted"]
+            ] as const) {
+              const to = `${level} ${ending}`
+              const held = yield* Deferred.make<void>()
+              const first = holder
+                .withTransaction(
+                  Effect.gen(function* () {
+                    yield* Mail.enqueue({ to, n: 1 })
+                    yield* Deferred.succeed(held, undefined)
+                    yield* eventually(isWaitedFor, ([row]) => (row?.n ?? 0) > 0)
+                    yield* end
+                  })
+                )
+                .pipe(Effect.ignore, Effect.provide(Layer.provideMerge(node, Layer.succeed(PgClient.PgClient, holder))))
+              const second = sql.withTransaction(Mail.enqueue({ to, n: 2 })).pipe(
+                // What the database could not put in order with the first is tried again, as applications do.
+                Effect.retry({ while: (error) => "code" in error && error.code === "40001" }),
+                Effect.provide(node)
+              )
+              const [, result] = yield* Effect.all([first, Effect.andThen(Deferred.await(held), second)], {
+                concurrency: 2
+              }).pipe(Effect.provideService(SqlClient.BeginTransaction, `BEGIN ISOLATION LEVEL ${level}`))
+              assert.strictEqual(result._tag, told, to)
+            }
+          }
+        })
     )
   }
 )

@@ -25,7 +25,14 @@ interface Scene {
   readonly jobs: Array<JobId>
 }
 
-type Act = (store: Store, scene: Scene) => Effect.Effect<unknown, unknown>
+interface Act {
+  (store: Store, scene: Scene): Effect.Effect<unknown, unknown>
+  /** Whether an application does it, maybe in a transaction of its own; else a node does, in a transaction of its own. */
+  readonly isCallers?: true
+}
+
+const byCaller = (act: (store: Store, scene: Scene) => Effect.Effect<unknown, unknown>): Act =>
+  Object.assign(act, { isCallers: true as const })
 
 const newJob = (dependsOn: ReadonlyArray<JobId> = []): NewJob => ({
   worker: "work",
@@ -62,33 +69,41 @@ const forked: Outcome = {
   children: [newJob(), newJob()]
 }
 
-const cancel =
-  (at: number): Act =>
-  (store, { jobs }) =>
+const cancel = (at: number) =>
+  byCaller((store, { jobs }) =>
     Effect.map(
       Effect.repeat(store.cancel(jobs[at] as JobId, undefined), { until: (told) => told._tag !== "Moved" }),
       (told) => told._tag
     )
+  )
 
-const insert =
-  (...parents: ReadonlyArray<number>): Act =>
-  (store, { jobs }) =>
+const insert = (...parents: ReadonlyArray<number>) =>
+  byCaller((store, { jobs }) =>
     Effect.map(store.composition.insert([newJob(parents.map((at) => jobs[at] as JobId))]), ({ stored: [one] }) =>
       one?._tag === "Inserted" ? one.inserted.state : one?._tag
     )
+  )
 
-const retry =
-  (at: number): Act =>
-  (store, { jobs }) =>
-    Effect.map(store.retry(jobs[at] as JobId), (told) => told._tag)
+const retry = (at: number) =>
+  byCaller((store, { jobs }) => Effect.map(store.retry(jobs[at] as JobId), (told) => told._tag))
 
 const rescue: Act = (store) => Effect.map(store.rescue("n"), ({ rescued }) => rescued.length)
+
+/** A level that a caller's transaction may have; undefined for a caller without one. */
+type Level = "READ COMMITTED" | "REPEATABLE READ" | "SERIALIZABLE" | undefined
+
+const begin = (level: Level): string => `BEGIN ISOLATION LEVEL ${level ?? "READ COMMITTED"}`
+
+/** What an application tries again: the database could not put its transaction in order with the others. */
+const isOutOfOrder = (error: unknown): boolean =>
+  typeof error === "object" && error !== null && "code" in error && error.code === "40001"
 
 const meet = Effect.fnUntraced(function* (
   count: number,
   before: (store: Store, scene: Scene, sql: SqlClient.SqlClient) => Effect.Effect<unknown, unknown>,
   first: Act,
-  second: Act
+  second: Act,
+  level?: Level
 ) {
   const database = yield* TestDatabase
   const config = yield* ShigotoConfig.make({ queryTimeout: "30 seconds" })
@@ -121,9 +136,20 @@ const meet = Effect.fnUntraced(function* (
         return told
       })
     )
-    .pipe(Effect.forkScoped)
+    .pipe(
+      // The transaction of a node's act stands for the library's own, which names its level.
+      Effect.provideService(SqlClient.BeginTransaction, begin(first.isCallers && level)),
+      Effect.forkScoped
+    )
   yield* written.await
-  const two = yield* Effect.forkScoped(second(b.store, scene), { startImmediately: true })
+  const bare = second(b.store, scene)
+  const two = yield* (
+    level === undefined || !second.isCallers
+      ? bare
+      : b.client
+          .withTransaction(bare)
+          .pipe(Effect.provideService(SqlClient.BeginTransaction, begin(level)), Effect.retry({ while: isOutOfOrder }))
+  ).pipe(Effect.forkScoped({ startImmediately: true }))
   yield* eventually(
     sql<{ readonly waits: boolean }>`SELECT cardinality(pg_blocking_pids(${b.pid}::integer)) > 0 AS waits`,
     ([seen]) => seen?.waits === true || two.pollUnsafe() !== undefined
@@ -312,17 +338,21 @@ describe("jobs that wait for each other", () => {
       { completed: 2, cancelled: 1 }
     ]
   ]
+  const levels = [undefined, "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"] as const
   for (const isolation of [undefined, "repeatable read", "serializable"] as const) {
     onDatabase(
       `go on as their order says, where the database's default is ${isolation ?? "read committed"}`,
       () =>
         Effect.gen(function* () {
           for (const [what, count, before, first, second, told, states] of cases) {
-            const found = yield* meet(count, before, first, second).pipe(
-              Effect.provideService(SqlClient.BeginTransaction, "BEGIN ISOLATION LEVEL READ COMMITTED"),
-              Effect.scoped
-            )
-            assert.deepStrictEqual(found, { told, states, missed: 0 }, what)
+            for (const level of first.isCallers || second.isCallers ? levels : [undefined]) {
+              const found = yield* Effect.scoped(meet(count, before, first, second, level))
+              assert.deepStrictEqual(
+                found,
+                { told, states, missed: 0 },
+                `${what}, the caller ${level ?? "without a transaction"}`
+              )
+            }
           }
         }),
       { ...(isolation !== undefined && { isolation }), timeout: 120_000 }

@@ -66,6 +66,12 @@ const acts = {
   pause: (store) => Effect.as(store.changeQueue({ name: "default", node: "", paused: true }), "paused")
 } satisfies Record<string, Act>
 
+/** What an application does, maybe in a transaction of its own; the others are a node's, in transactions of theirs. */
+const ofCallers: ReadonlySet<keyof typeof acts> = new Set(["cancel", "retry", "pause"] as const)
+
+/** A level that a caller's transaction may have; undefined for a caller without one. */
+type Level = "READ COMMITTED" | "REPEATABLE READ" | "SERIALIZABLE" | undefined
+
 /**
  * Runs the first act in a transaction that stays open, the second on another connection until it has either ended or
  * waits for a lock, then commits. Returns what both were told and what became of the job.
@@ -73,7 +79,8 @@ const acts = {
 const meet = Effect.fnUntraced(function* (
   start: "available" | "scheduled" | "executing" | "orphaned",
   first: keyof typeof acts,
-  second: keyof typeof acts
+  second: keyof typeof acts,
+  level: Level
 ) {
   const database = yield* TestDatabase
   const config = yield* ShigotoConfig.make({ queryTimeout: "30 seconds" })
@@ -110,9 +117,20 @@ const meet = Effect.fnUntraced(function* (
         return told
       })
     )
-    .pipe(Effect.forkScoped)
+    .pipe(
+      // The transaction of a node's act stands for the library's own, which names its level.
+      Effect.provideService(SqlClient.BeginTransaction, begin(ofCallers.has(first) ? level : undefined)),
+      Effect.forkScoped
+    )
   yield* written.await
-  const two = yield* Effect.forkScoped(acts[second](b.store, scene), { startImmediately: true })
+  const bare = acts[second](b.store, scene)
+  const two = yield* (
+    level === undefined || !ofCallers.has(second)
+      ? bare
+      : b.client
+          .withTransaction(bare)
+          .pipe(Effect.provideService(SqlClient.BeginTransaction, begin(level)), Effect.retry({ while: isOutOfOrder }))
+  ).pipe(Effect.forkScoped({ startImmediately: true }))
   yield* eventually(
     sql<{ readonly waits: boolean }>`SELECT cardinality(pg_blocking_pids(${b.pid}::integer)) > 0 AS waits`,
     ([seen]) => seen?.waits === true || two.pollUnsafe() !== undefined
@@ -124,6 +142,12 @@ const meet = Effect.fnUntraced(function* (
   assert.strictEqual(rows.length, 1, "the job is there, once")
   return { told, state: job?.state, attempt: job?.attempt, epoch: job?.epoch }
 })
+
+const begin = (level: Level): string => `BEGIN ISOLATION LEVEL ${level ?? "READ COMMITTED"}`
+
+/** What an application tries again: the database could not put its transaction in order with the others. */
+const isOutOfOrder = (error: unknown): boolean =>
+  typeof error === "object" && error !== null && "code" in error && error.code === "40001"
 
 describe("interleavings", () => {
   const cases: ReadonlyArray<
@@ -151,6 +175,8 @@ describe("interleavings", () => {
     ["executing", "fail", "cancel", ["Accepted", "Cancelled"], "cancelled", 1, 1],
     ["executing", "cancel", "release", ["Requested", "Accepted"], "cancelled", 1, 1],
     ["executing", "fail", "retry", ["Accepted", "Unchanged"], "retryable", 1, 1],
+    ["executing", "retry", "fail", ["Unchanged", "Accepted"], "retryable", 1, 1],
+    ["executing", "complete", "retry", ["Accepted", "Unchanged"], "completed", 1, 1],
     ["executing", "retry", "complete", ["Unchanged", "Accepted"], "completed", 1, 1],
     ["executing", "complete", "complete", ["Accepted", "Accepted"], "completed", 1, 1],
     ["executing", "reconcile", "complete", [1, "Lost"], "available", 0, 2],
@@ -165,25 +191,24 @@ describe("interleavings", () => {
     ["orphaned", "rescue", "cancel", [1, "Cancelled"], "cancelled", 1, 2],
     ["orphaned", "cancel", "rescue", ["Requested", 0], "executing", 1, 1]
   ]
+  const levels = [undefined, "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"] as const
   for (const isolation of [undefined, "repeatable read", "serializable"] as const) {
     onDatabase(
       `end as their order says, where the database's default is ${isolation ?? "read committed"}`,
       () =>
         Effect.gen(function* () {
-          // The first act's transaction stands for the library's own, which names its level.
           for (const [start, first, second, told, state, attempt, epoch] of cases) {
-            const found = yield* meet(start, first, second).pipe(
-              Effect.provideService(SqlClient.BeginTransaction, "BEGIN ISOLATION LEVEL READ COMMITTED"),
-              Effect.scoped
-            )
-            assert.deepStrictEqual(
-              found,
-              { told, state, attempt, epoch } as typeof found,
-              `${start}: ${first}, ${second}`
-            )
+            for (const level of ofCallers.has(first) || ofCallers.has(second) ? levels : [undefined]) {
+              const found = yield* Effect.scoped(meet(start, first, second, level))
+              assert.deepStrictEqual(
+                found,
+                { told, state, attempt, epoch } as typeof found,
+                `${start}: ${first}, ${second}, the caller ${level ?? "without a transaction"}`
+              )
+            }
           }
         }),
-      { ...(isolation !== undefined && { isolation }) }
+      { ...(isolation !== undefined && { isolation }), timeout: 120_000 }
     )
   }
 
