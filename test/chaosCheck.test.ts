@@ -70,6 +70,17 @@ const offences: ReadonlyArray<readonly [id: string, what: string, commit: (histo
     "a start after what it minds ended badly",
     (h) => h.enqueue(2).step(2, { state: "available" }, { state: "cancelled" }).live(3).edge(3, 2, "cancel")
   ],
+  [
+    "I8b",
+    "a wait for what has ended",
+    (h) =>
+      h
+        .live(2)
+        .edge(3, 2, "run")
+        .step(3, {}, { state: "blocked" })
+        .pass(31_000)
+        .step(3, { state: "blocked" }, { state: "available" })
+  ],
   ["I8a", "a part of nothing", (h) => h.live(2, { worker: "part", key: "key 1/0" })],
   ["I8a", "a fan-out without its parts", (h) => h.enqueue(2).claim(2).fork(2).edge(2, 9, "run")],
   ["I9", "one too many at once", (h) => [2, 3, 4, 5].forEach((id) => h.enqueue(id, { worker: "bounded" }).claim(id))],
@@ -111,7 +122,18 @@ const offences: ReadonlyArray<readonly [id: string, what: string, commit: (histo
     "a job that is passed over again and again",
     (h) => {
       h.enqueue(2)
-      for (const id of [3, 4, 5]) h.pass(5000).enqueue(id).claim(id)
+      for (const id of [3, 4]) h.pass(1500).enqueue(id).claim(id)
+      h.enqueue(5).pass(1500).claim(5).pass(1500).claim(2)
+    }
+  ],
+  [
+    "I17",
+    "a job that is passed over after the transaction that held it",
+    (h) => {
+      h.enqueue(2)
+      for (const id of [3, 4]) h.pass(5000).enqueue(id).claim(id)
+      h.open(6000, { locks_jobs: true })
+      for (const id of [5, 6]) h.pass(5000).enqueue(id).claim(id)
       h.pass(5000).claim(2)
     }
   ],
@@ -129,9 +151,14 @@ const offences: ReadonlyArray<readonly [id: string, what: string, commit: (histo
   ["I19a", "a process that does not stop", (h) => h.fleet("term").fleet("deaf")],
   ["I19b", "a heap that grows", (h) => h.grow({ heap: 1_000_000 })],
   ["I19b", "timers that pile up", (h) => h.grow({ handles: 1 })],
-  ["I20", "a transaction left open", (h) => h.sample({ idle_in_transaction: 5000 })],
-  ["I20", "a connection too many", (h) => h.sample({ connections: 50 })],
+  ["I20", "a connection too many", (h) => h.sample({ connections: 50 }).sample({ connections: 50 })],
   ["I20", "a lock left behind", (h) => h.sample({ advisory: 1 })],
+  ["I20a", "a transaction left open", (h) => h.beat(2000).open(1100)],
+  [
+    "I20a",
+    "a transaction left open beyond what a blocked event loop explains",
+    (h) => h.beat(1000).pass(2000).beat(100).open(3200)
+  ],
   ["I21", "a claim before its time", (h) => h.enqueue(2, { run_at: h.at(60_000) }, "one", { delay: 60_000 }).claim(2)],
   ["I21", "a start before the delay asked for", (h) => h.live(2, {}, "one", { delay: 60_000 })],
   [
@@ -151,6 +178,43 @@ const offences: ReadonlyArray<readonly [id: string, what: string, commit: (histo
     (h) => h.enqueue(2).claim(2).start(2).end(2, "discard").settle(2, "discarded")
   ],
   ["I24", "a report of what is not so", (h) => h.told({ tag: "Discarded", job: 1, attempt: 1 })]
+]
+
+/** What looks like an offence and is none. */
+const excused: ReadonlyArray<readonly [id: string, what: string, commit: (history: History) => unknown]> = [
+  [
+    "I8b",
+    "a wait for one that lives",
+    (h) =>
+      h
+        .enqueue(2)
+        .edge(3, 2, "run")
+        .step(3, {}, { state: "blocked" })
+        .pass(60_000)
+        .step(3, { state: "blocked" }, { state: "available" })
+  ],
+  [
+    "I17",
+    "a job that a transaction holds for all that time",
+    (h) => {
+      h.enqueue(2)
+      for (const id of [3, 4, 5]) h.pass(5000).enqueue(id).claim(id)
+      h.open(16_000, { locks_jobs: true }).pass(5000).claim(2)
+    }
+  ],
+  ["I17", "a job that is passed over once", (h) => h.enqueue(2).enqueue(3).pass(5000).claim(3).pass(5000).claim(2)],
+  ["I20", "one connection more for a moment", (h) => h.sample({ connections: 50 }).sample({})],
+  ["I20a", "a transaction whose event loop is blocked", (h) => h.beat(1000).pass(2000).beat(100).open(2500)],
+  [
+    "I20a",
+    "a transaction whose process died with its event loop blocked",
+    (h) => h.beat(1000).pass(2000).open(2500).fleet("exit")
+  ],
+  [
+    "I20a",
+    "a transaction on a network that is bad",
+    (h) => h.beat(1000).fault("latency", "begin").beat(2000).open(2500).fault("latency", "end")
+  ]
 ]
 
 /** What the checker finds in a history. */
@@ -193,6 +257,17 @@ describe("the checker", () => {
       invariants.map(({ id }) => id)
     )
   })
+
+  onTruth("excuses what a process could not help, and nothing after it", () =>
+    Effect.gen(function* () {
+      for (const [id, what, commit] of excused) {
+        const history = new History()
+        commit(history)
+        const finding = (yield* judge(history)).find(({ invariant }) => invariant.id === id)
+        assert.deepStrictEqual(finding?.offenders, [], `${id} sees ${what}`)
+      }
+    })
+  )
 
   onTruth(
     "finds each offence, and counts it among the cases",

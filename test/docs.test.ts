@@ -37,7 +37,7 @@ for (const door of ["src", "src/testing", "src/embedded", "src/dashboard", "src/
 const namedIn = (text: string, isFirstColumn: boolean) =>
   [...(isFirstColumn ? text.replaceAll(/^(\|[^|]*\|).*$/gm, "$1") : text).matchAll(/`([^`\n]+)`/g)].flatMap(
     ([, code = ""]) =>
-      [...code.matchAll(/(?<![\w./])([A-Z]\w+)\.(?!ts\b)(\w+)/g)].map(([, name = "", member = ""]) => ({
+      [...code.matchAll(/(?<![\w./])([A-Z]\w+)\.(?!(?:test\.)?ts\b)(\w+)/g)].map(([, name = "", member = ""]) => ({
         name,
         member
       }))

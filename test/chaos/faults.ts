@@ -4,9 +4,10 @@ import { Deferred, Effect, Schedule, type Scope, Semaphore } from "effect"
 import type { Queues } from "effect-shigoto"
 import type { EmbeddedPostgres } from "effect-shigoto/embedded"
 import type { Pooler } from "../setup/pooler.ts"
-import * as DiskFull from "./diskFull.ts"
 import type { Fleet, Member } from "./fleet.ts"
 import type { Fault } from "./plan.ts"
+import * as Refusals from "./refusals.ts"
+import { burialDelay, longestDelay } from "./settings.ts"
 import { Truth } from "./truth.ts"
 
 /** Statements whose reply may be lost, each by a piece of its text that no other has. */
@@ -167,7 +168,7 @@ export const makeFaults = Effect.fnUntraced(function* (
           member,
           Effect.andThen(
             Effect.acquireRelease(
-              Effect.sync(() => proxy.delay(50 + (choice % 350))),
+              Effect.sync(() => proxy.delay(50 + (choice % (longestDelay / 1.5 - 50)))),
               () => Effect.sync(() => proxy.delay(0))
             ),
             Effect.sleep(millis)
@@ -199,12 +200,15 @@ export const makeFaults = Effect.fnUntraced(function* (
           within(fault, undefined, Effect.andThen(setting("default_transaction_read_only", "on"), Effect.sleep(millis)))
         )
       case "disk-full":
+      case "race":
         return settings.withPermits(1)(
           within(
             fault,
             undefined,
             Effect.andThen(
-              Effect.acquireRelease(surely(DiskFull.fill(sql)), () => surely(DiskFull.clear(sql))),
+              Effect.acquireRelease(surely(fault.kind === "race" ? Refusals.race(sql) : Refusals.fillDisk(sql)), () =>
+                surely(Refusals.clear(sql))
+              ),
               Effect.sleep(millis)
             )
           )
@@ -235,7 +239,7 @@ export const makeFaults = Effect.fnUntraced(function* (
 const bury = (member: Member) =>
   Effect.delay(
     Effect.sync(() => member.proxy.bury()),
-    "2 seconds"
+    burialDelay
   )
 
 const pause = (truth: Truth["Service"], queues: Queues["Service"], millis: number) => {

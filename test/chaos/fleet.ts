@@ -78,6 +78,7 @@ export const makeFleet = Effect.fnUntraced(function* (options: FleetOptions) {
         url: proxy.url,
         truthUrl: options.truthUrl,
         seed: options.seed,
+        directory: options.directory,
         skew: options.skew ? skew(random) : 0,
         version: member.version,
         rate: options.rate / options.producers,

@@ -14,6 +14,8 @@ export interface Options {
   readonly rate: number
   /** Milliseconds between two faults, on average. */
   readonly pace: number
+  /** The database's default. */
+  readonly isolation: string
   /** Whether the fence of the settle is taken out, to see that the checker sees. */
   readonly breakFence: boolean
   /** Whether bounds of time count. */
@@ -31,6 +33,7 @@ export const usage = `npm run chaos -- [options]
   --producers N      producer processes (2)
   --rate N           jobs a second (60; 40 with --ci)
   --pace N           milliseconds between two faults, on average (700); more where processes are slow to start
+  --isolation LEVEL  the database's default: read-committed, repeatable-read or serializable (read-committed)
   --break-fence      take the epoch out of the settle statement: the run must then fail
   --ci               about 90 seconds: fixed seeds; what only a slow machine breaks is told and does not count
   --help`
@@ -47,6 +50,7 @@ export const parse = (argv: ReadonlyArray<string>): Options | string => {
       producers: { type: "string", default: "2" },
       rate: { type: "string" },
       pace: { type: "string", default: "700" },
+      isolation: { type: "string", default: "read-committed" },
       "break-fence": { type: "boolean", default: false },
       ci: { type: "boolean", default: false },
       help: { type: "boolean", default: false }
@@ -61,7 +65,8 @@ export const parse = (argv: ReadonlyArray<string>): Options | string => {
     values.pace,
     values.jobs ?? "1"
   ].map(Number)
-  if (values.help || typeof faults === "string" || numbers.some((number) => !(number > 0))) {
+  const isKnown = ["read-committed", "repeatable-read", "serializable"].includes(values.isolation)
+  if (values.help || typeof faults === "string" || !isKnown || numbers.some((number) => !(number > 0))) {
     return typeof faults === "string" ? `${faults}\n\n${usage}` : usage
   }
   const [minutes, workers, producers, rate, pace] = numbers as [number, number, number, number, number]
@@ -79,6 +84,7 @@ export const parse = (argv: ReadonlyArray<string>): Options | string => {
     producers,
     rate,
     pace,
+    isolation: values.isolation.replace("-", " "),
     breakFence: values["break-fence"],
     timed: !values.ci
   }

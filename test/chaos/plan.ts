@@ -19,6 +19,7 @@ export const kinds = [
   "timeouts",
   "read-only",
   "disk-full",
+  "race",
   "snapshot",
   "pause",
   "pooler",
@@ -56,6 +57,7 @@ const shapes: ReadonlyArray<readonly [weight: number, kind: Fault["kind"], milli
   [4, "timeouts", [1500, 3000]],
   [3, "read-only", [1000, 3000]],
   [3, "disk-full", [1000, 4000]],
+  [4, "race", [1000, 4000]],
   [2, "snapshot", [10_000, 30_000]],
   [5, "pause", [3000, 7000]],
   [3, "pooler", [0, 0]]

@@ -3,8 +3,9 @@ import { NodeRuntime } from "@effect/platform-node"
 import { PgClient } from "@effect/sql-pg"
 import { Effect, Layer, Redacted } from "effect"
 import { Shigoto, ShigotoConfig } from "effect-shigoto"
+import * as Pulse from "./pulse.ts"
 import { makeRandom } from "./random.ts"
-import { configOf, processSettings, producerConnections } from "./settings.ts"
+import { callerPatience, configOf, processSettings, producerConnections } from "./settings.ts"
 import * as Truth from "./truth.ts"
 import { recordUsage } from "./usage.ts"
 import { type Known, makeEnqueue } from "./workload/enqueue.ts"
@@ -12,6 +13,7 @@ import { makeOperate } from "./workload/operate.ts"
 
 const settings = processSettings()
 const { name, seed } = settings
+Pulse.start(settings.directory, name)
 const fibers = 4
 
 const produce = Effect.gen(function* () {
@@ -25,8 +27,8 @@ const produce = Effect.gen(function* () {
     return Effect.forever(
       Effect.gen(function* () {
         // A caller's statement may wait as long as its network does; what became of it is then unknown.
-        const done = yield* Effect.timeoutOption(enqueue(random), "4 seconds")
-        if (random.chance(0.04)) yield* Effect.timeoutOption(operate(random), "4 seconds")
+        const done = yield* Effect.timeoutOption(enqueue(random), callerPatience)
+        if (random.chance(0.04)) yield* Effect.timeoutOption(operate(random), callerPatience)
         const count = done._tag === "Some" ? done.value : 1
         due += (count * 1000 * fibers) / settings.rate
         yield* Effect.sleep(Math.max(due - performance.now(), 0))

@@ -4,6 +4,7 @@
  */
 import type { PgClient } from "@effect/sql-pg"
 import * as Effect from "effect/Effect"
+import { burialDelay, callerPatience, longestDelay, pulseMillis, timing } from "./settings.ts"
 import { Truth } from "./truth.ts"
 
 const transition = `
@@ -67,7 +68,7 @@ export const createTables = Effect.gen(function* () {
   yield* sql.unsafe(`CREATE TABLE transition (${transition}, committed timestamptz)`)
   yield* sql`CREATE TABLE node (id integer, name text, ts timestamptz)`
   yield* sql`CREATE TABLE final (id bigint, state text, attempt integer, max_attempts integer, epoch integer,
-    args jsonb, finished_at timestamptz)`
+    finished_at timestamptz)`
   yield* sql`CREATE TABLE edge (child bigint, parent bigint, on_failure text)`
   yield* sql`CREATE TABLE batch (id bigint, total integer, pending integer, completed integer, discarded integer,
     cancelled integer, finished_at timestamptz)`
@@ -180,6 +181,7 @@ SELECT id, queue, worker, slot, part, priority, run_at, to_state AS state, to_ep
   ts AS since, committed, lead(ts) OVER turn AS until, lead(move) OVER turn AS left_by, seq, lead(seq) OVER turn AS left
 FROM step
 WINDOW turn AS (PARTITION BY id ORDER BY seq)`,
+  "CREATE INDEX stay_id ON stay (id)",
   "CREATE INDEX stay_worker ON stay (worker, seq) WHERE state = 'executing'",
   "CREATE INDEX stay_node ON stay (node) WHERE state = 'executing'",
   "CREATE INDEX stay_available ON stay (queue, worker) WHERE state = 'available'",
@@ -189,6 +191,39 @@ SELECT b.id, b.kind, b.target, b.ts AS since, coalesce(e.ts, 'infinity') + inter
 FROM fault AS b
 LEFT JOIN fault AS e ON e.id = b.id AND e.phase = 'end'
 WHERE b.phase = 'begin'`,
+  // When a process could not speak to the database, or hear from it, whatever the library does: its event loop or that
+  // of the runner did not turn, from the pulse that was due to the next or to its death, or the network of its place was
+  // bad. A place is a process, "worker-1" for all that fill it one after the other, or empty for all.
+  `CREATE TABLE hindered AS
+SELECT CASE WHEN process = 'chaos' THEN '' ELSE process END AS place, 'blocked' AS why, due AS since, until
+FROM (
+  SELECT process, at + interval '${pulseMillis} milliseconds' AS due, coalesce(
+    lead(at) OVER (PARTITION BY process ORDER BY at),
+    (SELECT min(f.ts) FROM fleet AS f WHERE f.process = p.process AND f.event = 'exit')
+  ) AS until
+  FROM pulse AS p
+) AS pulses
+WHERE until > due
+UNION ALL
+SELECT place, kind, since, until + CASE kind
+  -- What was frozen is half open until it is buried; the server hears of that a moment later.
+  WHEN 'freeze' THEN interval '${burialDelay + 500} milliseconds'
+  WHEN 'blackhole' THEN interval '${burialDelay + 500} milliseconds'
+  -- What was sent last, and the reply to it.
+  WHEN 'latency' THEN interval '${longestDelay * 2} milliseconds'
+  -- Inside of a transaction the connection stays, and its client waits for the reply; then the driver waits for the
+  -- end of what it cancelled for five seconds.
+  WHEN 'lost-reply' THEN
+    CASE WHEN place LIKE 'worker%' THEN interval '${timing.queryTimeout} milliseconds'
+      ELSE interval '${callerPatience} milliseconds' END + interval '5 seconds'
+END
+FROM (
+  SELECT b.kind, regexp_replace(b.target, '-[0-9]+$', '') AS place, b.ts AS since, coalesce(e.ts, 'infinity') AS until
+  FROM fault AS b
+  LEFT JOIN fault AS e ON e.id = b.id AND e.phase = 'end'
+  WHERE b.phase = 'begin' AND b.kind IN ('freeze', 'blackhole', 'latency', 'lost-reply')
+) AS bad`,
+  "CREATE INDEX hindered_place ON hindered (place, until)",
   "CREATE INDEX stay_waiting ON stay USING gist (tstzrange(least(committed, until), until)) WHERE state = 'available'",
   "ANALYZE step, stay",
   // Claims that passed over a job which comes before theirs, had been there for a second and stayed for one more.

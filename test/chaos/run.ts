@@ -8,9 +8,10 @@ import { check, figures, type Finding, keep } from "./check.ts"
 import { makeFaults } from "./faults.ts"
 import { type Fleet, makeFleet } from "./fleet.ts"
 import { removeFence } from "./fence.ts"
-import * as DiskFull from "./diskFull.ts"
 import type { Options } from "./options.ts"
 import { makePlan } from "./plan.ts"
+import * as Pulse from "./pulse.ts"
+import * as Refusals from "./refusals.ts"
 import * as RowLog from "./rowLog.ts"
 import { producerConnections, rescueBound } from "./settings.ts"
 import * as Truth from "./truth.ts"
@@ -22,7 +23,12 @@ export const runSeed = Effect.fnUntraced(function* (options: Options, seed: numb
   // A crash of the server must not lose commits, a crash of the machine may.
   const server = yield* EmbeddedPostgres.make({
     durable: true,
-    settings: { max_connections: "300", fsync: "off", track_commit_timestamp: "on" }
+    settings: {
+      max_connections: "300",
+      fsync: "off",
+      track_commit_timestamp: "on",
+      default_transaction_isolation: options.isolation
+    }
   })
   const truth = yield* EmbeddedPostgres.make({ settings: { max_connections: "100" } })
   const Direct = Shigoto.layerProducer.pipe(
@@ -57,7 +63,7 @@ const play = Effect.fnUntraced(function* (
   const sql = yield* PgClient.PgClient
   yield* Truth.createTables
   yield* RowLog.install(sql)
-  yield* DiskFull.install(sql)
+  yield* Refusals.install(sql)
   const pooler = options.faults.includes("pooler")
     ? yield* makePooler(Redacted.value(server.url), producerConnections)
     : undefined
@@ -82,6 +88,10 @@ const play = Effect.fnUntraced(function* (
     poison: options.faults.includes("poison"),
     rewrite: options.breakFence ? removeFence : undefined
   })
+  yield* Effect.acquireRelease(
+    Effect.sync(() => Pulse.start(directory, "chaos")),
+    (stop) => Effect.sync(stop)
+  )
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.ignore(sample), Effect.sleep("500 millis"))))
   yield* Effect.forEach([...fleet.workers, ...fleet.producers], (member) => Deferred.await(member.current().ready))
   yield* storm(options, seed, fleet, server, pooler)
@@ -90,6 +100,7 @@ const play = Effect.fnUntraced(function* (
   yield* fleet.retire("worker")
   yield* Effect.sleep("500 millis")
   yield* sample
+  yield* Pulse.collect(directory)
   yield* RowLog.collect(sql)
   const findings = yield* check
   const broken = findings.some(
@@ -188,17 +199,14 @@ const drain = Effect.fnUntraced(function* (fleet: Fleet) {
 const sample = Effect.gen(function* () {
   const sql = yield* PgClient.PgClient
   const truth = yield* Truth.Truth
-  const rows = yield* sql<{
+  const connections = yield* sql<{
     readonly process: string
     readonly connections: number
-    readonly idle_in_transaction: number
     readonly advisory: number
   }>`
     SELECT replace(application_name, 'shigoto-listener/', '') AS process,
       -- A backend that waits for a lock hears only afterwards that its client is gone.
       count(*) FILTER (WHERE wait_event_type IS DISTINCT FROM 'Lock')::integer AS connections,
-      coalesce(max(extract(epoch FROM clock_timestamp() - state_change))
-        FILTER (WHERE state LIKE 'idle in transaction%') * 1000, 0)::float8 AS idle_in_transaction,
       count(*) FILTER (WHERE EXISTS (
         SELECT FROM pg_locks AS l
         WHERE l.pid = a.pid AND l.locktype = 'advisory' AND a.state = 'idle'
@@ -206,7 +214,28 @@ const sample = Effect.gen(function* () {
     FROM pg_stat_activity AS a
     WHERE application_name ~ 'worker|producer'
     GROUP BY 1`
-  yield* truth.writeAll("sample", rows)
+  yield* truth.writeAll("sample", connections)
+  const opened = yield* sql<{
+    readonly seen: string
+    readonly process: string
+    readonly pid: number
+    readonly began: string
+    readonly idle_since: string | null
+    readonly query: string
+    readonly locks_jobs: boolean
+  }>`
+    SELECT clock_timestamp()::text AS seen, application_name AS process, pid, xact_start::text AS began,
+      CASE WHEN state LIKE 'idle in transaction%' THEN state_change::text END AS idle_since,
+      query,
+      EXISTS (
+        SELECT FROM pg_locks AS l
+        WHERE l.pid = a.pid AND l.relation = 'shigoto.jobs'::regclass AND l.mode IN ('RowShareLock', 'RowExclusiveLock')
+          AND l.granted
+      ) AS locks_jobs
+    FROM pg_stat_activity AS a
+    WHERE application_name ~ 'worker|producer'
+      AND xact_start < clock_timestamp() - interval '300 milliseconds'`
+  yield* truth.writeAll("opened", opened)
 })
 
 export type Result = {

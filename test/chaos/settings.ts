@@ -13,6 +13,18 @@ export const timing = {
   slack: 5000
 }
 
+/** How often each process says that its event loop turns, in milliseconds. */
+export const pulseMillis = 100
+
+/** How long a caller waits for an enqueue, a cancel or a retry, in milliseconds. */
+export const callerPatience = 4000
+
+/** How long after a network went silent its connections are ended, in milliseconds. */
+export const burialDelay = 2000
+
+/** The longest that a slow network holds a byte back, in milliseconds. */
+export const longestDelay = 600
+
 /** Lease, sweep (a lease long at most), poll and slack, in milliseconds. */
 export const rescueBound = timing.leaseTtl * 2 + timing.pollInterval + timing.slack
 
@@ -51,6 +63,8 @@ export interface ProcessSettings {
   readonly url: string
   readonly truthUrl: string
   readonly seed: number
+  /** Where it writes what is kept beside the event log. */
+  readonly directory: string
   /** Milliseconds that the process's clock is wrong by. */
   readonly skew: number
   /** Which workers it has: the old deploy lacks one. */

@@ -26,14 +26,18 @@ const tables = [
   `CREATE TABLE fault (${event}, id integer, kind text, target text, phase text, detail jsonb)`,
   // What each process said of itself: its heap after a collection of garbage, in bytes, and its sockets, timers and such.
   `CREATE TABLE used (${event}, process text, heap bigint, handles integer)`,
+  // When the event loop of each process turned, and that of the runner, through whose proxies all bytes pass.
+  "CREATE TABLE pulse (process text, at timestamptz)",
   // What pg_stat_activity and pg_locks said.
-  `CREATE TABLE sample (${event}, process text, connections integer, idle_in_transaction double precision,
-    advisory integer)`
+  `CREATE TABLE sample (${event}, process text, connections integer, advisory integer)`,
+  // Transactions that were no longer young then; those between two statements have an instant since which they are idle.
+  `CREATE TABLE opened (seen timestamptz, process text, pid integer, began timestamptz, idle_since timestamptz,
+    query text, locks_jobs boolean)`
 ]
 
-export type Row = Record<string, string | number | undefined>
+export type Row = Record<string, string | number | boolean | null | undefined>
 
-export type Table = "handler" | "client" | "told" | "fleet" | "fault" | "sample" | "used"
+export type Table = "handler" | "client" | "told" | "fleet" | "fault" | "sample" | "opened" | "used"
 
 export class Truth extends Context.Service<
   Truth,

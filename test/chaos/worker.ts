@@ -3,6 +3,7 @@ import { NodeRuntime } from "@effect/platform-node"
 import { PgClient } from "@effect/sql-pg"
 import { Clock, Effect, Layer, Redacted, Stream } from "effect"
 import { Jobs, ShigotoConfig, ShigotoLive } from "effect-shigoto"
+import * as Pulse from "./pulse.ts"
 import { configOf, processSettings, workerConnections } from "./settings.ts"
 import { layer as truthLayer, Truth } from "./truth.ts"
 import { recordUsage } from "./usage.ts"
@@ -10,6 +11,7 @@ import * as Workload from "./workload/jobs.ts"
 
 const settings = processSettings()
 const { name } = settings
+Pulse.start(settings.directory, name)
 
 const skewed = (millis: number): Clock.Clock => {
   const real = Clock.Clock.defaultValue()

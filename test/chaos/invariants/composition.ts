@@ -61,6 +61,21 @@ export const composition: ReadonlyArray<Invariant> = [
         )`
   },
   {
+    id: "I8b",
+    timed: true,
+    says: "nothing waits for others that have all ended for over 30 seconds",
+    cases: "SELECT count(*) FROM stay WHERE state = 'blocked'",
+    offenders: `
+      SELECT w.id, w.since, w.until FROM stay AS w
+      WHERE w.state = 'blocked' AND coalesce(w.until, 'infinity') > w.since + interval '30 seconds'
+        AND NOT EXISTS (
+          SELECT FROM edge AS e JOIN stay AS p ON p.id = e.parent
+          WHERE e.child = w.id AND p.state NOT IN ${ends}
+            AND p.since < coalesce(w.until, 'infinity')
+            AND coalesce(p.until, 'infinity') >= greatest(w.since, coalesce(w.until, 'infinity') - interval '30 seconds')
+        )`
+  },
+  {
     id: "I8a",
     says: "a job that fans out has all of its parts or none, and waits for each of them",
     cases: "SELECT count(*) FROM step WHERE move = 'fork' OR worker = 'part' AND move = 'insert'",

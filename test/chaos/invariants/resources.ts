@@ -2,6 +2,9 @@
 import { producerConnections, workerConnections } from "../settings.ts"
 import type { Invariant } from "./invariant.ts"
 
+/** The network belongs to the place in the fleet, whichever process is there. */
+const placeOf = (row: string): string => `regexp_replace(${row}.process, '-[0-9]+$', '')`
+
 /** Processes that lived for two minutes at least: what they took after their start, and in the end. */
 const lasting = `
   SELECT process, early.heap AS heap_then, late.heap AS heap_now, early.handles AS handles_then, late.handles AS handles_now,
@@ -34,32 +37,46 @@ export const resources: ReadonlyArray<Invariant> = [
   {
     id: "I20",
     timed: true,
-    says: "no more connections than configured, none idle in a transaction for over a second, no lock left behind",
+    says: "no more connections than configured, and no lock left behind",
     cases: "SELECT count(*) FROM sample",
-    // What a silent network left half open is found out late; a process that is stopped, or whose event loop is blocked,
-    // holds what it holds. The transactions of producers are their own: none ends before its client gives up the wait.
-    // A connection that is given up is replaced before the server has noticed.
+    // A connection that is given up is replaced before the server has noticed: one look is not enough. Where no byte
+    // passes, the server notices only as the network is back.
     offenders: `
-      SELECT process, connections, idle_in_transaction, advisory
+      SELECT process, ts, connections, advisory
       FROM (
-        SELECT *, least(connections, lead(connections) OVER (PARTITION BY process ORDER BY seq)) AS lasting FROM sample
+        SELECT *, lead(connections) OVER later AS still, lead(ts) OVER later AS until
+        FROM sample
+        WINDOW later AS (PARTITION BY process ORDER BY seq)
       ) AS s
-      WHERE (
-        lasting > CASE WHEN process LIKE 'worker%' THEN ${workerConnections} + 1 ELSE ${producerConnections} END
-        OR idle_in_transaction > 1000
-        OR advisory > 0
-      )
-      AND NOT EXISTS (
-        SELECT FROM handler AS h
-        WHERE h.process = s.process AND h.kind = 'start' AND h.args ->> 'kind' = 'spin'
-          AND h.ts < s.ts AND h.ts + (h.args ->> 'millis')::float8 * interval '1 millisecond' + interval '2 seconds' > s.ts
-      )
-      AND NOT EXISTS (
-        SELECT FROM trouble AS f
-        -- The network belongs to the place in the fleet, whichever process is there.
-        WHERE regexp_replace(f.target, '-[0-9]+$', '') = regexp_replace(s.process, '-[0-9]+$', '') AND f.kind IN ('blackhole', 'freeze', 'latency', 'stop', 'lost-reply', 'reset')
-          AND f.since < s.ts
-          AND f.until + CASE WHEN s.process LIKE 'producer%' THEN interval '75 seconds' ELSE interval '15 seconds' END > s.ts
-      )`
+      WHERE advisory > 0
+        OR least(connections, still)
+          > CASE WHEN process LIKE 'worker%' THEN ${workerConnections} + 1 ELSE ${producerConnections} END
+        AND NOT EXISTS (
+          SELECT FROM hindered AS h
+          WHERE h.place = ${placeOf("s")} AND h.why IN ('freeze', 'blackhole') AND h.since < s.until AND h.until > s.ts
+        )`
+  },
+  {
+    id: "I20a",
+    timed: true,
+    says: "no transaction waits for over a second for a process that could go on with it",
+    cases: "SELECT count(*) FROM sample",
+    // Counted is the time in which the process could have gone on: its event loop turned, and its network was well.
+    offenders: `
+      SELECT process, pid, began, idle_since, max(free) AS millis, min(query) AS after FROM (
+        SELECT o.*, (
+          SELECT sum(extract(epoch FROM upper(r) - lower(r)))::float8 * 1000
+          FROM unnest(tstzmultirange(tstzrange(o.idle_since, o.seen)) - coalesce(
+            (
+              SELECT range_agg(tstzrange(h.since, h.until)) FROM hindered AS h
+              WHERE h.place IN ('', o.process, ${placeOf("o")}) AND h.since < o.seen AND h.until > o.idle_since
+            ),
+            '{}'
+          )) AS r
+        ) AS free
+        FROM opened AS o WHERE o.idle_since IS NOT NULL
+      ) AS waiting
+      WHERE free > 1000
+      GROUP BY process, pid, began, idle_since`
   }
 ]
