@@ -248,60 +248,65 @@ describe("interleavings", () => {
     })
   )
 
-  onDatabase("two that look at one due entry of the schedule: one deals with its tick, at every level", () =>
-    Effect.gen(function* () {
-      const database = yield* TestDatabase
-      const config = yield* ShigotoConfig.make({ queryTimeout: "30 seconds" })
-      const open = Effect.gen(function* () {
-        const client = yield* database.makeClient({ maxConnections: 1 })
-        const store = yield* JobStore.make.pipe(
-          Effect.provideService(PgClient, client),
-          Effect.provideService(ShigotoConfig.ShigotoConfig, config)
-        )
-        return { client, store }
-      })
-      const [a, b] = [yield* open, yield* open]
-      yield* a.store.cron.upsert({
-        name: "hourly",
-        source: "database",
-        expression: "0 * * * *",
-        timezone: "UTC",
-        onGap: undefined,
-        onOverlap: undefined,
-        job: {
-          worker: "work",
-          queue: "default",
-          args: "{}",
-          priority: 0,
-          maxAttempts: 5,
-          due: { delayMillis: 0 },
-          tags: undefined,
-          meta: undefined,
-          partitionKey: undefined
-        },
-        catchUp: { _tag: "latest" },
-        overlap: "allow",
-        jitterMillis: 0,
-        nextAfter: (millis) => millis
-      })
-      const tick = Date.now() - 1000
-      const evaluate = (store: Store) =>
-        Effect.map(
-          store.cron.evaluate("hourly", () => ({ ticks: [tick], next: tick + 7_200_000 })),
-          (evaluated) => evaluated?.ticks.length
-        )
-      const told = yield* a.client
-        .withTransaction(
-          // The other finds the entry's row locked, and leaves it alone.
-          Effect.flatMap(evaluate(a.store), (first) => Effect.map(evaluate(b.store), (second) => [first, second]))
-        )
-        .pipe(Effect.provideService(SqlClient.BeginTransaction, "BEGIN ISOLATION LEVEL READ COMMITTED"))
-      assert.deepStrictEqual(told, [1, undefined])
-      assert.isUndefined(yield* evaluate(b.store))
-      const rows = yield* a.client`SELECT FROM shigoto.jobs`
-      assert.lengthOf(rows, 1)
-    })
-  )
+  for (const isolation of [undefined, "repeatable read", "serializable"] as const) {
+    onDatabase(
+      `two that look at one due entry of the schedule: one deals with its tick, where the default is ${isolation ?? "read committed"}`,
+      () =>
+        Effect.gen(function* () {
+          const database = yield* TestDatabase
+          const config = yield* ShigotoConfig.make({ queryTimeout: "30 seconds" })
+          const open = Effect.gen(function* () {
+            const client = yield* database.makeClient({ maxConnections: 1 })
+            const store = yield* JobStore.make.pipe(
+              Effect.provideService(PgClient, client),
+              Effect.provideService(ShigotoConfig.ShigotoConfig, config)
+            )
+            return { client, store }
+          })
+          const [a, b] = [yield* open, yield* open]
+          yield* a.store.cron.upsert({
+            name: "hourly",
+            source: "database",
+            expression: "0 * * * *",
+            timezone: "UTC",
+            onGap: undefined,
+            onOverlap: undefined,
+            job: {
+              worker: "work",
+              queue: "default",
+              args: "{}",
+              priority: 0,
+              maxAttempts: 5,
+              due: { delayMillis: 0 },
+              tags: undefined,
+              meta: undefined,
+              partitionKey: undefined
+            },
+            catchUp: { _tag: "latest" },
+            overlap: "allow",
+            jitterMillis: 0,
+            nextAfter: (millis) => millis
+          })
+          const tick = Date.now() - 1000
+          const evaluate = (store: Store) =>
+            Effect.map(
+              store.cron.evaluate("hourly", () => ({ ticks: [tick], next: tick + 7_200_000 })),
+              (evaluated) => evaluated?.ticks.length
+            )
+          const told = yield* a.client
+            .withTransaction(
+              // The other finds the entry's row locked, and leaves it alone.
+              Effect.flatMap(evaluate(a.store), (first) => Effect.map(evaluate(b.store), (second) => [first, second]))
+            )
+            .pipe(Effect.provideService(SqlClient.BeginTransaction, "BEGIN ISOLATION LEVEL READ COMMITTED"))
+          assert.deepStrictEqual(told, [1, undefined])
+          assert.isUndefined(yield* evaluate(b.store))
+          const rows = yield* a.client`SELECT FROM shigoto.jobs`
+          assert.lengthOf(rows, 1)
+        }),
+      { ...(isolation !== undefined && { isolation }) }
+    )
+  }
 
   onDatabase(
     "a migration and an insert, at any level, wait for each other no longer than for a commit, in either order",
