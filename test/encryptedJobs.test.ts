@@ -9,9 +9,10 @@ import * as Cipher from "../src/Cipher.ts"
 import { CronJobs } from "../src/CronJobs.ts"
 import * as Flow from "../src/Flow.ts"
 import * as Job from "../src/Job.ts"
+import type { Place } from "../src/internal/envelope.ts"
 import type { JobId } from "../src/JobRow.ts"
 import type { Workers } from "../src/Workers.ts"
-import { onDatabase, reaches, startNode } from "./integration/support.ts"
+import { onDatabase, reaches, startNode, tally } from "./integration/support.ts"
 import { eventually } from "./setup/eventually.ts"
 import { TestDatabase } from "./setup/TestDatabase.ts"
 
@@ -172,6 +173,37 @@ describe("encrypted", () => {
       assert.strictEqual(yield* node.run(Usual.execute({ text: "usual" })), "re usual")
       assert.deepStrictEqual(seen, ["usual"])
       assert.strictEqual((yield* node.jobs.list({ limit: 100 })).length, 3)
+    })
+  )
+
+  onDatabase("is read once a claim under limits has let go of them: nobody waits there for a cipher", () =>
+    Effect.gen(function* () {
+      const database = yield* TestDatabase
+      const sql = yield* SqlClient.SqlClient
+      const found: Array<string> = []
+      const look = sql`SELECT FROM shigoto.limits WHERE name = 'worker:secret' FOR UPDATE NOWAIT`.pipe(
+        Effect.match({ onFailure: () => "locked", onSuccess: (rows) => (rows.length === 1 ? "free" : "none") }),
+        Effect.map((what) => found.push(what))
+      )
+      const Watched = Layer.effect(
+        Cipher.Cipher,
+        Effect.map(Cipher.Cipher, (cipher) => ({
+          ...cipher,
+          open: (text: string, place: Place) => Effect.andThen(look, cipher.open(text, place))
+        }))
+      ).pipe(Layer.provide(Cipher.layerAesGcm({ keys })))
+      const node = yield* startNode({
+        workers: Secret.toLayer(({ text }) => Effect.succeed(`re ${text}`), { globalConcurrency: 10 }),
+        client: Layer.mergeAll(database.layerClient({ maxConnections: 12 }), Watched)
+      })
+      yield* node.queues.pause("default")
+      const jobs = yield* node.run(Secret.enqueueAll(Array.from({ length: 5 }, (_, n) => ({ text: `${n}` }))))
+      yield* node.queues.resume("default")
+      yield* eventually(tally, ({ completed }) => completed === jobs.length)
+      assert.deepStrictEqual(
+        found.slice(0, jobs.length),
+        jobs.map(() => "free")
+      )
     })
   )
 })

@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import type { Fragment } from "effect/sql/Statement"
 import type { JobId } from "../../JobRow.ts"
 import { byAge } from "./age.ts"
-import { type Claimed, type ClaimedColumns, claimedColumns, readClaimed, taking } from "./claimed.ts"
+import { type ClaimedColumns, claimedColumns, openAll, readClaimed, taking } from "./claimed.ts"
 import { array, type Db, oid } from "./db.ts"
 import { type Asker, isLive, isPaused, isRemoved, isWaiting } from "./eligible.ts"
 import { jobId } from "./row.ts"
@@ -66,6 +66,10 @@ export interface Waiting {
  * looks at its statistics. Planning takes less than half a millisecond, whatever the number of jobs.
  */
 export const claim = (db: Db, request: ClaimRequest) =>
+  Effect.flatMap(claimSealed(db, request), (jobs) => openAll(db, jobs, request.encrypted))
+
+/** The same for a transaction, which opens what is encrypted once it has committed. */
+export const claimSealed = (db: Db, request: ClaimRequest) =>
   Effect.map(claimUpTo(db, request, undefined), ({ jobs }) => jobs)
 
 /**
@@ -73,9 +77,8 @@ export const claim = (db: Db, request: ClaimRequest) =>
  * a queue that has nothing of limited workers needs none of their locks.
  */
 export const scout = (db: Db, request: ClaimRequest, workers: ReadonlyArray<string>) =>
-  Effect.map(
-    claimUpTo(db, request, workers),
-    (found): { readonly jobs: ReadonlyArray<Claimed>; readonly stopped: boolean } => found
+  Effect.flatMap(claimUpTo(db, request, workers), ({ jobs, stopped }) =>
+    Effect.map(openAll(db, jobs, request.encrypted), (opened) => ({ jobs: opened, stopped }))
   )
 
 /** The first jobs that a request may take, locked, in the order in which they are to be taken. */
@@ -184,7 +187,7 @@ const claimUpTo = Effect.fnUntraced(function* (
     RETURNING ${sql.literal(claimedColumns)}
     ${after}`.unprepared
   )
-  const jobs = yield* readClaimed(db, found, request.encrypted)
+  const jobs = yield* readClaimed(db, found)
   return { jobs, stopped: found[0]?.stopped === true }
 })
 

@@ -85,12 +85,11 @@ export const taking = (db: Db, node: number, now: Fragment): Fragment => db.sql`
       epoch = j.epoch + 1,
       progress = NULL`
 
-/** Reads what a claim returned, in the order of the queue, with what the jobs waited for and are computed from. */
-export const readClaimed = Effect.fnUntraced(function* (
-  db: Db,
-  found: ReadonlyArray<ClaimedColumns>,
-  encrypted: ReadonlyMap<string, boolean> | undefined
-) {
+/**
+ * Reads what a claim returned, in the order of the queue, with what the jobs waited for and are computed from. What is
+ * encrypted stays so until it is opened.
+ */
+export const readClaimed = Effect.fnUntraced(function* (db: Db, found: ReadonlyArray<ClaimedColumns>) {
   const rows = found.filter((row): row is typeof row & { readonly id: bigint } => row.id !== null)
   const waited = rows.filter((row) => (row.links & link.waits) !== 0)
   const dependencies =
@@ -102,7 +101,7 @@ export const readClaimed = Effect.fnUntraced(function* (
         )
   const computed = rows.filter((row) => (row.links & link.computed) !== 0)
   const flows = computed.length === 0 ? undefined : yield* readFlows(db, computed)
-  const claimed = rows
+  return rows
     .map((row): Claimed => ({
       id: jobId(row.id),
       epoch: row.epoch,
@@ -129,11 +128,19 @@ export const readClaimed = Effect.fnUntraced(function* (
       flow: flows?.get(row.id)
     }))
     .toSorted((a, b) => b.priority - a.priority || a.runAt.getTime() - b.runAt.getTime() || a.id - b.id)
+})
+
+/** Claimed jobs as their handlers read them: outside of any transaction, since each value takes a turn of the event loop. */
+export const openAll = (
+  db: Db,
+  claimed: ReadonlyArray<Claimed>,
+  encrypted: ReadonlyMap<string, boolean> | undefined
+): Effect.Effect<ReadonlyArray<Claimed>> => {
   const wanted = ({ worker }: Claimed): boolean | undefined => encrypted?.get(worker)
   return claimed.every((job) => isPlain(db, job, wanted(job)))
-    ? claimed
-    : yield* Effect.forEach(claimed, (job) => openClaimed(db, job, wanted(job)))
-})
+    ? Effect.succeed(claimed)
+    : Effect.forEach(claimed, (job) => openClaimed(db, job, wanted(job)))
+}
 
 // internal
 

@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import { nothing } from "../newJob.ts"
 import { workerRow } from "./account.ts"
 import { candidatesOf, type ClaimRequest } from "./claim.ts"
-import { type ClaimedColumns, claimedColumns, readClaimed, taking } from "./claimed.ts"
+import { type ClaimedColumns, claimedColumns, openAll, readClaimed, taking } from "./claimed.ts"
 import type { Db } from "./db.ts"
 import { jobId } from "./row.ts"
 import { sealOutcomes } from "./seal.ts"
@@ -62,7 +62,7 @@ export const handOver = Effect.fnUntraced(function* (db: Db, given: ReadonlyArra
     LEFT JOIN (SELECT *, row_number() OVER () AS place FROM taken) AS taken
       ON taken.place = met.place`.unprepared
   )
-  const jobs = yield* readClaimed(db, rows, heirs.request.encrypted)
+  const jobs = yield* openAll(db, yield* readClaimed(db, rows), heirs.request.encrypted)
   const accepted = new Map(
     rows.map((row) => [
       `${row.settled_id}/${row.settled_epoch}`,

@@ -17,8 +17,8 @@ import {
   underRules,
   workerRow
 } from "./account.ts"
-import { claim, type ClaimRequest, type Waiting } from "./claim.ts"
-import type { Claimed } from "./claimed.ts"
+import { type ClaimRequest, claimSealed, type Waiting } from "./claim.ts"
+import { type Claimed, openAll } from "./claimed.ts"
 import { type Guarded, lookAtPassages, type Passage, passages } from "./circuit.ts"
 import { array, type Db, oid } from "./db.ts"
 import { claimFair, type FairClaim, type Taken } from "./partition.ts"
@@ -121,12 +121,12 @@ export const claimLimited = (
         const workers = budget.workers()
         if (workers.length === 0) return { jobs: [], refused: false } satisfies Taken
         if (rates.length === 0) {
-          const jobs = yield* claim(db, { ...asked, workers })
+          const jobs = yield* claimSealed(db, { ...asked, workers })
           for (const { worker } of jobs) budget.took(worker)
           return { jobs, refused: false } satisfies Taken
         }
         const before = budget.refused().length
-        const jobs = yield* claim(db, { ...asked, workers, except: budget.except(), reading, choose })
+        const jobs = yield* claimSealed(db, { ...asked, workers, except: budget.except(), reading, choose })
         return { jobs, refused: budget.refused().length > before } satisfies Taken
       })
       const admitted: ClaimRequest = { ...request, from: undefined }
@@ -164,6 +164,11 @@ export const claimLimited = (
         halfOpened: [...circuits.values()].filter((passage) => passage.halfOpened).map(({ worker }) => worker)
       } satisfies LimitedClaim
     })
+  ).pipe(
+    // The locks of the limits are gone: others do not wait for a cipher.
+    Effect.flatMap((found) =>
+      Effect.map(openAll(db, found.jobs, request.encrypted), (jobs): LimitedClaim => ({ ...found, jobs }))
+    )
   )
 
 /** Says what limits hold a job back, without a lock: as a claim of this instant would find it. */
