@@ -18,8 +18,9 @@ const executablePath = "/usr/bin/chromium"
 /** Whether these tests are skipped: where there is no Chromium, except with CI=true. */
 export const isMissing = !existsSync(executablePath) && process.env["CI"] !== "true"
 
-/** For tests that open many pages. */
-export const limit = 600_000
+/** For tests of the page, and for those that open every view of it: both took a third of it at most on a busy machine. */
+export const limit = 120_000
+export const limitOfAll = 240_000
 
 export class Shop extends Context.Service<Shop, Effect.Success<typeof Seed.work>>()("test/browser/Shop") {}
 
@@ -67,7 +68,7 @@ export const browse = Effect.gen(function* () {
   const open = (options: BrowserContextOptions = {}) =>
     Effect.promise(async () => {
       const page = await (await browser.newContext({ viewport: { width: 1280, height: 860 }, ...options })).newPage()
-      page.setDefaultTimeout(60_000)
+      page.setDefaultTimeout(30_000)
       // The page's policy is told of as an error of the console.
       page.on("console", (message) => message.type() === "error" && problems.push(message.text()))
       page.on("pageerror", (error) => problems.push(error.message))

@@ -22,7 +22,11 @@ export const Send = Job.make("send-email", {
   maxAttempts: 1
 })
 export const Charge = Job.make("charge-card", { args: { order: Schema.Int }, error: Schema.String, queue: "payments" })
-export const Pack = Job.make("pack", { args: { order: Schema.Int }, queue: "warehouse" })
+export const Pack = Job.make("pack", {
+  args: { order: Schema.Int },
+  queue: "warehouse",
+  partitionKey: ({ order }) => `customer-${(order % 3) + 1}`
+})
 /** Its card number is secret by its schema, its name tells nothing. */
 export const Refund = Job.make("refund", {
   args: { order: Schema.Int, card: Schema.RedactedFromValue(Schema.String) },
@@ -159,6 +163,19 @@ const crowd = Effect.gen(function* () {
       SELECT ARRAY[0, 0, 2, 8, 30, 60, 40, 20, m % 9, m % 3, 0, 0, 0, 0, 0, 0, 0, 0, 0]::bigint[] AS run,
         ARRAY[20, 50, 60, 20, 8, m % 7, m % 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]::bigint[] AS wait
     ) AS spread
+    ON CONFLICT DO NOTHING`
+  yield* sql`
+    INSERT INTO shigoto.metrics
+      (tier, at, queue, worker, completed, failed, discarded, cancelled, snoozed, run, wait)
+    SELECT m.tier, m.at, q.name, q.worker, (m.completed * q.share)::bigint, (m.failed * q.share)::bigint, 0, 0, 0,
+      m.run, m.wait
+    FROM shigoto.metrics AS m
+    CROSS JOIN (
+      VALUES ('reports', 'render', 0.6), ('archive', 'archive', 0.4), ('mails', 'send-email', 0.3),
+        ('payments', 'charge-card', 0.25), ('exports', 'step', 0.2), ('prices', 'reload-prices', 0.1),
+        ('warehouse', 'pack', 0.05)
+    ) AS q (name, worker, share)
+    WHERE m.worker = 'resize'
     ON CONFLICT DO NOTHING`
   yield* sql`
     INSERT INTO shigoto.depths (at, queue, available, oldest_millis)
