@@ -8,6 +8,7 @@
 import { NodeRuntime } from "@effect/platform-node"
 import { PgClient } from "@effect/sql-pg"
 import { Effect, Layer, Redacted, Schedule, Schema } from "effect"
+import { SqlClient } from "effect/sql"
 import { Job, Jobs, ShigotoConfig, ShigotoLive } from "effect-shigoto"
 import { EmbeddedPostgres } from "effect-shigoto/embedded"
 
@@ -32,13 +33,21 @@ const url = process.env["DATABASE_URL"]
 const AppLive = SendEmailLive.pipe(
   Layer.provideMerge(ShigotoLive),
   Layer.provide(ShigotoConfig.layer({ queues: { default: 10, emails: 5 } })),
-  Layer.provide(url === undefined ? EmbeddedPostgres.layer() : PgClient.layer({ url: Redacted.make(url) }))
+  Layer.provideMerge(url === undefined ? EmbeddedPostgres.layer() : PgClient.layer({ url: Redacted.make(url) }))
 )
 
 // An application would be `Layer.launch(AppLive)`; this one ends when its job has.
 const main = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
   const jobs = yield* Jobs
-  const { id } = yield* SendEmail.enqueue({ to: "ada@example.com", subject: "Hi" }, { delay: "1 second" })
+  // The row and its job commit together, or neither does.
+  const { id } = yield* sql.withTransaction(
+    Effect.gen(function* () {
+      yield* sql`CREATE TEMPORARY TABLE users (email text) ON COMMIT DROP` // yours is there already
+      yield* sql`INSERT INTO users VALUES ('ada@example.com')`
+      return yield* SendEmail.enqueue({ to: "ada@example.com", subject: "Hi" }, { delay: "1 second" })
+    })
+  )
   const finished = yield* jobs
     .get(id)
     .pipe(Effect.delay("100 millis"), Effect.repeat({ until: (job) => job.finishedAt !== undefined }))

@@ -187,6 +187,16 @@ const examples: Readonly<Record<string, ReadonlyArray<RegExp>>> = {
     /cached: 3 rows/,
     /report for globex waits: snoozed 1 time/
   ],
+  "scheduling.ts": [
+    /the milk: scheduled/,
+    /Remember the milk/,
+    /the milk: completed/,
+    /the party: scheduled for 2100-01-01T00:00:00\.000Z/,
+    /Remember the party/,
+    /the party: completed/,
+    /the dentist: cancelled/,
+    /the export: ready, asked 3 times/
+  ],
   "retries.ts": [
     /good: completed, attempt 3 of 4, 0 snoozes \[1: GatewayDown, 2: GatewayDown\]/,
     /slow: completed, attempt 1 of 4, 2 snoozes \[\]/,

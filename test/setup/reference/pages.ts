@@ -199,7 +199,7 @@ const guides: Readonly<Record<string, ReadonlyArray<string>>> = {
   Health: ["Guide: [health and explain](../health.md)."],
   HealthHttp: ["Guide: [health](../health.md). Example: [prometheus.ts](../../examples/prometheus.ts)."],
   Job: [
-    "Guides: [getting started](../getting-started.md), [enqueueing](../enqueueing.md), [workers](../workers.md), [results](../results.md). Examples: [quickstart.ts](../../examples/quickstart.ts), [retries.ts](../../examples/retries.ts), [execute.ts](../../examples/execute.ts)."
+    "Guides: [getting started](../getting-started.md), [enqueueing](../enqueueing.md), [workers](../workers.md), [retries](../retries.md), [scheduling](../scheduling.md), [results](../results.md). Examples: [quickstart.ts](../../examples/quickstart.ts), [retries.ts](../../examples/retries.ts), [execute.ts](../../examples/execute.ts)."
   ],
   Jobs: [
     "Guides: [bulk operations](../bulk.md), [health and explain](../health.md). Example: [bulk.ts](../../examples/bulk.ts)."
