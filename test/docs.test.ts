@@ -74,7 +74,7 @@ describe("documentation", () => {
     const others = pages.flatMap((page) =>
       [...read(page).matchAll(/^```([^\n]*)\n.*?^```$/gms)]
         .map(([, language = ""]) => language)
-        .filter((language) => !["ts", "ts run", "sh", "sql", "text", ""].includes(language))
+        .filter((language) => !["ts", "ts run", "sh", "sql run", "json", "text", ""].includes(language))
         .map((language) => `${page} has code in "${language}"`)
     )
     assert.deepStrictEqual(others, [])

@@ -1,7 +1,8 @@
 /** The code in README and the guides whose fence says `ts run`: each exports a `program`, which has to succeed. */
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as SqlClient from "effect/sql/SqlClient"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import * as ShigotoTest from "../src/testing/ShigotoTest.ts"
@@ -24,6 +25,24 @@ type Program = Effect.Effect<unknown, unknown, Layer.Success<ReturnType<typeof S
 const TestLive = Layer.unwrap(
   Effect.map(TestDatabase, ({ url }) => ShigotoTest.layer({ client: { url }, queues: { default: 10 } }))
 ).pipe(Layer.provide(TestDatabase.layerDatabase()))
+
+const statements = pages.flatMap((page) =>
+  [...Fs.readFileSync(Path.join(root, page), "utf8").matchAll(/^```sql run\n(.*?)^```$/gms)].flatMap(([, code = ""]) =>
+    code.split(/;\n/).filter((statement) => statement.trim() !== "")
+  )
+)
+
+layer(TestDatabase.layer())("SQL in the documentation that is marked with run", (it) => {
+  it.effect("enqueues a job with each statement", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      assert.isAtLeast(statements.length, 2)
+      for (const statement of statements) yield* sql.unsafe(statement)
+      const stored = yield* sql<{ readonly n: number }>`SELECT count(*)::integer AS n FROM shigoto.jobs`
+      assert.strictEqual(stored[0]?.n, statements.length)
+    })
+  )
+})
 
 describe("code in the documentation that is marked with run", () => {
   it("is there", () => {

@@ -124,17 +124,14 @@ describe("the package", () => {
     Fs.writeFileSync(Path.join(app, "jobs.ts"), jobs!)
     Fs.writeFileSync(Path.join(app, "worker.ts"), worker!)
     Fs.writeFileSync(Path.join(app, "enqueue.ts"), enqueue!)
+    const [config = "{}"] = blocks("docs/getting-started.md", "json")
     const compilerOptions = {
-      target: "ES2024",
-      module: "NodeNext",
-      types: ["node"],
-      strict: true,
+      ...JSON.parse(config).compilerOptions,
       exactOptionalPropertyTypes: true,
       noUncheckedIndexedAccess: true,
-      verbatimModuleSyntax: true,
-      skipLibCheck: false,
-      noEmit: true
+      skipLibCheck: false
     }
+    assert.include(compilerOptions, { strict: true, noEmit: true })
     Fs.writeFileSync(Path.join(app, "tsconfig.json"), JSON.stringify({ compilerOptions, include: ["*.ts"] }))
     const { code, output } = await run("npx", ["--no-install", "tsc", "-p", "."], app)
     assert.strictEqual(code, 0, output)
@@ -202,6 +199,10 @@ describe("a bundle with everything in it", () => {
     rolldown: async (file) => {
       const bundle = await rolldown({ input: entry, platform: "node" })
       await bundle.write({ file, format: "esm", minify: true })
+    },
+    webpack: async (file) => {
+      const { code, output } = await run(process.execPath, [Path.join(here, "webpack.mjs"), entry, file], app)
+      assert.strictEqual(code, 0, output)
     },
     vite: (file) =>
       viteBuild({
