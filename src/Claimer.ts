@@ -50,7 +50,7 @@ import { Workers } from "./Workers.ts"
  *
  * @category constants
  */
-export const claimLimit = 500
+export const claimLimit = 1000
 
 /**
  * Whether claims may be made; open unless somebody holds it, as tests do that say when work is to be done.
@@ -123,20 +123,25 @@ export const layer: Layer.Layer<
       appetite.below = false
       appetite.rewoundAt = monotonic()
     }
-    /** Whether it was for slots that a job waited, and not for what its worker is bounded by. */
-    const waitedForSlots =
-      (able: Asking["able"], claimed: ReadonlyArray<Claimed>) =>
-      ({ queue, worker: name }: Claimed): boolean => {
-        const worker = workers.get(name)
-        const room = able.find((one) => one.name === name)?.room ?? 0
-        return (
-          worker !== undefined &&
-          worker.governed === undefined &&
-          worker.circuit === undefined &&
-          !config.rates.has(queue) &&
-          room > claimed.reduce((sum, job) => (job.worker === name ? sum + 1 : sum), 0)
-        )
-      }
+    /** Whether it was for slots that jobs of a queue waited, by worker, and not for what their worker is bounded by. */
+    const slotsWereScarce = (queue: string, able: Asking["able"], claimed: ReadonlyArray<Claimed>) => {
+      const taken = new Map<string, number>()
+      for (const { worker } of claimed) taken.set(worker, (taken.get(worker) ?? 0) + 1)
+      const scarce = new Set(
+        able
+          .filter(({ name, room }) => {
+            const worker = workers.get(name)
+            return (
+              worker !== undefined &&
+              worker.governed === undefined &&
+              worker.circuit === undefined &&
+              room > (taken.get(name) ?? 0)
+            )
+          })
+          .map(({ name }) => name)
+      )
+      return ({ worker }: Claimed): boolean => !config.rates.has(queue) && scarce.has(worker)
+    }
     const wakeEach = (names: Iterable<string>): void => {
       for (const name of names) appetites.get(name)?.latch.openUnsafe()
     }
@@ -234,7 +239,7 @@ export const layer: Layer.Layer<
       if (admission.shedder !== undefined && !stopped) {
         const isDrained =
           isWhole && claimed.length < limit && from === undefined && !bounded && !saturated && held.length === 0
-        admission.shedder.learn(queue, claimed.filter(waitedForSlots(able, claimed)), isDrained, monotonic())
+        admission.shedder.learn(queue, claimed.filter(slotsWereScarce(queue, able, claimed)), isDrained, monotonic())
       }
       // A request to cancel one of them is found by then, should its notification be lost.
       if (claimed.length > 0) lookIn(Duration.toMillis(config.pollInterval))

@@ -25,19 +25,20 @@ import { Events } from "./internal/events.ts"
 import { spread } from "./internal/aftermath.ts"
 import { Encrypted } from "./internal/envelope.ts"
 import { Admission } from "./internal/admission.ts"
-import { attemptOf } from "./internal/attempt.ts"
+import { CurrentAttempt } from "./internal/attempt.ts"
 import { count, makeBacklog } from "./internal/backlog.ts"
+import { makeBag } from "./internal/bag.ts"
 import { forever } from "./internal/loop.ts"
 import { makeReporter } from "./internal/progress.ts"
 import { quotingOf } from "./internal/quotes.ts"
-import { isMarked, type Running, timedOut } from "./internal/running.ts"
+import { Conclusion, isMarked, Running, timedOut } from "./internal/running.ts"
 import type { Claimed } from "./internal/sql/claimed.ts"
 import type { JobId } from "./JobRow.ts"
 import { JobStore } from "./JobStore.ts"
 import { Notifier } from "./Notifier.ts"
 import { decide, type Ending } from "./Outcome.ts"
 import { Queues } from "./Queues.ts"
-import { Settler, type Succession } from "./Settler.ts"
+import { type Ended, Settler, type Succession } from "./Settler.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
 import type { StorageFailure } from "./ShigotoError.ts"
 import { type Stopped, type Worker, Workers } from "./Workers.ts"
@@ -109,8 +110,8 @@ export const layer: Layer.Layer<
     const scope = yield* Effect.scope
     const context = yield* Effect.context<never>()
     const fork = Effect.runForkWith(context)
-    const running = new Set<Running>()
-    const settling = new Set<Running>()
+    const running = makeBag<"runningAt", Running>("runningAt")
+    const settling = makeBag<"settlingAt", Running>("settlingAt")
     const byQueue = new Map<string, number>()
     const byWorker = new Map<string, number>()
     const free: Array<(queue: string | undefined, what: "slot" | "place") => void> = []
@@ -130,7 +131,7 @@ export const layer: Layer.Layer<
       return last.text
     }
     const matching = (name: string | undefined): ReadonlyArray<Running> =>
-      [...running].filter((entry) => name === undefined || entry.worker.name === name)
+      running.all().filter((entry) => name === undefined || entry.worker.name === name)
 
     const isCounted = ({ claimed, worker }: Running): boolean =>
       worker.governed?.concurrency !== undefined ||
@@ -155,41 +156,27 @@ export const layer: Layer.Layer<
       const isAlone = !isMarked(claimed.links) && outcome._tag !== "Forked"
       const succession = isLeaving && isAlone ? successionOf(claimed.queue, entry.worker) : undefined
       entry.leaves = succession !== undefined
-      settler.settle({
-        succession,
-        linked: isMarked(claimed.links),
-        encrypted: claimed.encrypted,
-        telling: entry.worker.isTold,
-        id: claimed.id,
-        worker: claimed.worker,
-        queue: claimed.queue,
-        epoch: claimed.epoch,
-        attempt: claimed.attempt,
-        outcome,
-        holder: entry.node,
-        endedAt: iso(),
-        runMillis: events.isHeard() ? monotonic() - entry.startedAt : undefined,
-        node: config.nodeName,
-        settled: (state, isSucceeded) => {
-          settling.delete(entry)
-          if (entry.leaves) {
-            freeSlot(entry)
-            if (!isSucceeded) tellFree(claimed.queue, "slot")
-          }
-          if (settling.size === settlingSlack) tellFree(claimed.queue, "slot")
-          // A limit over all nodes counts the job until it is settled.
-          if (isCounted(entry) && !isSucceeded) tellFree(claimed.queue, "place")
-          // An attempt that would start after the deadline ends the job now, not then.
-          if ((state === "retryable" || state === "scheduled") && claimed.startBefore !== undefined) {
-            notifier.wake({ _tag: "Due", inMillis: 0 })
-          }
-          if (state === "discarded" && entry.worker.isTold) {
-            discards.notice()
-            // A look finds it.
-            notifier.wake({ _tag: "Due", inMillis: 0 })
-          }
+      const settled: Ended["settled"] = (state, isSucceeded) => {
+        settling.delete(entry)
+        if (entry.leaves) {
+          freeSlot(entry)
+          if (!isSucceeded) tellFree(claimed.queue, "slot")
         }
-      })
+        if (settling.size() === settlingSlack) tellFree(claimed.queue, "slot")
+        // A limit over all nodes counts the job until it is settled.
+        if (isCounted(entry) && !isSucceeded) tellFree(claimed.queue, "place")
+        // An attempt that would start after the deadline ends the job now, not then.
+        if ((state === "retryable" || state === "scheduled") && claimed.startBefore !== undefined) {
+          notifier.wake({ _tag: "Due", inMillis: 0 })
+        }
+        if (state === "discarded" && entry.worker.isTold) {
+          discards.notice()
+          // A look finds it.
+          notifier.wake({ _tag: "Due", inMillis: 0 })
+        }
+      }
+      const runMillis = events.isHeard() ? monotonic() - entry.startedAt : undefined
+      settler.settle(new Conclusion(entry, outcome, config.nodeName, iso(), runMillis, succession, settled))
     }
     const release = (entry: Running): void => {
       running.delete(entry)
@@ -219,6 +206,8 @@ export const layer: Layer.Layer<
     }
     const ended = (entry: Running, exit: Exit.Exit<string | undefined, unknown>): void => {
       entry.deadline = Infinity
+      // What waits for the database is kept as small as it can be.
+      entry.fiber = undefined
       if (exit._tag === "Success") conclude(entry, { _tag: "Succeeded", result: exit.value })
       else {
         fork(
@@ -239,13 +228,18 @@ export const layer: Layer.Layer<
       const inserted = DateTime.fromDateUnsafe(claimed.insertedAt)
       const due = claimed.scheduledFor === undefined ? inserted : DateTime.fromDateUnsafe(claimed.scheduledFor)
       const deadline = claimed.startBefore === undefined ? undefined : DateTime.fromDateUnsafe(claimed.startBefore)
-      const attempt = attemptOf(claimed, due, inserted, deadline, claimed.dependencies)
+      const attempt = new CurrentAttempt(claimed, due, inserted, deadline, claimed.dependencies)
       const isOurs = isAccepting() && heartbeat.current() === node
       const permit = isOurs ? worker?.circuit?.enter(monotonic()) : undefined
       // A job that was claimed before its circuit opened is given back like one that comes too late.
       if (worker === undefined || !isOurs || (worker.circuit !== undefined && permit === undefined)) {
         settler.settle({
-          ...claimed,
+          id: claimed.id,
+          worker: claimed.worker,
+          queue: claimed.queue,
+          epoch: claimed.epoch,
+          attempt: claimed.attempt,
+          encrypted: claimed.encrypted,
           linked: isMarked(claimed.links),
           holder: node,
           outcome: { _tag: "Released", deferredBy: isOurs && worker !== undefined ? "circuit" : undefined },
@@ -257,26 +251,11 @@ export const layer: Layer.Layer<
         return
       }
       const startedAt = monotonic()
-      const endsAt = startedAt + worker.timeoutMillis
       count(byQueue, claimed.queue, 1)
       count(byWorker, worker.name, 1)
       const ofWorker = byWorker.get(worker.name) ?? 1
       const ofQueue = byQueue.get(claimed.queue) ?? 1
-      const entry: Running = {
-        claimed,
-        node,
-        worker,
-        attempt,
-        startedAt,
-        deadline: endsAt,
-        permit,
-        ofWorker,
-        ofQueue,
-        quoting: quotingOf(claimed.flow?.input, attempt),
-        left: false,
-        leaves: false,
-        concluded: false
-      }
+      const entry = new Running(claimed, node, worker, attempt, startedAt, permit, ofWorker, ofQueue)
       if (events.isHeard()) {
         const { attempt: number, claimedAt, id, queue, runAt } = claimed
         const waitMillis = Math.max(claimedAt.getTime() - runAt.getTime(), 0)
@@ -300,14 +279,14 @@ export const layer: Layer.Layer<
       if (exit?._tag === "Success") return ended(entry, exit)
       running.add(entry)
       entry.fiber.addObserver((exit) => ended(entry, exit))
-      if (endsAt < nextDeadline) {
-        nextDeadline = endsAt
+      if (entry.deadline < nextDeadline) {
+        nextDeadline = entry.deadline
         deadlines.openUnsafe()
       }
     }
     const isAccepting = (): boolean => !stopped && draining === 0
     const backlog = makeBacklog(fork, begin, (queue) => tellFree(queue, "slot"))
-    const total = (): number => running.size + backlog.total()
+    const total = (): number => running.size() + backlog.total()
     const slotsOf = (queue: string): number => (byQueue.get(queue) ?? 0) + backlog.ofQueue(queue)
     const runningOf = ({ name }: Worker): number => (byWorker.get(name) ?? 0) + backlog.ofWorker(name)
 
@@ -351,7 +330,7 @@ export const layer: Layer.Layer<
         const now = monotonic()
         deadlines.closeUnsafe()
         nextDeadline = Infinity
-        for (const entry of running) {
+        for (const entry of running.all()) {
           if (entry.deadline <= now) expire(entry)
           else if (entry.deadline < nextDeadline) nextDeadline = entry.deadline
         }
@@ -435,11 +414,11 @@ export const layer: Layer.Layer<
       }),
       // A stuck handler's job is settled: it may be anywhere by now, also lost in a claim's reply.
       held: (node) =>
-        [...matching(undefined).filter((entry) => !entry.concluded), ...settling]
+        [...matching(undefined).filter((entry) => !entry.concluded), ...settling.all()]
           .flatMap((entry) => (entry.node === node ? [entry.claimed.id] : []))
           .concat(backlog.held(node).map(({ id }) => id)),
       fence: (node) => {
-        for (const entry of running) if (entry.node === node) interrupt(entry, "lease")
+        for (const entry of running.all()) if (entry.node === node) interrupt(entry, "lease")
       },
       revived: () => tellFree(undefined, "slot"),
       spread: (aftermath) => spread(events, notifier, aftermath)
@@ -449,14 +428,14 @@ export const layer: Layer.Layer<
       isAccepting,
       waiting: backlog.ofQueue,
       // Handlers that are faster than the database must not pile up outcomes: beyond the slack they take up slots.
-      running: (queue) => slotsOf(queue) + Math.max(settling.size - settlingSlack, 0),
+      running: (queue) => slotsOf(queue) + Math.max(settling.size() - settlingSlack, 0),
       total,
       runningOf,
       room: (worker) =>
         Math.min(Math.max(admission.places(worker) - runningOf(worker), 0), worker.circuit?.room() ?? Infinity),
       cancel: (requests) => {
         const wanted = new Map(requests.map((request) => [request.id, request]))
-        for (const entry of running) {
+        for (const entry of running.all()) {
           const request = wanted.get(entry.claimed.id)
           if (request === undefined || request.epoch !== entry.claimed.epoch || entry.cancel !== undefined) continue
           entry.cancel = request.reason === undefined ? {} : { reason: request.reason }
@@ -478,4 +457,4 @@ export const layer: Layer.Layer<
 // internal
 
 /** How many outcomes may wait for the database without holding up claims: two batches. */
-const settlingSlack = 1000
+const settlingSlack = 2000

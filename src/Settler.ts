@@ -93,7 +93,7 @@ export class Settler extends Context.Service<
  *
  * @category constants
  */
-export const batchSize = 500
+export const batchSize = 1000
 
 /**
  * Provides the settler.

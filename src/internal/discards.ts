@@ -6,7 +6,7 @@ import type { Heartbeat } from "../Heartbeat.ts"
 import type { JobRow } from "../JobRow.ts"
 import type { JobStore } from "../JobStore.ts"
 import type { Worker, Workers } from "../Workers.ts"
-import { attemptOf } from "./attempt.ts"
+import { CurrentAttempt } from "./attempt.ts"
 import { pause } from "./loop.ts"
 import { tellLimit } from "./sql/discard.ts"
 
@@ -32,7 +32,7 @@ export const makeDiscards = Effect.fnUntraced(function* (
       )
     )
   const tell = (worker: Worker, job: JobRow): Effect.Effect<void> => {
-    const attempt = attemptOf(job, job.scheduledFor, job.insertedAt, job.startBefore, [])
+    const attempt = new CurrentAttempt(job, job.scheduledFor, job.insertedAt, job.startBefore, [])
     return Effect.ensuring(
       Effect.andThen(worker.discarded(job.args, attempt, job.errors), forget(job, 0)),
       Effect.sync(() => telling.delete(job))

@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Formatter from "effect/Formatter"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
-import type { Attempt } from "../CurrentJob.ts"
+import { type Attempt, CurrentJob } from "../CurrentJob.ts"
 import { JobStore } from "../JobStore.ts"
 import { sanitize } from "./json.ts"
 import type { Quoting } from "./quotes.ts"
@@ -23,13 +23,13 @@ export interface LogLimits {
 export class LogSink extends Context.Service<
   LogSink,
   {
-    /** Runs an attempt so that what it logs is kept too, up to the limits; one more line says that there was more. */
-    readonly capture: <A, E, R>(
-      job: Attempt,
-      limits: LogLimits,
-      run: Effect.Effect<A, E, R>,
-      quoting: Quoting | undefined
-    ) => Effect.Effect<A, E, R>
+    /**
+     * A logger for all attempts of a worker: what is logged in the context of a job is kept, up to the limits of an
+     * attempt; one more line says that there was more.
+     */
+    readonly logger: (limits: LogLimits) => Logger.Logger<unknown, void>
+    /** Says what the texts of an attempt quote that stands nowhere in its row. */
+    readonly quoting: (job: Attempt, quoting: Quoting) => void
   }
 >()("effect-shigoto/internal/LogSink") {}
 
@@ -65,34 +65,37 @@ export const layer: Layer.Layer<LogSink, never, JobStore> = Layer.effect(
       writing = true
       fork(Effect.forkIn(write, scope))
     }
+    const quotings = new WeakMap<Attempt, Quoting>()
     return LogSink.of({
-      capture: (job, { maxBytes = 65_536, maxLines = 1000 }, run, quoting) =>
-        Effect.contextWith((current) => {
-          let lines = 0
-          let bytes = 0
-          const logger = Logger.make(({ cause, date, logLevel, message }) => {
-            if (lines > maxLines || bytes > maxBytes) return
-            lines++
-            const text = sanitize(textOf(message, cause), Math.min(maxBytes, maxLineBytes))
-            bytes += text.length
-            const isOver = lines > maxLines || bytes > maxBytes
-            const quotes = isOver ? undefined : quoting?.(text)
-            push({
-              id: job.id,
-              attempt: job.attempt,
-              epoch: job.epoch,
-              line: lines,
-              at: date,
-              level: isOver ? "Warn" : logLevel,
-              message: isOver
-                ? `Nothing more of this attempt is kept: the limit is ${maxLines} lines or ${maxBytes} bytes.`
-                : text,
-              ...(quotes === undefined ? {} : { quotes })
-            })
+      quoting: (job, quoting) => {
+        quotings.set(job, quoting)
+      },
+      logger: ({ maxBytes = 65_536, maxLines = 1000 }) => {
+        const kept = new WeakMap<Attempt, { lines: number; bytes: number }>()
+        return Logger.make(({ cause, date, fiber, logLevel, message }) => {
+          const job = Context.getOrUndefined(fiber.context, CurrentJob)
+          if (job === undefined) return
+          const so = kept.get(job) ?? { lines: 0, bytes: 0 }
+          if (so.lines > maxLines || so.bytes > maxBytes) return
+          const text = sanitize(textOf(message, cause), Math.min(maxBytes, maxLineBytes))
+          const { bytes, lines } = { lines: so.lines + 1, bytes: so.bytes + text.length }
+          kept.set(job, { lines, bytes })
+          const isOver = lines > maxLines || bytes > maxBytes
+          const quotes = isOver ? undefined : quotings.get(job)?.(text)
+          push({
+            id: job.id,
+            attempt: job.attempt,
+            epoch: job.epoch,
+            line: lines,
+            at: date,
+            level: isOver ? "Warn" : logLevel,
+            message: isOver
+              ? `Nothing more of this attempt is kept: the limit is ${maxLines} lines or ${maxBytes} bytes.`
+              : text,
+            ...(quotes === undefined ? {} : { quotes })
           })
-          const loggers = new Set([...Context.get(current, Logger.CurrentLoggers), logger])
-          return Effect.provideService(run, Logger.CurrentLoggers, loggers)
         })
+      }
     })
   })
 )

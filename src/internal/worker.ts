@@ -5,6 +5,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as References from "effect/References"
 import * as Result from "effect/Result"
@@ -42,7 +43,6 @@ import { describe, maxDepth, type Problem, sanitize, stringify } from "./json.ts
 import { rateClash } from "./definition.ts"
 import { type LogLimits, LogSink } from "./logSink.ts"
 import { shown } from "./names.ts"
-import type { Quoting } from "./quotes.ts"
 import { secretFields } from "./secretFields.ts"
 import { isTraced, traceAttempt } from "./tracing.ts"
 import type { Governed } from "./sql/limit.ts"
@@ -184,10 +184,6 @@ export const makeWorker = Effect.fnUntraced(function* (
   const around: Array<Middleware<string | undefined, unknown>> = []
   if (isTraced(context)) around.push(traceAttempt(settings.tracing))
   const kept = capture === false ? Option.none() : sink
-  const limits = typeof capture === "boolean" ? {} : capture
-  const wrap = (job: Attempt, run: Effect.Effect<string | undefined, unknown>, quoting: Quoting | undefined) =>
-    chain(around, job, kept._tag === "None" ? run : kept.value.capture(job, limits, run, quoting))
-
   const undecoded = (error: Schema.SchemaError | DecryptionError) =>
     Effect.fail(
       error instanceof DecryptionError
@@ -199,6 +195,13 @@ export const makeWorker = Effect.fnUntraced(function* (
     )
   // Merged once and not for each attempt, which would copy all of it.
   let merged = { node: Context.empty(), context }
+  const logger = Option.map(kept, (sink) => sink.logger(typeof capture === "boolean" ? {} : capture))
+  const joined = (node: Context.Context<never>): Context.Context<never> => {
+    const both = Context.merge(node, context)
+    return logger._tag === "None"
+      ? both
+      : Context.add(both, Logger.CurrentLoggers, new Set([...Context.get(both, Logger.CurrentLoggers), logger.value]))
+  }
   const governed = governedBy(name, options, rule, (args) => Effect.provideContext(read(args), context))
   const ofQueues = [...Option.match(config, { onNone: () => [], onSome: ({ rates }) => rates })].map(
     ([queue, rate]) => ({ name: `queue ${queue}`, governed: { rate } })
@@ -215,7 +218,7 @@ export const makeWorker = Effect.fnUntraced(function* (
     argsSchema: () => jsonSchemaOf(definition.args),
     secretFields: () => secretFields([definition.args.ast, definition.success.ast, definition.error.ast]),
     inside: (node, job) => {
-      if (node !== merged.node) merged = { node, context: Context.merge(node, context) }
+      if (node !== merged.node) merged = { node, context: joined(node) }
       return inside(merged.context, job)
     },
     timeoutMillis: Duration.toMillis(Duration.fromInputUnsafe(definition.options.timeout ?? defaultTimeout)),
@@ -230,7 +233,8 @@ export const makeWorker = Effect.fnUntraced(function* (
           ? handled(decoding.value)
           : Effect.matchEffect(Effect.interruptible(decoding), { onFailure: undecoded, onSuccess: handled })
       })
-      return wrap(job, Effect.scoped(whole), quoting)
+      if (quoting !== undefined && kept._tag === "Some") kept.value.quoting(job, quoting)
+      return chain(around, job, Effect.scoped(whole))
     },
     ending: Effect.fnUntraced(
       function* (exit, attempt, stopped, node, quoting): Effect.fn.Return<Ending> {

@@ -1,9 +1,9 @@
 /** Takes available jobs for this node. */
 import * as Effect from "effect/Effect"
-import type { Fragment } from "effect/sql/Statement"
+import type { Fragment, Statement } from "effect/sql/Statement"
 import type { JobId } from "../../JobRow.ts"
 import { byAge } from "./age.ts"
-import { type ClaimedColumns, claimedColumns, openAll, readClaimed, taking } from "./claimed.ts"
+import { claimedColumns, claimedRows, openAll, readClaimed, taking } from "./claimed.ts"
 import { array, type Db, oid } from "./db.ts"
 import { type Asker, isLive, isPaused, isRemoved, isWaiting } from "./eligible.ts"
 import { jobId } from "./row.ts"
@@ -66,7 +66,7 @@ export interface Waiting {
  * looks at its statistics. Planning takes less than half a millisecond, whatever the number of jobs.
  */
 export const claim = (db: Db, request: ClaimRequest) =>
-  Effect.flatMap(claimSealed(db, request), (jobs) => openAll(db, jobs, request.encrypted))
+  Effect.flatMap(claimSealed(db, request), (jobs) => openAll(db, jobs, request))
 
 /** The same for a transaction, which opens what is encrypted once it has committed. */
 export const claimSealed = (db: Db, request: ClaimRequest) =>
@@ -78,7 +78,7 @@ export const claimSealed = (db: Db, request: ClaimRequest) =>
  */
 export const scout = (db: Db, request: ClaimRequest, workers: ReadonlyArray<string>) =>
   Effect.flatMap(claimUpTo(db, request, workers), ({ jobs, stopped }) =>
-    Effect.map(openAll(db, jobs, request.encrypted), (opened) => ({ jobs: opened, stopped }))
+    Effect.map(openAll(db, jobs, request), (opened) => ({ jobs: opened, stopped }))
   )
 
 /** The first jobs that a request may take, locked, in the order in which they are to be taken. */
@@ -153,42 +153,52 @@ const claimUpTo = Effect.fnUntraced(function* (
       ON worker.name = ranked.worker
       AND ranked.place <= worker.room`
     : sql`SELECT id FROM candidate`
-  const isStop = sql`worker = ANY(${array(stopAt ?? [], oid.text)}::text[])`
-  const [before, after] =
+  const stops = sql`EXISTS (SELECT FROM stop)`
+  const before =
     choice !== undefined
-      ? [sql``, sql``]
+      ? sql``
       : stopAt === undefined
-        ? [sql`WITH candidate AS MATERIALIZED (${candidate}), chosen AS MATERIALIZED (${chosen})`, sql``]
-        : [
-            sql`
+        ? sql`WITH candidate AS MATERIALIZED (${candidate}), chosen AS MATERIALIZED (${chosen})`
+        : sql`
     WITH seen AS MATERIALIZED (${candidate}),
-    candidate AS MATERIALIZED (
-      SELECT c.id, c.worker, c.rank, c.run_at
-      FROM seen AS c
-      LEFT JOIN (SELECT rank, run_at, id FROM seen WHERE ${isStop} ORDER BY rank, run_at, id LIMIT 1) AS stop
-        ON true
-      WHERE stop.id IS NULL
-        OR (c.rank, c.run_at, c.id) < (stop.rank, stop.run_at, stop.id)
+    stop AS MATERIALIZED (
+      SELECT rank, run_at, id
+      FROM seen
+      WHERE worker = ANY(${array(stopAt, oid.text)}::text[])
+      ORDER BY rank, run_at, id
+      LIMIT 1
     ),
-    chosen AS MATERIALIZED (${chosen}),
-    taken AS (`,
-            sql`)
-    SELECT taken.*, EXISTS (SELECT FROM seen WHERE ${isStop}) AS stopped
-    FROM (VALUES (1)) AS always
-    LEFT JOIN taken
-      ON true`
-          ]
-  const found = yield* db.statement(
-    sql<ClaimedColumns & { readonly stopped?: boolean }>`
-    ${before}
+    candidate AS MATERIALIZED (
+      SELECT id, worker, rank, run_at
+      FROM seen
+      WHERE NOT ${stops}
+        OR (rank, run_at, id) < (SELECT rank, run_at, id FROM stop)
+    ),
+    chosen AS MATERIALIZED (${chosen})`
+  const take = sql`
     ${taking(db, request.node, now)}
     WHERE j.id = ANY(${choice === undefined ? sql`ARRAY(SELECT id FROM chosen)` : sql`${array(choice, oid.int8)}::bigint[]`})
       AND j.claimed_by IS NULL
-    RETURNING ${sql.literal(claimedColumns)}
-    ${after}`.unprepared
-  )
-  const jobs = yield* readClaimed(db, found)
-  return { jobs, stopped: found[0]?.stopped === true }
+    RETURNING ${claimedColumns(db, "j")}`
+  const read = (statement: Statement<unknown>) =>
+    Effect.gen(function* () {
+      const found = yield* db.statement(claimedRows(statement))
+      const jobs = yield* readClaimed(db, request, found)
+      return { jobs, stopped: stopAt !== undefined && found[0]?.at(-1) === true }
+    })
+  if (stopAt === undefined) return yield* read(sql`${before}${take}`)
+  if (request.from !== undefined) {
+    // The last claim came back full. What comes with the jobs costs less than what is told without them.
+    const some = yield* read(sql`${before}${take}, ${stops} AS stopped`)
+    if (some.jobs.length > 0) return some
+  }
+  return yield* read(sql`
+    ${before},
+    taken AS (${take})
+    SELECT taken.*, ${stops} AS stopped
+    FROM (VALUES (1)) AS always
+    LEFT JOIN taken
+      ON true`)
 })
 
 /** The first candidates of each partition, read from the index of partitions whatever the statistics say. */

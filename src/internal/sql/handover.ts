@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import { nothing } from "../newJob.ts"
 import { workerRow } from "./account.ts"
 import { candidatesOf, type ClaimRequest } from "./claim.ts"
-import { type ClaimedColumns, claimedColumns, openAll, readClaimed, taking } from "./claimed.ts"
+import { claimedColumns, claimedRows, openAll, readClaimed, taking } from "./claimed.ts"
 import type { Db } from "./db.ts"
 import { jobId } from "./row.ts"
 import { sealOutcomes } from "./seal.ts"
@@ -32,13 +32,7 @@ export const handOver = Effect.fnUntraced(function* (db: Db, given: ReadonlyArra
   const now = yield* db.now
   const { met, steps } = settling(db, yield* sealOutcomes(db, given), false, now)
   const rows = yield* db.statement(
-    sql<
-      ClaimedColumns & {
-        readonly settled_id: bigint
-        readonly settled_epoch: number
-        readonly settled_state: string
-      }
-    >`${steps},
+    claimedRows(sql`${steps},
     met AS MATERIALIZED (${met}),
     candidate AS MATERIALIZED (${candidatesOf(db, heirs.request, now)}),
     chosen AS MATERIALIZED (
@@ -55,19 +49,19 @@ export const handOver = Effect.fnUntraced(function* (db: Db, given: ReadonlyArra
       ${taking(db, heirs.request.node, now)}
       WHERE j.id = ANY(ARRAY(SELECT id FROM chosen))
         AND j.claimed_by IS NULL
-      RETURNING ${sql.literal(claimedColumns)}
+      RETURNING ${claimedColumns(db, "j")}
     )
-    SELECT met.id AS settled_id, met.epoch AS settled_epoch, met.state AS settled_state, taken.*
+    SELECT taken.*, met.id AS settled_id, met.epoch AS settled_epoch, met.state AS settled_state
     FROM (SELECT *, row_number() OVER () AS place FROM met) AS met
     LEFT JOIN (SELECT *, row_number() OVER () AS place FROM taken) AS taken
-      ON taken.place = met.place`.unprepared
+      ON taken.place = met.place`)
   )
-  const jobs = yield* openAll(db, yield* readClaimed(db, rows), heirs.request.encrypted)
+  const jobs = yield* openAll(db, yield* readClaimed(db, heirs.request, rows), heirs.request)
   const accepted = new Map(
-    rows.map((row) => [
-      `${row.settled_id}/${row.settled_epoch}`,
-      { _tag: "Accepted", state: row.settled_state } as const
-    ])
+    rows.map((row) => {
+      const [id, epoch, state] = row.slice(-3)
+      return [`${String(id)}/${String(epoch)}`, { _tag: "Accepted", state: String(state) } as const]
+    })
   )
   const verdictOf = ({ epoch, id }: Settlement): Verdict | undefined => accepted.get(`${jobId(BigInt(id))}/${epoch}`)
   const rest = given.filter((one) => verdictOf(one) === undefined)

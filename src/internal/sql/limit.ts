@@ -157,8 +157,9 @@ export const claimLimited = (
         running,
         budget.refused()
       )
+      pass(jobs, circuits)
       return {
-        jobs: circuits.size === 0 ? jobs : jobs.map((job) => passed(job, circuits.get(job.worker))),
+        jobs,
         held: withCircuits(held, circuits, started),
         saturated,
         halfOpened: [...circuits.values()].filter((passage) => passage.halfOpened).map(({ worker }) => worker)
@@ -167,7 +168,7 @@ export const claimLimited = (
   ).pipe(
     // The locks of the limits are gone: others do not wait for a cipher.
     Effect.flatMap((found) =>
-      Effect.map(openAll(db, found.jobs, request.encrypted), (jobs): LimitedClaim => ({ ...found, jobs }))
+      Effect.map(openAll(db, found.jobs, request), (jobs): LimitedClaim => ({ ...found, jobs }))
     )
   )
 
@@ -352,8 +353,12 @@ const circuitsOf = Effect.fnUntraced(function* <E>(
   return new Map(found.map((passage) => [passage.worker, passage]))
 })
 
-const passed = (job: Claimed, passage: Passage | undefined): Claimed =>
-  passage === undefined ? job : { ...job, passage: { generation: passage.generation, probe: passage.room < Infinity } }
+const pass = (jobs: ReadonlyArray<Claimed>, circuits: ReadonlyMap<string, Passage>): void => {
+  for (const job of jobs) {
+    const passage = circuits.get(job.worker)
+    if (passage !== undefined) job.passage = { generation: passage.generation, probe: passage.room < Infinity }
+  }
+}
 
 /** Adds what circuits hold back to what limits do; a worker is held by the first that refuses it. */
 const withCircuits = (

@@ -244,13 +244,16 @@ export const openClaimed = <Job extends Readable>(
     }
   })
 
-/** Whether a claimed job takes no opening. */
-export const isPlain = ({ cipher }: Db, job: Readable, wanted: boolean | undefined): boolean =>
-  cipher === undefined &&
-  wanted !== true &&
+/** Whether a claimed job takes no opening: nothing of it is encrypted, and nothing has to be. */
+export const isPlain = (db: Db, job: Readable, wanted: boolean | undefined): boolean =>
+  !refusesClear(db, wanted) &&
   isUnmarked(job.args) &&
+  job.errors.every(({ sealed }: AttemptFailure & Sealed) => sealed === undefined) &&
   (job.flow === undefined || isUnmarked(job.flow.input)) &&
-  job.dependencies.every(({ reason, result }) => isUnmarked(reason) && isUnmarked(result))
+  job.dependencies.every(
+    ({ failure, reason, result }) =>
+      isUnmarked(reason) && isUnmarked(result) && (failure as Sealed | undefined)?.sealed === undefined // as stored
+  )
 
 /** The failures of a job, as far as they can be read. */
 export const openFailures = (

@@ -1,8 +1,9 @@
 /**
  * Ours, as a user writes it: a definition with a schema, the layer of a worker, `ShigotoLive`.
  *
- * Nothing but public settings, on the built package unless the run says `--sources`: the queue's concurrency is what the workload says, history is kept with the default
- * retention or not at all. `target.variant` is the same with one feature in use, or with all that can be switched on
+ * Nothing but public settings, on the built package unless the run says `--sources`: history is kept with the default
+ * retention or not at all, and the queue's concurrency is what the workload says; where that is to drain, two claims'
+ * worth, so that the jobs of one run while the next is under way. `target.variant` is the same with one feature in use, or with all that can be switched on
  * and is not used. For the curves, jobs spread over several queues, which share the concurrency, or partition keys, and
  * one process may be several nodes, each with connections and a lease of its own.
  */
@@ -100,7 +101,8 @@ export default (target: Target): Adapter => {
   const retention = target.keep ? undefined : { completed: 0, discarded: 0, cancelled: 0 }
   const queueOf = (i: number) => (i % queues === 0 ? "default" : `queue-${i % queues}`)
   const config = (total: number, node = 0) => {
-    const concurrency = Math.max(1, Math.floor(total / queues))
+    const slots = total < 500 ? total : 2000
+    const concurrency = Math.max(1, Math.floor(slots / queues))
     const queue = variant.fair ? { concurrency, fair: true } : concurrency
     return ShigotoConfig.layer({
       queues: {
