@@ -18,7 +18,8 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/internal/loop.ts",
       "src/internal/coalesce.ts",
       "src/internal/fingerprint.ts",
-      "src/internal/filterText.ts"
+      "src/internal/filterText.ts",
+      "src/internal/bag.ts"
     ]
   },
   {
