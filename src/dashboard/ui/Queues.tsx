@@ -266,7 +266,7 @@ const Keys = ({ row }: { readonly row: QueueView }) => {
       {partitions.data?.isComplete === false && <p className="dim">These have the most jobs; there are more.</p>}
       {can("queues:pause") && (
         <p className="row">
-          <label htmlFor="key">Another key</label>
+          <label htmlFor="key">{rows.length === 0 ? "Partition key" : "Another key"}</label>
           <input id="key" value={key} onChange={(event) => setKey(event.target.value)} autoComplete="off" />
           {key !== "" && rows.every((one) => one.key !== key) && (
             <Control about={`key ${key}`} name={row.name} paused={false} at={`?key=${encodeURIComponent(key)}`} />

@@ -17,6 +17,10 @@ export interface Series {
   readonly dashed?: boolean
 }
 
+/** Of the lines of a logarithm, those of powers of ten: all of them are a grey field where one span is wide. */
+const powers: uPlot.Axis.Filter = (_, splits) =>
+  splits.map((split) => (Number.isInteger(Math.log10(split)) ? split : null))
+
 /** The larger of two units is enough beside an axis. */
 const brief = (text: string): string => text.split(" ").slice(0, 2).join(" ")
 
@@ -86,7 +90,15 @@ const Chart = (props: {
         },
         axes: [
           { ...axis, values: (_, ticks) => ticks.map((tick) => moments.format(tick * 1000)) },
-          { ...axis, size: 64, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : brief(format(tick)))) }
+          {
+            ...axis,
+            ...(kind === "lines" && {
+              grid: { ...axis.grid, filter: powers },
+              ticks: { ...axis.ticks, filter: powers }
+            }),
+            size: 64,
+            values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : brief(format(tick))))
+          }
         ],
         series: [
           {},
