@@ -9,6 +9,7 @@ const pages = ["README.md", ...Fs.readdirSync(Path.join(root, "docs")).map((name
   page.endsWith(".md")
 )
 const reference = Fs.readdirSync(Path.join(root, "docs/reference")).map((name) => `docs/reference/${name}`)
+const others = ["CHANGELOG.md", ".github/CONTRIBUTING.md", ".github/SECURITY.md"]
 const read = (page: string) => Fs.readFileSync(Path.join(root, page), "utf8")
 
 /** The code of a page that claims to be TypeScript. */
@@ -86,8 +87,8 @@ describe("documentation", () => {
   })
 
   it("links to files that are there", () => {
-    const dead = [...pages, ...reference].flatMap((page) =>
-      [...read(page).matchAll(/\]\((?!https?:|#)([^)#]+)/g)]
+    const dead = [...pages, ...reference, ...others].flatMap((page) =>
+      [...read(page).matchAll(/(?:\]\(|(?:src|srcset)=")(?!https?:|#)([^)#"]+)/g)]
         .map(([, target]) => Path.join(Path.dirname(page), target ?? ""))
         .filter((target) => !Fs.existsSync(Path.join(root, target)))
         .map((target) => `${page} links to ${target}`)
@@ -107,7 +108,7 @@ describe("documentation", () => {
           .replaceAll(/[^\w\- ]/g, "")
           .replaceAll(" ", "-")
       )
-    const dead = pages.flatMap((page) =>
+    const dead = [...pages, ...others].flatMap((page) =>
       [...read(page).matchAll(/\]\((?!https?:)([^)#\s]*)#([^)\s]+)\)/g)]
         .map(([, target = "", anchor = ""]) => ({
           anchor,
@@ -169,7 +170,7 @@ describe("documentation", () => {
   })
 
   it("names in its prose what the library has", () => {
-    const wrong = [...pages, "CHANGELOG.md", ".github/CONTRIBUTING.md"].flatMap((page) =>
+    const wrong = [...pages, ...others].flatMap((page) =>
       namedIn(read(page).replaceAll(/^```.*?^```$/gms, ""), page === "docs/coming-from.md")
         .filter(({ member, name }) => library.get(name)?.has(member) === false)
         .map(({ member, name }) => `${page} names ${name}.${member}`)
