@@ -29,7 +29,7 @@ export const usage = `npm run chaos -- [options]
   --seed S[,S…]      where chance begins; a seed draws the same workload and the same plan again (random)
   --faults a,b,…     only these: ${kinds.join(", ")}
                      "none" for a calm run, "-a,-b" for all but these
-  --workers N        worker processes, 70 slots each (3)
+  --workers N        worker processes, 76 slots each (3)
   --producers N      producer processes (2)
   --rate N           jobs a second (60; 40 with --ci)
   --pace N           milliseconds between two faults, on average (700); more where processes are slow to start

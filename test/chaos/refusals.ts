@@ -32,7 +32,7 @@ export const install = (sql: PgClient.PgClient) =>
 export const fillDisk = (sql: PgClient.PgClient) =>
   sql`INSERT INTO chaos.refusal VALUES ('53100', 'could not extend file: No space left on device', 1)`
 
-/** Of two that meet one loses, by a deadlock or by its isolation, in three statements of ten. */
+/** Of two that meet one loses, by a deadlock or by its isolation: more than one write of a table in four. */
 export const race = (sql: PgClient.PgClient) =>
   sql`INSERT INTO chaos.refusal
     VALUES ('40P01', 'deadlock detected', 0.15), ('40001', 'could not serialize access', 0.15)`
