@@ -45,7 +45,7 @@ import * as rescue from "./internal/sql/rescue.ts"
 import * as retry from "./internal/sql/retry.ts"
 import { limited as timely } from "./internal/sql/search.ts"
 import * as settle from "./internal/sql/settle.ts"
-import { autonomous, classify, retryRaces } from "./internal/sql/statement.ts"
+import { classify, retryRaces } from "./internal/sql/statement.ts"
 import * as reservation from "./internal/sql/unique.ts"
 import type { JobId, JobRow } from "./JobRow.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
@@ -226,7 +226,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
     const insertAll = (jobs: ReadonlyArray<enqueue.NewJob>) =>
       Effect.map(Effect.forEach(chunks(jobs), insertChunk), (stored) => stored.flat())
     const insertAtOnce = (jobs: ReadonlyArray<enqueue.NewJob>) =>
-      called("enqueue")(jobs.length > chunkSize ? autonomous(db.sql, insertAll(jobs)) : insertChunk(jobs))
+      called("enqueue")(jobs.length > chunkSize ? db.transaction(insertAll(jobs)) : insertChunk(jobs))
     const insertTogether = makeCoalescer(yield* Effect.context<never>(), {
       lanes: 2,
       patience: "20 millis",
@@ -274,7 +274,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       retire: (id) => background("retire")(node.retire(db, id)),
       cancel: (id, reason) => called("cancel")(cancel.cancel(db, id, reason)),
       cancelRequests: (id) => background("cancel")(cancel.requested(db, id)),
-      retry: (id) => called("retry")(autonomous(db.sql, retry.retry(db, id))),
+      retry: (id) => called("retry")(db.transaction(retry.retry(db, id))),
       get: (id) => called("get")(inspect.get(db, id)),
       search: searchVerbs(db, runner),
       counts: called("counts")(timely(db, count.counts(db))),

@@ -17,11 +17,14 @@ const markers = {
     ["claim", "WITH candidate AS MATERIALIZED"],
     ["renew", "SET beat_at"],
     ["promote", "WITH due AS MATERIALIZED"],
-    ["rescue or reconcile", "WITH lost AS MATERIALIZED"]
+    ["rescue or reconcile", "WITH lost AS MATERIALIZED"],
+    ["begin", "BEGIN ISOLATION LEVEL"]
   ],
   producer: [
     ["enqueue", "inserted_at, tags, meta, partition_key"],
-    ["commit", "COMMIT"],
+    ["begin", "BEGIN ISOLATION LEVEL"],
+    // The whole of it: READ COMMITTED holds the word, too.
+    ["commit", "COMMIT\0"],
     ["cancel", "WITH gone AS"],
     ["retry", "WITH finished AS"]
   ]

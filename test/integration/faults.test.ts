@@ -13,7 +13,7 @@ import type { JobEvent } from "../../src/JobEvent.ts"
 import * as Migrations from "../../src/Migrations.ts"
 import * as ShigotoConfig from "../../src/ShigotoConfig.ts"
 import { eventually } from "../setup/eventually.ts"
-import { makeProxy } from "../setup/proxy.ts"
+import { makeProxy, type Proxy } from "../setup/proxy.ts"
 import { TestDatabase } from "../setup/TestDatabase.ts"
 import { clientOf, type Node, onDatabase, reaches, startNode, tally } from "./support.ts"
 
@@ -99,6 +99,38 @@ describe("settling through failures", () => {
       assert.deepStrictEqual(yield* tally, {})
     })
   )
+
+  for (const statement of ["BEGIN", "COMMIT"]) {
+    onDatabase(`a network that falls silent at the ${statement} of a claim keeps the node from nothing else`, () =>
+      Effect.gen(function* () {
+        const { url } = yield* TestDatabase
+        let isArmed = false
+        let proxy: Proxy | undefined
+        // From then on no byte passes on the connections there are, and nobody hears of it.
+        const rewrite = (chunk: Buffer): Buffer => {
+          const text = chunk.toString("latin1").replaceAll("READ COMMITTED", "")
+          if (!isArmed || !text.includes(statement)) return chunk
+          isArmed = false
+          proxy?.freeze()
+          return Buffer.alloc(0)
+        }
+        proxy = yield* makeProxy(Redacted.value(url), rewrite)
+        const operator = yield* startNode({ config: { queues: {} } })
+        const node = yield* startNode({
+          // Under a limit a claim is a transaction.
+          workers: Note.toLayer(({ n }) => Effect.succeed(n), { globalConcurrency: 1 }),
+          client: clientOf(proxy.url),
+          config: { listen: false, queryTimeout: "500 millis" }
+        })
+        yield* reaches(operator, (yield* operator.run(Note.enqueue({ n: 0 }))).id, "completed")
+        isArmed = true
+        const { id } = yield* operator.run(Note.enqueue({ n: 1 }))
+        yield* reaches(operator, id, "completed")
+        assert.isFalse(isArmed)
+        assert.strictEqual(count(node, "Completed"), 2)
+      })
+    )
+  }
 
   onDatabase("jobs of a claim whose reply is lost are given back and run, at no cost of an attempt", () =>
     Effect.gen(function* () {

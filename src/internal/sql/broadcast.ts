@@ -14,7 +14,6 @@ import { insert } from "./enqueue.ts"
 import { jobId } from "./row.ts"
 import { argsOf, openText } from "./seal.ts"
 import { settle } from "./settle.ts"
-import { autonomous } from "./statement.ts"
 
 /** Who makes copies, for which queues and workers. */
 export interface Broadcaster {
@@ -109,8 +108,7 @@ export const look = Effect.fnUntraced(function* (db: Db, by: Broadcaster) {
  * nothing. The first copy is made in the transaction that opens the window, so a window without one is not open.
  */
 export const spread = (db: Db, by: Broadcaster) =>
-  autonomous(
-    db.sql,
+  db.transaction(
     Effect.gen(function* () {
       const { sql } = db
       const now = yield* db.now

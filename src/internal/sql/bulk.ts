@@ -20,7 +20,6 @@ import { matches, selective } from "./filter.ts"
 import { restoredColumns, retry } from "./retry.ts"
 import { jobId } from "./row.ts"
 import { sealReason } from "./seal.ts"
-import { autonomous } from "./statement.ts"
 
 /** The jobs of a chunk, and what they have to match still. */
 export interface Chunk {
@@ -95,8 +94,7 @@ export const still = Effect.fnUntraced(function* (db: Db, chunk: Chunk) {
 
 /** Cancels those that wait, and asks the holders of those that run. */
 export const cancel = (db: Db, chunk: Chunk, reason: string | undefined): Effect.Effect<Done, SqlError> =>
-  autonomous(
-    db.sql,
+  db.transaction(
     Effect.gen(function* () {
       const { sql } = db
       const now = yield* db.now
@@ -156,12 +154,11 @@ export const cancel = (db: Db, chunk: Chunk, reason: string | undefined): Effect
 
 /** Makes those available now that are tied to nothing; the others are left for {@link retryOne}. */
 export const retryPlain = (db: Db, chunk: Chunk): Effect.Effect<Done, SqlError> =>
-  autonomous(db.sql, retryingPlain(db, chunk))
+  db.transaction(retryingPlain(db, chunk))
 
 /** Runs one job again as `retry` does, if it matches still. */
 export const retryOne = (db: Db, id: JobId, filter: Checked): Effect.Effect<Done, SqlError> =>
-  autonomous(
-    db.sql,
+  db.transaction(
     Effect.gen(function* () {
       const { sql } = db
       const now = yield* db.now
@@ -189,8 +186,7 @@ export const retryOne = (db: Db, id: JobId, filter: Checked): Effect.Effect<Done
  * Jobs that wait for a deleted one keep its result. A key that a finished job holds is given back.
  */
 export const remove = (db: Db, chunk: Chunk): Effect.Effect<Done, SqlError> =>
-  autonomous(
-    db.sql,
+  db.transaction(
     Effect.gen(function* () {
       const { sql } = db
       const now = yield* db.now

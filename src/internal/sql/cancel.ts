@@ -9,7 +9,6 @@ import { conclude } from "./conclude.ts"
 import { array, type Db, oid } from "./db.ts"
 import { jobId } from "./row.ts"
 import { openReason, sealReason } from "./seal.ts"
-import { autonomous } from "./statement.ts"
 
 /** What became of the wish to cancel one job. */
 export type Cancelled =
@@ -28,7 +27,7 @@ export type Cancelled =
 
 /** Cancels one job, or asks its holder to. */
 export const cancel = (db: Db, id: JobId, reason: string | undefined): Effect.Effect<Cancelled, SqlError> =>
-  autonomous(db.sql, cancelling(db, id, reason))
+  db.transaction(cancelling(db, id, reason))
 
 /** The jobs that a node holds and is to cancel. */
 export const requested = Effect.fnUntraced(function* (db: Db, node: number) {

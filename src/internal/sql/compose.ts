@@ -9,7 +9,6 @@ import { release } from "./conclude.ts"
 import type { Db } from "./db.ts"
 import { insertEdges, lockParents, type Standings } from "./depend.ts"
 import { insert, type MergeRefusal } from "./enqueue.ts"
-import { autonomous } from "./statement.ts"
 import { insertUnique, type Stored } from "./unique.ts"
 
 /** What an insert of tied jobs did. */
@@ -41,8 +40,7 @@ export const compose = (
   batch?: NewBatch,
   by?: Holder
 ): Effect.Effect<Composed, CompositionError | MergeRefusal | SqlError> =>
-  autonomous(
-    db.sql,
+  db.transaction(
     Effect.gen(function* () {
       const joined = by === undefined ? undefined : yield* batchOf(db, by)
       const standings = yield* parentsOf(db, given)
@@ -86,8 +84,7 @@ export const compose = (
 
 /** Closes a batch: once its members have ended it is finished. */
 export const seal = (db: Db, id: BatchId): Effect.Effect<Aftermath, CompositionError | SqlError> =>
-  autonomous(
-    db.sql,
+  db.transaction(
     Effect.map(
       Effect.suspend(() => {
         const deltas: Deltas = new Map()

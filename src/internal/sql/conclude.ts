@@ -9,7 +9,6 @@ import type { Db } from "./db.ts"
 import { type EndedJob, findStuck, heal, insertEdges, markEnded, type Resolved, resolve } from "./depend.ts"
 import { insert, told } from "./enqueue.ts"
 import { keep } from "./result.ts"
-import { autonomous } from "./statement.ts"
 
 /** A job that has ended its attempt to wait for new ones. */
 export interface Forked {
@@ -113,8 +112,7 @@ export const fork = Effect.fnUntraced(function* (
 
 /** Lets go of blocked jobs that nothing holds any more, should there be any; returns where the next sweep goes on. */
 export const sweep = (db: Db, after: number) =>
-  autonomous(
-    db.sql,
+  db.transaction(
     Effect.gen(function* () {
       const { next, stuck } = yield* findStuck(db, after)
       if (stuck.length === 0) return { next, aftermath: nothing }

@@ -8,7 +8,6 @@ import { insert, type Inserted, type NewJob } from "./enqueue.ts"
 import { jobId } from "./row.ts"
 import type { Encrypted, Place } from "../envelope.ts"
 import { openText, sealText, seals } from "./seal.ts"
-import { autonomous } from "./statement.ts"
 
 /** What happens to ticks that were missed: none runs, the last one runs, or the last `max` of a window. */
 export type CatchUp =
@@ -152,7 +151,7 @@ export const upsert = Effect.fnUntraced(function* (db: Db, entry: NewCron) {
       return { _tag: "Stored" } as const
     }
   })
-  return yield* autonomous(sql, store)
+  return yield* db.transaction(store)
 })
 
 /** All entries, or one, with what is known of their workers. */
@@ -288,8 +287,7 @@ export const evaluate = Effect.fnUntraced(function* (
   plan: (columns: CronColumns, now: number) => CronPlan
 ) {
   const { sql } = db
-  return yield* autonomous(
-    sql,
+  return yield* db.transaction(
     Effect.gen(function* () {
       const instant = yield* db.instant
       const [row] = yield* sql<Due>`

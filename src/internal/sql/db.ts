@@ -10,7 +10,7 @@ import type { SqlError } from "effect/sql/SqlError"
 import type { Fragment, Identifier } from "effect/sql/Statement"
 import type { ShigotoConfig } from "../../ShigotoConfig.ts"
 import type { Sealer } from "../envelope.ts"
-import { autonomous } from "./statement.ts"
+import { makeTransaction, type Transaction } from "./transaction.ts"
 
 /** The client and names that the steps share. */
 export interface Db {
@@ -25,6 +25,8 @@ export interface Db {
   readonly now: Effect.Effect<Fragment>
   /** The current instant, where code and not a statement needs it. */
   readonly instant: Effect.Effect<Date, SqlError>
+  /** Runs an effect in a transaction of the library's own, or in a savepoint of the caller's. */
+  readonly transaction: Transaction
   /** Runs one statement at READ COMMITTED, at no cost where that is the database's default. */
   readonly statement: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | SqlError, R>
   /** Whether the role may insert jobs; else it may call functions that do. */
@@ -42,6 +44,7 @@ export const make = Effect.fnUntraced(function* (
   retention: Db["retention"]
 ): Effect.fn.Return<Db, SqlError> {
   const sql = client.withoutTransforms()
+  const transaction = makeTransaction(sql, config.queryTimeout)
   const name = (table: string): Identifier => sql(`${config.schema}.${table}`)
   const [row] = yield* sql<{ readonly level: string; readonly inserts: boolean | null }>`
     SELECT current_setting('default_transaction_isolation') AS level,
@@ -71,7 +74,8 @@ export const make = Effect.fnUntraced(function* (
       config.timeSource === "database"
         ? Effect.map(sql<{ readonly now: Date }>`SELECT ${serverNow} AS now`, (rows) => rows[0]?.now ?? new Date(0))
         : Effect.map(Clock.currentTimeMillis, (millis) => new Date(millis)),
-    statement: row?.level === "read committed" ? (effect) => effect : (effect) => autonomous(sql, effect),
+    transaction,
+    statement: row?.level === "read committed" ? (effect) => effect : transaction,
     inserts: row?.inserts !== false,
     retention
   }

@@ -11,7 +11,6 @@ import { noteDiscards } from "./discard.ts"
 import { insert, told } from "./enqueue.ts"
 import { jobId } from "./row.ts"
 import { openExpiry } from "./seal.ts"
-import { autonomous } from "./statement.ts"
 
 /** A job that has expired. */
 export interface Expired {
@@ -48,8 +47,7 @@ export const expiry = (db: Db) =>
  * two wait for each other's jobs; rows that others hold are skipped.
  */
 export const expire = (db: Db, by: string) =>
-  autonomous(
-    db.sql,
+  db.transaction(
     Effect.gen(function* () {
       if (!(yield* isFirst(db))) return { expired: [], aftermath: nothing, full: false }
       const rows = yield* take(db, by)

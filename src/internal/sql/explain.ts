@@ -10,7 +10,6 @@ import { usualRun } from "./history.ts"
 import { type Governed, type Held, look } from "./limit.ts"
 import { type JobColumns, jobId, jobRow } from "./row.ts"
 import { openRow } from "./seal.ts"
-import { autonomous } from "./statement.ts"
 
 /** The most jobs counted ahead of one, and the most parents read. */
 export const aheadLimit = 10_000
@@ -26,8 +25,7 @@ const holderLimit = 10
  * timeout of two seconds; it is a savepoint where the caller has a transaction.
  */
 export const explain = (db: Db, id: JobId, rules: QueueRules) =>
-  autonomous(
-    db.sql,
+  db.transaction(
     Effect.gen(function* () {
       yield* db.sql`SELECT set_config('statement_timeout', '2s', true)`
       const now = yield* db.now

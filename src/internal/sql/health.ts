@@ -1,7 +1,6 @@
 /** Reads how the whole stands, at a cost that does not grow with the number of jobs. */
 import * as Effect from "effect/Effect"
 import { type Db, oid, array } from "./db.ts"
-import { autonomous } from "./statement.ts"
 import { nameIn } from "./quote.ts"
 
 /** The most jobs counted of each kind, pairs of queue and priority read, and jobs looked at for their worker. */
@@ -26,8 +25,7 @@ export interface QueueColumns {
  * jobs come to the head of their queue: it is enough to look there, and among what is due next.
  */
 export const read = (db: Db) =>
-  autonomous(
-    db.sql,
+  db.transaction(
     Effect.gen(function* () {
       const { sql } = db
       const now = yield* db.now

@@ -22,7 +22,6 @@ import { type Claimed, openAll } from "./claimed.ts"
 import { type Guarded, lookAtPassages, type Passage, passages } from "./circuit.ts"
 import { array, type Db, oid } from "./db.ts"
 import { claimFair, type FairClaim, type Taken } from "./partition.ts"
-import { autonomous } from "./statement.ts"
 
 /** What limits one worker over all nodes, or one queue. */
 export interface Governed {
@@ -76,101 +75,104 @@ export const claimLimited = (
   partitions: Partitions | undefined,
   queueRate: Limit<never> | undefined
 ) =>
-  autonomous(
-    db.sql,
-    Effect.gen(function* () {
-      yield* db.sql`SELECT set_config('idle_in_transaction_session_timeout', ${String(idleMillis)}::text, true)`
-      const fair = partitions === undefined ? [] : [`queue:${request.queue}`]
-      const rates = ratesOf(governed, queueRate)
-      const { node } = request
-      const locked = yield* lockAccounts(
-        db,
-        [...new Set([...fair, ...governed.flatMap(placesRow), ...rates.map((rate) => rateRow(rate, node))])].toSorted(),
-        keyedRows(rates, node)
-      )
-      const accounts = yield* withRules(db, locked, rates, node)
-      const running = yield* count(db, governed)
-      // Places alone need no instant.
-      const now = rates.length === 0 ? 0 : (yield* db.instant).getTime()
-      const circuits = yield* circuitsOf(governed, (guarded) => passages(db, guarded))
-      const books = makeBooks(accounts, now)
-      const byWorker = new Map(governed.map((one) => [one.worker, one]))
-      const sharesOf = (worker: string) => shares(byWorker.get(worker)?.rate, queueRate, node)
-      const rooms = new Map(
-        request.workers.map(({ name, room }) => {
-          const free = placesOf(books, byWorker.get(name)) - (running.get(name) ?? 0)
-          return [name, Math.min(room, free, circuits.get(name)?.room ?? Infinity)]
-        })
-      )
-      const budget = makeBudget(books, rooms, sharesOf)
-      const reading = governed.flatMap(({ costOf, worker }) => (costOf === undefined ? [] : [worker]))
-      const choose = (waiting: ReadonlyArray<Waiting>) =>
-        Effect.map(
-          Effect.forEach(waiting, ({ args, id, key, worker }) => {
-            const costOf = byWorker.get(worker)?.costOf
-            return Effect.map(costOf === undefined ? Effect.undefined : costOf(args), (cost) => ({
-              id,
-              worker,
-              key,
-              cost
-            }))
-          }),
-          (candidates) => budget.choose(candidates).map(({ id }) => id)
+  db
+    .transaction(
+      Effect.gen(function* () {
+        yield* db.sql`SELECT set_config('idle_in_transaction_session_timeout', ${String(idleMillis)}::text, true)`
+        const fair = partitions === undefined ? [] : [`queue:${request.queue}`]
+        const rates = ratesOf(governed, queueRate)
+        const { node } = request
+        const locked = yield* lockAccounts(
+          db,
+          [
+            ...new Set([...fair, ...governed.flatMap(placesRow), ...rates.map((rate) => rateRow(rate, node))])
+          ].toSorted(),
+          keyedRows(rates, node)
         )
-      const take = Effect.fnUntraced(function* (asked: ClaimRequest) {
-        const workers = budget.workers()
-        if (workers.length === 0) return { jobs: [], refused: false } satisfies Taken
-        if (rates.length === 0) {
-          const jobs = yield* claimSealed(db, { ...asked, workers })
-          for (const { worker } of jobs) budget.took(worker)
-          return { jobs, refused: false } satisfies Taken
-        }
-        const before = budget.refused().length
-        const jobs = yield* claimSealed(db, { ...asked, workers, except: budget.except(), reading, choose })
-        return { jobs, refused: budget.refused().length > before } satisfies Taken
+        const accounts = yield* withRules(db, locked, rates, node)
+        const running = yield* count(db, governed)
+        // Places alone need no instant.
+        const now = rates.length === 0 ? 0 : (yield* db.instant).getTime()
+        const circuits = yield* circuitsOf(governed, (guarded) => passages(db, guarded))
+        const books = makeBooks(accounts, now)
+        const byWorker = new Map(governed.map((one) => [one.worker, one]))
+        const sharesOf = (worker: string) => shares(byWorker.get(worker)?.rate, queueRate, node)
+        const rooms = new Map(
+          request.workers.map(({ name, room }) => {
+            const free = placesOf(books, byWorker.get(name)) - (running.get(name) ?? 0)
+            return [name, Math.min(room, free, circuits.get(name)?.room ?? Infinity)]
+          })
+        )
+        const budget = makeBudget(books, rooms, sharesOf)
+        const reading = governed.flatMap(({ costOf, worker }) => (costOf === undefined ? [] : [worker]))
+        const choose = (waiting: ReadonlyArray<Waiting>) =>
+          Effect.map(
+            Effect.forEach(waiting, ({ args, id, key, worker }) => {
+              const costOf = byWorker.get(worker)?.costOf
+              return Effect.map(costOf === undefined ? Effect.undefined : costOf(args), (cost) => ({
+                id,
+                worker,
+                key,
+                cost
+              }))
+            }),
+            (candidates) => budget.choose(candidates).map(({ id }) => id)
+          )
+        const take = Effect.fnUntraced(function* (asked: ClaimRequest) {
+          const workers = budget.workers()
+          if (workers.length === 0) return { jobs: [], refused: false } satisfies Taken
+          if (rates.length === 0) {
+            const jobs = yield* claimSealed(db, { ...asked, workers })
+            for (const { worker } of jobs) budget.took(worker)
+            return { jobs, refused: false } satisfies Taken
+          }
+          const before = budget.refused().length
+          const jobs = yield* claimSealed(db, { ...asked, workers, except: budget.except(), reading, choose })
+          return { jobs, refused: budget.refused().length > before } satisfies Taken
+        })
+        const admitted: ClaimRequest = { ...request, from: undefined }
+        const { jobs, saturated }: FairClaim =
+          partitions === undefined
+            ? { jobs: yield* takeAll(admitted, take), saturated: false }
+            : yield* claimFair(db, admitted, partitions, take)
+        const started = new Map<string, number>()
+        for (const { worker } of jobs) started.set(worker, (started.get(worker) ?? 0) + 1)
+        // Spent no earlier than the claim's own instant, so that a slow statement admits no more to a window.
+        const spent = budget.spent()
+        const spentAt = spent.length === 0 ? now : (yield* db.instant).getTime()
+        const kept = spent.map(({ amount, key, share }) => ({
+          name: share.row,
+          key,
+          rule: books.ruleOf(share, key),
+          spent: books.after(share, key, spentAt, amount)
+        }))
+        yield* keepAccounts(db, kept, spentAt)
+        for (const [worker, more] of started) running.set(worker, (running.get(worker) ?? 0) + more)
+        const held = heldBack(
+          makeBooks(withSpent(accounts, kept), now),
+          request.workers.map(
+            ({ name }) => byWorker.get(name) ?? { worker: name, concurrency: undefined, rate: undefined }
+          ),
+          queueRate,
+          node,
+          running,
+          budget.refused()
+        )
+        pass(jobs, circuits)
+        return {
+          jobs,
+          held: withCircuits(held, circuits, started),
+          saturated,
+          halfOpened: [...circuits.values()].filter((passage) => passage.halfOpened).map(({ worker }) => worker)
+        } satisfies LimitedClaim
       })
-      const admitted: ClaimRequest = { ...request, from: undefined }
-      const { jobs, saturated }: FairClaim =
-        partitions === undefined
-          ? { jobs: yield* takeAll(admitted, take), saturated: false }
-          : yield* claimFair(db, admitted, partitions, take)
-      const started = new Map<string, number>()
-      for (const { worker } of jobs) started.set(worker, (started.get(worker) ?? 0) + 1)
-      // Spent no earlier than the claim's own instant, so that a slow statement admits no more to a window.
-      const spent = budget.spent()
-      const spentAt = spent.length === 0 ? now : (yield* db.instant).getTime()
-      const kept = spent.map(({ amount, key, share }) => ({
-        name: share.row,
-        key,
-        rule: books.ruleOf(share, key),
-        spent: books.after(share, key, spentAt, amount)
-      }))
-      yield* keepAccounts(db, kept, spentAt)
-      for (const [worker, more] of started) running.set(worker, (running.get(worker) ?? 0) + more)
-      const held = heldBack(
-        makeBooks(withSpent(accounts, kept), now),
-        request.workers.map(
-          ({ name }) => byWorker.get(name) ?? { worker: name, concurrency: undefined, rate: undefined }
-        ),
-        queueRate,
-        node,
-        running,
-        budget.refused()
-      )
-      pass(jobs, circuits)
-      return {
-        jobs,
-        held: withCircuits(held, circuits, started),
-        saturated,
-        halfOpened: [...circuits.values()].filter((passage) => passage.halfOpened).map(({ worker }) => worker)
-      } satisfies LimitedClaim
-    })
-  ).pipe(
-    // The locks of the limits are gone: others do not wait for a cipher.
-    Effect.flatMap((found) =>
-      Effect.map(openAll(db, found.jobs, request), (jobs): LimitedClaim => ({ ...found, jobs }))
     )
-  )
+    .pipe(
+      // The locks of the limits are gone: others do not wait for a cipher.
+      Effect.flatMap((found) =>
+        Effect.map(openAll(db, found.jobs, request), (jobs): LimitedClaim => ({ ...found, jobs }))
+      )
+    )
 
 /** Says what limits hold a job back, without a lock: as a claim of this instant would find it. */
 export const look = Effect.fnUntraced(function* (
@@ -205,8 +207,7 @@ export const look = Effect.fnUntraced(function* (
  * A limit that nobody has used yet is charged all the same.
  */
 export const charge = (db: Db, limit: Limit<never>, key: string, amount: number, node: number | undefined) =>
-  autonomous(
-    db.sql,
+  db.transaction(
     Effect.gen(function* () {
       const share: Share = { row: rateRow(limit, node), limit }
       const locked = yield* lockAccounts(db, [share.row], keyedRows([limit], node))
@@ -218,15 +219,13 @@ export const charge = (db: Db, limit: Limit<never>, key: string, amount: number,
 
 /** Admits nothing more under a limit, or one of its keys, for some time, or for longer than was asked before. */
 export const backOff = (db: Db, limit: Limit<never>, key: string, millis: number, node: number | undefined) =>
-  autonomous(
-    db.sql,
+  db.transaction(
     Effect.andThen(lockAccounts(db, [rateRow(limit, node)], []), holdAccount(db, rateRow(limit, node), key, millis))
   )
 
 /** Sets the rule of a limit, or of one of its keys, in place of the code's; undefined takes that back. */
 export const change = (db: Db, limit: Limit<never>, key: string, rule: Rule | undefined) =>
-  autonomous(
-    db.sql,
+  db.transaction(
     rateRows(db, limit).pipe(
       Effect.flatMap((rows) => lockAccounts(db, rows, rows)),
       Effect.flatMap((accounts) => setRule(db, limit, key, rule, accounts))

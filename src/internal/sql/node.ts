@@ -7,7 +7,6 @@ import { array, type Db, ids, oid } from "./db.ts"
 import type { Governed } from "./limit.ts"
 import { jobId } from "./row.ts"
 import { openReason } from "./seal.ts"
-import { autonomous } from "./statement.ts"
 
 /** What a node tells of itself with each renewal. */
 export interface Published {
@@ -98,8 +97,7 @@ export const reconcile = (
   db: Db,
   node: { readonly id: number; readonly known: ReadonlyArray<number>; readonly graceMillis: number }
 ) =>
-  autonomous(
-    db.sql,
+  db.transaction(
     Effect.gen(function* () {
       const rows = yield* giveBack(db, node)
       const cancelled: Array<CancelledInstead> = []

@@ -8,7 +8,6 @@ import { array, type Db, oid } from "./db.ts"
 import { noteDiscards } from "./discard.ts"
 import { jobId } from "./row.ts"
 import { openReason } from "./seal.ts"
-import { autonomous } from "./statement.ts"
 
 /** A job taken from a dead node. */
 export interface Rescued {
@@ -38,8 +37,7 @@ export const rescueLimit = 500
  * A node without a row is dead too: a claim that was sent while the lease was live may commit after the row was swept.
  */
 export const rescue = (db: Db, by: string) =>
-  autonomous(
-    db.sql,
+  db.transaction(
     Effect.gen(function* () {
       const rows = yield* take(db, by)
       const ended = rows.flatMap((row) =>

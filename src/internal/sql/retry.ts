@@ -8,7 +8,6 @@ import { conclude, release } from "./conclude.ts"
 import { type Db, ids } from "./db.ts"
 import { bit, dependenciesOf, heal } from "./depend.ts"
 import { jobId } from "./row.ts"
-import { autonomous } from "./statement.ts"
 import { reacquire } from "./unique.ts"
 
 /** What became of the wish to run one job again. */
@@ -31,7 +30,7 @@ export const restoredColumns =
  * open for it again. Jobs that were cancelled because it had failed wait for it again, and so on; so do those that
  * are still blocked.
  */
-export const retry = (db: Db, id: JobId): Effect.Effect<Retried, SqlError> => autonomous(db.sql, retrying(db, id))
+export const retry = (db: Db, id: JobId): Effect.Effect<Retried, SqlError> => db.transaction(retrying(db, id))
 
 // internal
 

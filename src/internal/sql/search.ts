@@ -12,7 +12,6 @@ import type { Db } from "./db.ts"
 import { matches, matchesJson, matchesPlain } from "./filter.ts"
 import { type JobColumns, jobId, jobRow } from "./row.ts"
 import { openFailures, openRow } from "./seal.ts"
-import { autonomous } from "./statement.ts"
 
 /** Which jobs to read, in which order, after which one. */
 export interface Page {
@@ -179,8 +178,7 @@ export const failures = (db: Db, limit: number): Effect.Effect<ReadonlyArray<Gro
  * knows neither the partial indexes nor the partitions, and reads five million jobs to find none.
  */
 export const limited = <A>(db: Db, effect: Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> =>
-  autonomous(
-    db.sql,
+  db.transaction(
     Effect.andThen(
       db.sql`
         SELECT set_config('statement_timeout', '2s', true),

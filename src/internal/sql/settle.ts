@@ -12,7 +12,6 @@ import { array, type Db, ids, oid } from "./db.ts"
 import { noteDiscards } from "./discard.ts"
 import { jobId } from "./row.ts"
 import { sealOutcomes } from "./seal.ts"
-import { autonomous } from "./statement.ts"
 
 /** One attempt and what became of it. */
 export interface Settlement {
@@ -196,8 +195,7 @@ const settleLinked = Effect.fnUntraced(function* (
   settlements: ReadonlyArray<Settlement>,
   verdicts: Verdicts
 ): Effect.fn.Return<Aftermath, SqlError> {
-  const { accepted, aftermath } = yield* autonomous(
-    db.sql,
+  const { accepted, aftermath } = yield* db.transaction(
     Effect.gen(function* () {
       const accepted = (yield* writeLinked(db, settlements)).map((row) => ({
         position: row.position,

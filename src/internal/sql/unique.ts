@@ -16,7 +16,7 @@ import {
 } from "./enqueue.ts"
 import { type JobColumns, jobId, jobRow } from "./row.ts"
 import { argsOf, blindKeys, open, openRow, refusesClear, sealText, seals } from "./seal.ts"
-import { autonomous, sqlState } from "./statement.ts"
+import { sqlState } from "./statement.ts"
 import { nameIn } from "./quote.ts"
 
 /** What became of a new job. */
@@ -92,8 +92,7 @@ const insertBlinded = (
   jobs: ReadonlyArray<NewJob>,
   awaited: ReadonlySet<number>
 ): Effect.Effect<ReadonlyArray<Stored>, MergeRefusal | SqlError> =>
-  autonomous(
-    db.sql,
+  db.transaction(
     Effect.gen(function* () {
       const stored = jobs.map((): Stored | undefined => undefined)
       const firstOf = new Map<string, number>()
@@ -269,15 +268,15 @@ const change = (
   fields: ReadonlyArray<ReplaceField>,
   firstAt: Date
 ): Effect.Effect<Stored, MergeRefusal | SqlError> =>
-  autonomous(
-    db.sql,
-    Effect.gen(function* () {
-      const { sql } = db
-      const now = yield* db.now
-      const { rule } = job.unique
-      const [before] = yield* sql<{ readonly value: string }>`SELECT current_setting('lock_timeout') AS value`
-      yield* sql`SELECT set_config('lock_timeout', ${`${lockMillis}ms`}, true)`
-      const [locked] = yield* sql<{ readonly state: string; readonly args: unknown; readonly begun: boolean }>`
+  db
+    .transaction(
+      Effect.gen(function* () {
+        const { sql } = db
+        const now = yield* db.now
+        const { rule } = job.unique
+        const [before] = yield* sql<{ readonly value: string }>`SELECT current_setting('lock_timeout') AS value`
+        yield* sql`SELECT set_config('lock_timeout', ${`${lockMillis}ms`}, true)`
+        const [locked] = yield* sql<{ readonly state: string; readonly args: unknown; readonly begun: boolean }>`
         SELECT j.state, j.args,
           EXISTS (
             SELECT FROM ${dependenciesOf(db)} AS d
@@ -287,31 +286,31 @@ const change = (
         FROM ${db.jobs} AS j
         WHERE j.id = ${holder.id}::bigint
         FOR UPDATE`
-      yield* sql`SELECT set_config('lock_timeout', ${before?.value ?? "0"}, true)`
-      if (locked === undefined || !isWaiting(locked.state) || locked.begun) {
-        return { _tag: "ConflictExecuting", job: holder } satisfies Stored
-      }
-      const replaces = (field: ReplaceField): boolean => fields.includes(field)
-      const place = argsOf(holder.id, holder.worker)
-      const text = !replaces("args")
-        ? null
-        : rule.debounce?.args === "merge"
-          ? yield* job.unique.merge(yield* openSurely(db, locked.args, place, job))
-          : job.args
-      const encrypted = seals(db, job) || envelopeOf(locked.args) !== undefined
-      const args = text === null ? null : yield* sealText(db, text, place, encrypted)
-      const wait = rule.debounce
-      const due =
-        wait === undefined
-          ? "at" in job.due
-            ? sql`${job.due.at}::timestamptz`
-            : sql`${now} + ${job.due.delayMillis}::float8 * interval '1 millisecond'`
-          : sql`least(
+        yield* sql`SELECT set_config('lock_timeout', ${before?.value ?? "0"}, true)`
+        if (locked === undefined || !isWaiting(locked.state) || locked.begun) {
+          return { _tag: "ConflictExecuting", job: holder } satisfies Stored
+        }
+        const replaces = (field: ReplaceField): boolean => fields.includes(field)
+        const place = argsOf(holder.id, holder.worker)
+        const text = !replaces("args")
+          ? null
+          : rule.debounce?.args === "merge"
+            ? yield* job.unique.merge(yield* openSurely(db, locked.args, place, job))
+            : job.args
+        const encrypted = seals(db, job) || envelopeOf(locked.args) !== undefined
+        const args = text === null ? null : yield* sealText(db, text, place, encrypted)
+        const wait = rule.debounce
+        const due =
+          wait === undefined
+            ? "at" in job.due
+              ? sql`${job.due.at}::timestamptz`
+              : sql`${now} + ${job.due.delayMillis}::float8 * interval '1 millisecond'`
+            : sql`least(
               ${now} + ${wait.waitMillis}::float8 * interval '1 millisecond',
               ${firstAt}::timestamptz + ${wait.maxWaitMillis ?? null}::float8 * interval '1 millisecond'
             )`
-      const runAt = sql`greatest((${due})::timestamptz(3), (${now})::timestamptz(3))`
-      const [row] = yield* sql<JobColumns>`
+        const runAt = sql`greatest((${due})::timestamptz(3), (${now})::timestamptz(3))`
+        const [row] = yield* sql<JobColumns>`
         UPDATE ${db.jobs}
         SET args = coalesce(${args}::text::jsonb, args),
           priority = ${replaces("priority") ? sql`${job.priority}::integer` : sql`priority`},
@@ -331,19 +330,20 @@ const change = (
         WHERE id = ${holder.id}::bigint
           AND state IN ('scheduled', 'blocked', 'available', 'retryable')
         RETURNING *, NULL::timestamptz AS finished_at, NULL::jsonb AS result`
-      return row === undefined
-        ? ({ _tag: "ConflictExecuting", job: holder } satisfies Stored)
-        : ({
-            _tag: wait === undefined ? "Replaced" : "Debounced",
-            job: yield* openRow(db, jobRow(row))
-          } satisfies Stored)
-    })
-  ).pipe(
-    Effect.catchIf(
-      (error): error is SqlError => isLockTimeout(error),
-      () => Effect.succeed<Stored>({ _tag: "ConflictExecuting", job: holder })
+        return row === undefined
+          ? ({ _tag: "ConflictExecuting", job: holder } satisfies Stored)
+          : ({
+              _tag: wait === undefined ? "Replaced" : "Debounced",
+              job: yield* openRow(db, jobRow(row))
+            } satisfies Stored)
+      })
     )
-  )
+    .pipe(
+      Effect.catchIf(
+        (error): error is SqlError => isLockTimeout(error),
+        () => Effect.succeed<Stored>({ _tag: "ConflictExecuting", job: holder })
+      )
+    )
 
 /** Args that are about to be merged: what cannot be read is not replaced. */
 const openSurely = (db: Db, args: unknown, place: Place, { encrypted }: NewJob) =>
