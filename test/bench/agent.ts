@@ -150,7 +150,7 @@ const agent: Agent = {
         first = at
         tell()
       }
-      if (latencies.length < 200_000) latencies.push(at - t)
+      if (latencies.length < 2_000_000) latencies.push(at - t)
     }, concurrency)
   },
   drained: async () => {

@@ -1,8 +1,8 @@
 /**
  * graphile-worker.
  *
- * As its page on performance recommends for many fast jobs: 24 jobs at once, a local queue of 500, completions and
- * failures in batches without a delay; without them it drains some five to fifteen times slower. Refetch delay stays off,
+ * As its page on performance recommends for many fast jobs: 24 jobs at once, a local queue of 1,000 (its page says 500,
+ * which drained a tenth less here), completions and failures in batches without a delay; without them it drains some five to fifteen times slower. Refetch delay stays off,
  * since it costs latency, and so does `useNodeTime`. It deletes what it has finished; it keeps no history.
  */
 import { Logger, makeWorkerUtils, run, type Runner, type WorkerUtils } from "graphile-worker"
@@ -35,7 +35,7 @@ export default (target: Target): Adapter => {
         preset: {
           worker: {
             concurrentJobs: 24,
-            localQueue: { size: 500 },
+            localQueue: { size: 1000 },
             completeJobBatchDelay: 0,
             failJobBatchDelay: 0
           }
