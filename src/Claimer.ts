@@ -1,9 +1,8 @@
 /**
  * Looks for work and claims it: by demand, in the order of priority, time and id, several jobs in one statement.
  *
- * Two kinds of loop. One *look* per node reads, in one statement, what became due, which queues have work, what
- * operators asked, whom to cancel and who died; it sleeps until the next due instant, a hint, or the poll interval,
- * whichever comes first. One *claim* loop per queue sleeps until something says that there may be work.
+ * Two kinds of loop. One *look* per node reads what became due and which queues have work. One *claim* loop per queue
+ * sleeps until something says that there may be work.
  *
  * | a queue's loop is | it leaves by |
  * |---|---|
@@ -20,27 +19,23 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberMap from "effect/FiberMap"
-import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as PubSub from "effect/PubSub"
-import * as Random from "effect/Random"
 import { Executor } from "./Executor.ts"
 import { Heartbeat } from "./Heartbeat.ts"
 import { Admission } from "./internal/admission.ts"
 import { type Appetite, hungry } from "./internal/appetite.ts"
-import { spread } from "./internal/aftermath.ts"
 import { makeBroadcast } from "./internal/broadcast.ts"
 import { Events } from "./internal/events.ts"
-import { expireJobs } from "./internal/expiring.ts"
 import { makeHolds } from "./internal/holds.ts"
 import { forever, pause, warn } from "./internal/loop.ts"
 import type { ClaimRequest } from "./internal/sql/claim.ts"
 import type { Claimed } from "./internal/sql/claimed.ts"
 import type { LimitedClaim } from "./internal/sql/limit.ts"
+import { makeLook } from "./internal/look.ts"
 import { makeSuccessions } from "./internal/succession.ts"
-import { promoteLimit } from "./internal/sql/promote.ts"
 import { JobStore } from "./JobStore.ts"
-import { dueHorizonMillis, type Hint, Notifier } from "./Notifier.ts"
+import { type Hint, Notifier } from "./Notifier.ts"
 import { Queues } from "./Queues.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
 import { Workers } from "./Workers.ts"
@@ -89,13 +84,9 @@ export const layer: Layer.Layer<
     const gate = yield* Gate
     const loops = yield* FiberMap.make<string>()
     const appetites = new Map<string, Appetite>()
-    const look = Latch.makeUnsafe(true)
     const holds = makeHolds(events.publish, Duration.toMillis(config.idlePollInterval))
     const broadcast = makeBroadcast(config, store, notifier, events)
     const patience = Duration.toMillis(config.queryTimeout)
-    let lookAt = 0
-    let sweepAt = 0
-    let sweepFrom = 0
     let armed = false
 
     const monotonic = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
@@ -108,12 +99,20 @@ export const layer: Layer.Layer<
     const wakeAll = (): void => {
       for (const queue of appetites.keys()) wake(queue)
     }
-    const lookIn = (millis: number): void => {
-      const at = monotonic() + Math.max(millis, 0)
-      if (at >= lookAt) return
-      lookAt = at
-      look.openUnsafe()
-    }
+    const look = makeLook({
+      broadcast,
+      config,
+      events,
+      executor,
+      heartbeat,
+      notifier,
+      queues,
+      store,
+      workers,
+      now: monotonic,
+      follow: Effect.suspend(() => follow),
+      wake
+    })
 
     /** Goes back to the beginning of the claim order when something may have come up below, and now and then. */
     const rewind = (appetite: Appetite): void => {
@@ -150,7 +149,7 @@ export const layer: Layer.Layer<
     const unheld = (roomy: Asking["able"]): Asking["able"] =>
       roomy.filter((worker) => {
         const left = holds.left(worker.name, monotonic())
-        if (left > 0) lookIn(left)
+        if (left > 0) look.within(left)
         return left === 0
       })
     /** Claims once; says whether another claim may bring more. */
@@ -242,7 +241,7 @@ export const layer: Layer.Layer<
         admission.shedder.learn(queue, claimed.filter(slotsWereScarce(queue, able, claimed)), isDrained, monotonic())
       }
       // A request to cancel one of them is found by then, should its notification be lost.
-      if (claimed.length > 0) lookIn(Duration.toMillis(config.pollInterval))
+      if (claimed.length > 0) look.within(Duration.toMillis(config.pollInterval))
       if (stopped) return true
       if (!plain) {
         holds.learn(
@@ -254,9 +253,9 @@ export const layer: Layer.Layer<
         // Whoever holds a place wakes itself as it settles; should it die, a look comes upon it.
         if (saturated || held.some(({ freesInMillis }) => freesInMillis === undefined)) {
           appetite.held = true
-          lookIn(Duration.toMillis(config.pollInterval))
+          look.within(Duration.toMillis(config.pollInterval))
         }
-        for (const { freesInMillis = Infinity } of held) lookIn(freesInMillis)
+        for (const { freesInMillis = Infinity } of held) look.within(freesInMillis)
         appetite.from = undefined
         return (
           (appetite.held && appetite.freed) ||
@@ -309,55 +308,6 @@ export const layer: Layer.Layer<
       }
     })
 
-    const cancelRequested = Effect.gen(function* () {
-      const node = heartbeat.current()
-      if (node !== undefined) executor.cancel(yield* store.cancelRequests(node))
-    })
-    const lookOnce = Effect.gen(function* () {
-      const sweeps = monotonic() >= sweepAt
-      const names = [...workers.all()].map((worker) => worker.name)
-      const found = yield* store.promote({
-        id: heartbeat.current() ?? 0,
-        queues: queues.names(),
-        workers: names,
-        sweeps
-      })
-      let discards = found.discards || executor.missesDiscards()
-      if (sweeps) sweepAt = monotonic() + Duration.toMillis(config.leaseTtl)
-      queues.apply(found.queues)
-      yield* follow
-      if (found.deadNodes || found.strays) {
-        const { aftermath, rescued } = yield* heartbeat.rescue
-        if (rescued.length > 0) lookIn(0)
-        discards ||= rescued.some(({ state }) => state === "discarded")
-        yield* spread(events, notifier, aftermath)
-      }
-      if (found.blocked) {
-        const swept = yield* store.composition.sweepBlocked(sweepFrom)
-        sweepFrom = swept.next
-        yield* spread(events, notifier, swept.aftermath)
-      }
-      if (found.cancels) yield* cancelRequested
-      if ((found.nextExpiryMillis ?? 1) <= 0) {
-        const { discarded, full } = yield* expireJobs(store, events, notifier, config.nodeName)
-        if (full) lookIn(0)
-        discards ||= discarded
-      }
-      for (const queue of found.ready) wake(queue)
-      if (discards && (yield* executor.tellDiscards)) lookIn(0)
-      const { more, ready } = yield* broadcast.round(heartbeat.current(), names)
-      for (const queue of ready) wake(queue)
-      if (more) lookIn(0)
-      return found
-    })
-    const interval = (): number =>
-      Math.min(
-        Duration.toMillis(
-          notifier.isListening() && executor.total() === 0 ? config.idlePollInterval : config.pollInterval
-        ),
-        dueHorizonMillis(config)
-      )
-
     executor.onLeave(
       makeSuccessions({
         config,
@@ -371,7 +321,7 @@ export const layer: Layer.Layer<
         now: monotonic,
         started: (queue, claimed) => {
           if (events.isHeard()) events.publish({ _tag: "QueuePolled", queue, asked: claimed, claimed })
-          if (claimed > 0) lookIn(Duration.toMillis(config.pollInterval))
+          if (claimed > 0) look.within(Duration.toMillis(config.pollInterval))
         }
       })
     )
@@ -389,71 +339,46 @@ export const layer: Layer.Layer<
     })
     workers.onRegister(() => {
       wakeAll()
-      if (config.broadcast.size > 0) lookIn(0)
+      if (config.broadcast.size > 0) look.within(0)
     })
     queues.onChange(wakeAll)
     gate.onOpen(() => {
       armed = false
       wakeAll()
-      lookIn(0)
+      look.within(0)
     })
 
     const hear = (hint: Hint): Effect.Effect<void> => {
       switch (hint._tag) {
         case "Available":
-          return Effect.sync(() => (broadcast.has(hint.queue) ? lookIn(0) : wake(hint.queue)))
+          return Effect.sync(() => (broadcast.has(hint.queue) ? look.within(0) : wake(hint.queue)))
         case "Due":
-          return Effect.sync(() => lookIn(hint.inMillis))
+          return Effect.sync(() => look.within(hint.inMillis))
         case "Cancel":
-          return hint.node === heartbeat.current() ? Effect.ignore(cancelRequested) : Effect.void
+          return hint.node === heartbeat.current() ? Effect.ignore(look.cancelRequested) : Effect.void
         case "Cron":
         case "Settled":
           return Effect.void
         case "Queues":
           return Effect.sync(() => {
             holds.forget()
-            lookIn(0)
+            look.within(0)
           })
         case "CatchUp":
           return Effect.sync(() => {
             wakeAll()
-            lookIn(0)
+            look.within(0)
           })
       }
     }
     const hints = yield* notifier.hints
     yield* forever("hints", Effect.flatMap(PubSub.take(hints), hear))
     yield* follow
-    yield* forever(
-      "look for work",
-      Effect.gen(function* () {
-        // Set before looking: whatever arrives during the look may not be seen by it.
-        lookAt = Infinity
-        look.closeUnsafe()
-        const found = yield* lookOnce
-        // Nodes that share a due instant spread out by some milliseconds instead of meeting on the same rows.
-        const jitter = yield* Random.nextBetween(0.9, 1)
-        const due = Math.ceil(found.nextDueMillis ?? Infinity)
-        // Due already: another node is promoting it, and may not run the queue that this one waits for.
-        const next = found.promoted >= promoteLimit ? 0 : due <= 0 ? contestedMillis : due
-        const expiry = Math.ceil(found.nextExpiryMillis ?? Infinity)
-        // Expired already: it has ended, or another node sees to it; what comes after that is looked for again.
-        lookIn(Math.min(next, expiry <= 0 ? contestedMillis : expiry, interval() * jitter))
-        while (true) {
-          look.closeUnsafe()
-          const left = lookAt - monotonic()
-          if (left <= 0) return
-          yield* Effect.raceFirst(look.await, Effect.sleep(left))
-        }
-      })
-    )
+    yield* forever("look for work", look.step)
   })
 )
 
 // internal
-
-/** How soon to look again for due jobs that another transaction held locked. */
-const contestedMillis = 50
 
 /**
  * How long a claim may start where the last one ended although something came up below, in milliseconds: how late a job

@@ -75,6 +75,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/internal/backlog.ts",
       "src/internal/running.ts",
       "src/internal/succession.ts",
+      "src/internal/look.ts",
       "src/internal/admission.ts",
       "src/internal/shedder.ts",
       "src/internal/enqueueing.ts",
