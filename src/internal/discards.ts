@@ -74,7 +74,11 @@ export const makeDiscards = Effect.fnUntraced(function* (
     /** Waits until all that was noticed has been told. */
     finish: (leaving?: Worker) =>
       Effect.suspend(() =>
-        Effect.andThen(noticed ? Effect.ignore(round(leaving)) : Effect.void, FiberSet.awaitEmpty(fibers))
+        Effect.andThen(
+          // A round that is under way may be cut off with what it took.
+          noticed || uncertain ? Effect.ignore(round(leaving)) : Effect.void,
+          FiberSet.awaitEmpty(fibers)
+        )
       )
   }
 })

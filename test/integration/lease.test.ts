@@ -1,6 +1,7 @@
 import { assert, describe } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
@@ -8,7 +9,8 @@ import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Job from "../../src/Job.ts"
 import { eventually } from "../setup/eventually.ts"
-import { type Node, onDatabase, startNode } from "./support.ts"
+import { TestDatabase } from "../setup/TestDatabase.ts"
+import { type Node, onDatabase, startNode, tally } from "./support.ts"
 
 const Busy = Job.make("busy")
 
@@ -140,6 +142,45 @@ describe("a stop", () => {
       const { id } = yield* node.run(Doomed.enqueue({ n: 1 }))
       yield* node.event("Discarded", id)
       yield* node.stop
+      assert.isTrue(told)
+      assert.strictEqual(yield* untold, 0)
+    })
+  )
+
+  onDatabase("does not lose what it was about to tell as it was told to stop", () =>
+    Effect.gen(function* () {
+      const database = yield* TestDatabase
+      const sql = yield* SqlClient.SqlClient
+      const holder = yield* database.makeClient({ maxConnections: 1 })
+      yield* sql`CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NULL; END $$`
+      yield* sql`CREATE TRIGGER pause BEFORE UPDATE ON shigoto.discards FOR EACH STATEMENT EXECUTE FUNCTION pause()`
+      const taking = sql`
+        SELECT FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = current_database()`
+      let told = false
+      const go = yield* Deferred.make<void>()
+      const node = yield* startNode({
+        workers: Layer.mergeAll(
+          Doomed.toLayer(() => Job.discard("no"), { onDiscard: () => Effect.sync(() => void (told = true)) }),
+          Busy.toLayer(() => Deferred.await(go))
+        ),
+        config: { interruptGrace: "20 seconds", queryTimeout: "20 seconds" }
+      })
+      const stopping = yield* holder.withTransaction(
+        Effect.gen(function* () {
+          yield* holder`SELECT pg_advisory_xact_lock(7)`
+          yield* node.run(Busy.enqueue({}))
+          yield* node.run(Doomed.enqueue({ n: 1 }))
+          // It waits for what it is to tell.
+          yield* eventually(taking, (rows) => rows.length === 1)
+          const stopping = yield* Effect.forkScoped(node.stop, { startImmediately: true })
+          // The last outcome is settled: all that is left is to tell.
+          yield* Deferred.succeed(go, undefined)
+          yield* eventually(tally, ({ completed }) => completed === 1)
+          return stopping
+        })
+      )
+      yield* Fiber.join(stopping)
       assert.isTrue(told)
       assert.strictEqual(yield* untold, 0)
     })
