@@ -194,6 +194,18 @@ const excused: ReadonlyArray<readonly [id: string, what: string, commit: (histor
         .step(3, { state: "blocked" }, { state: "available" })
   ],
   [
+    "I13",
+    "a job that a stop could not give back, since nothing could be written",
+    (h) =>
+      h
+        .enqueue(2)
+        .claim(2)
+        .fault("disk-full", "begin", null)
+        .fleet("term")
+        .fault("disk-full", "end", null)
+        .fleet("exit", { code: 0 })
+  ],
+  [
     "I17",
     "a job that a transaction holds for all that time",
     (h) => {
@@ -204,6 +216,7 @@ const excused: ReadonlyArray<readonly [id: string, what: string, commit: (histor
   ],
   ["I17", "a job that is passed over once", (h) => h.enqueue(2).enqueue(3).pass(5000).claim(3).pass(5000).claim(2)],
   ["I20", "one connection more for a moment", (h) => h.sample({ connections: 50 }).sample({})],
+  ["I20", "one connection more as its process dies", (h) => h.sample({ connections: 50 })],
   ["I20a", "a transaction whose event loop is blocked", (h) => h.beat(1000).pass(2000).beat(100).open(2500)],
   [
     "I20a",

@@ -12,7 +12,10 @@ import { Truth } from "./truth.ts"
 export const start = (directory: string, name: string): (() => void) => {
   const file = Fs.openSync(Path.join(directory, `${name}${suffix}`), "a")
   // The clock of the machine: what the library takes for the time may be wrong.
-  const timer = setInterval(() => Fs.writeSync(file, `${Date.now()}\n`), pulseMillis).unref()
+  const turn = (): void => void Fs.writeSync(file, `${Date.now()}\n`)
+  // One that is stopped before its timer is due has turned once.
+  turn()
+  const timer = setInterval(turn, pulseMillis).unref()
   return () => {
     clearInterval(timer)
     Fs.closeSync(file)

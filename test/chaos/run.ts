@@ -1,12 +1,12 @@
 /** One run: two servers, a fleet, faults by the plan, then calm, the drain, and the verdict. */
 import { PgClient } from "@effect/sql-pg"
-import { Console, Deferred, Effect, FiberSet, Layer, Redacted } from "effect"
+import { Console, Deferred, Effect, FiberSet, Layer, Redacted, Schedule } from "effect"
 import { CronJobs, type JobId, Jobs, Queues, Shigoto, ShigotoConfig } from "effect-shigoto"
 import { EmbeddedPostgres } from "effect-shigoto/embedded"
 import { makePooler, type Pooler } from "../setup/pooler.ts"
 import { check, figures, type Finding, keep } from "./check.ts"
 import { makeFaults } from "./faults.ts"
-import { type Fleet, makeFleet } from "./fleet.ts"
+import { type Fleet, makeFleet, type Member } from "./fleet.ts"
 import { removeFence } from "./fence.ts"
 import type { Options } from "./options.ts"
 import { makePlan } from "./plan.ts"
@@ -93,7 +93,7 @@ const play = Effect.fnUntraced(function* (
     (stop) => Effect.sync(stop)
   )
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.ignore(sample), Effect.sleep("500 millis"))))
-  yield* Effect.forEach([...fleet.workers, ...fleet.producers], (member) => Deferred.await(member.current().ready))
+  yield* Effect.forEach([...fleet.workers, ...fleet.producers], isUp)
   yield* storm(options, seed, fleet, server, pooler)
   yield* Console.log("  calm: everything is healed, producers have stopped, jobs drain")
   yield* drain(fleet)
@@ -109,6 +109,12 @@ const play = Effect.fnUntraced(function* (
   if (broken) yield* keep(directory)
   return { findings, figures: yield* figures, broken }
 })
+
+/** Waits until a place in the fleet has a process that is ready; one may die as it starts. */
+const isUp = (member: Member) =>
+  Effect.suspend(() => Deferred.isDone(member.current().ready)).pipe(
+    Effect.repeat({ until: (ready) => ready, schedule: Schedule.spaced("50 millis") })
+  )
 
 const storm = Effect.fnUntraced(function* (
   options: Options,

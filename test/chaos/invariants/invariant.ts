@@ -11,5 +11,5 @@ export interface Invariant {
   readonly cases: string
 }
 
-/** Kinds of fault that keep everybody from the database. */
-export const outages = "('restart', 'lock', 'timeouts', 'read-only', 'terminate')"
+/** Kinds of fault that keep everybody from the database, or from all that is to be written there. */
+export const outages = "('restart', 'lock', 'timeouts', 'read-only', 'disk-full', 'terminate')"

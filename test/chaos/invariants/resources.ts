@@ -44,13 +44,13 @@ export const resources: ReadonlyArray<Invariant> = [
     offenders: `
       SELECT process, ts, connections, advisory
       FROM (
-        SELECT *, lead(connections) OVER later AS still, lead(ts) OVER later AS until
+        SELECT *, lead(connections) OVER later AS still, lead(ts) OVER later AS until,
+          CASE WHEN process LIKE 'worker%' THEN ${workerConnections} + 1 ELSE ${producerConnections} END AS allowed
         FROM sample
         WINDOW later AS (PARTITION BY process ORDER BY seq)
       ) AS s
       WHERE advisory > 0
-        OR least(connections, still)
-          > CASE WHEN process LIKE 'worker%' THEN ${workerConnections} + 1 ELSE ${producerConnections} END
+        OR connections > allowed AND still > allowed
         AND NOT EXISTS (
           SELECT FROM hindered AS h
           WHERE h.place = ${placeOf("s")} AND h.why IN ('freeze', 'blackhole') AND h.since < s.until AND h.until > s.ts
