@@ -108,6 +108,7 @@ export const fanOut = <
     const found = named(current.dependencies, name).filter(({ added }) => added)
     if (found.length > 0) {
       const results = yield* Effect.forEach(found, (one) =>
+        // Read by the job's own schemas: what they are is the caller's, not the reader's.
         readOne({ worker: current.worker, name }, job as unknown as Readable<Schema.Top, Schema.Top>, onFailure, one)
       )
       // Read by the definition and the policy that the type is made of.

@@ -4,6 +4,7 @@ import type { Partitions } from "../../ShigotoConfig.ts"
 import type { ClaimRequest } from "./claim.ts"
 import type { Claimed } from "./claimed.ts"
 import { array, type Db, oid } from "./db.ts"
+import { keysAtWork } from "./keys.ts"
 
 /** What a fair claim took, and whether a partition with work had no place left. */
 export interface FairClaim {
@@ -147,29 +148,7 @@ const read = (db: Db, queue: string) =>
     readonly running: number
     readonly paused: boolean
   }>`
-    WITH RECURSIVE keyed AS (
-      (
-        SELECT partition_key AS key
-        FROM ${db.jobs}
-        WHERE queue = ${queue}
-          AND state = 'available'
-          AND partition_key IS NOT NULL
-        ORDER BY partition_key
-        LIMIT 1
-      )
-      UNION ALL
-      SELECT (
-        SELECT j.partition_key
-        FROM ${db.jobs} AS j
-        WHERE j.queue = ${queue}
-          AND j.state = 'available'
-          AND j.partition_key > keyed.key
-        ORDER BY j.partition_key
-        LIMIT 1
-      )
-      FROM keyed
-      WHERE keyed.key IS NOT NULL
-    ),
+    WITH RECURSIVE keyed (key, place) AS (${keysAtWork(db, queue)}),
     found AS (
       SELECT key FROM keyed WHERE key IS NOT NULL
       UNION ALL

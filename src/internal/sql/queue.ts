@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Db } from "./db.ts"
+import { keysAtWork } from "./keys.ts"
 import type { QueueColumns } from "./promote.ts"
 import { limited } from "./search.ts"
 
@@ -95,8 +96,6 @@ const partitionsTold = 20
 /**
  * The partition keys of a queue with the most waiting jobs, paused ones in any case; `isComplete` is false where there
  * may be more.
- *
- * Keys with work are found by jumping along jobs_partition from one to the next.
  */
 export const partitions = (db: Db, queue: string): Effect.Effect<PartitionsFound, SqlError> =>
   limited(
@@ -105,30 +104,7 @@ export const partitions = (db: Db, queue: string): Effect.Effect<PartitionsFound
       const { sql } = db
       const now = yield* db.now
       const rows = yield* sql<PartitionColumns & { readonly leapt: number; readonly found: number }>`
-        WITH RECURSIVE keyed AS (
-          (
-            SELECT partition_key AS key, 1 AS place
-            FROM ${db.jobs}
-            WHERE queue = ${queue}
-              AND state = 'available'
-              AND partition_key IS NOT NULL
-            ORDER BY partition_key
-            LIMIT 1
-          )
-          UNION ALL
-          SELECT (
-            SELECT j.partition_key
-            FROM ${db.jobs} AS j
-            WHERE j.queue = ${queue}
-              AND j.state = 'available'
-              AND j.partition_key > keyed.key
-            ORDER BY j.partition_key
-            LIMIT 1
-          ), keyed.place + 1
-          FROM keyed
-          WHERE keyed.key IS NOT NULL
-            AND keyed.place < ${partitionLimit}::integer
-        ),
+        WITH RECURSIVE keyed (key, place) AS (${keysAtWork(db, queue, partitionLimit)}),
         running AS (
           SELECT partition_key AS key, count(*)::integer AS count
           FROM ${db.jobs}
