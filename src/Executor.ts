@@ -162,7 +162,8 @@ export const layer: Layer.Layer<
           freeSlot(entry)
           if (!isSucceeded) tellFree(claimed.queue, "slot")
         }
-        if (settling.size() === settlingSlack) tellFree(claimed.queue, "slot")
+        // What is beyond the slack holds back all queues.
+        if (settling.size() === settlingSlack) tellFree(undefined, "slot")
         // A limit over all nodes counts the job until it is settled.
         if (isCounted(entry) && !isSucceeded) tellFree(claimed.queue, "place")
         // An attempt that would start after the deadline ends the job now, not then.
