@@ -33,6 +33,7 @@ import type { ClaimRequest } from "./internal/sql/claim.ts"
 import type { Claimed } from "./internal/sql/claimed.ts"
 import type { LimitedClaim } from "./internal/sql/limit.ts"
 import { makeLook } from "./internal/look.ts"
+import { makePlans } from "./internal/plans.ts"
 import { makeSuccessions } from "./internal/succession.ts"
 import { JobStore } from "./JobStore.ts"
 import { type Hint, Notifier } from "./Notifier.ts"
@@ -90,6 +91,7 @@ export const layer: Layer.Layer<
     let armed = false
 
     const monotonic = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+    const plans = makePlans(monotonic)
     const wake = (queue: string): void => {
       const appetite = appetites.get(queue)
       if (appetite === undefined) return
@@ -193,8 +195,10 @@ export const layer: Layer.Layer<
       const aging = config.aging.get(queue)
       const asked = { node, nodeName: config.nodeName, queue, limit, floor, workers: able, from, aging }
       const own = broadcast.partitions(queue, node, limit)
+      const isPrepared = appetite.emptied && plans.areTrusted()
       const request: ClaimRequest = {
         ...asked,
+        isPrepared,
         encrypted: workers.encrypted(),
         ...(own !== undefined && { partitions: own, makesCopies: true })
       }
@@ -218,6 +222,7 @@ export const layer: Layer.Layer<
               (claim): LimitedClaim & { readonly stopped: boolean } => ({ ...claim, ...nothingHeld })
             )
       )
+      if (isPrepared) plans.took(monotonic() - sent)
       if (exit._tag === "Failure") {
         heartbeat.claimLost()
         appetite.latch.openUnsafe()
@@ -235,6 +240,7 @@ export const layer: Layer.Layer<
       asking.claimed = claimed.length
       executor.start(claimed, node)
       const bounded = able.some((worker) => worker.room < limit)
+      appetite.emptied = claimed.length < limit && !bounded && from === undefined
       if (admission.shedder !== undefined && !stopped) {
         const isDrained =
           isWhole && claimed.length < limit && from === undefined && !bounded && !saturated && held.length === 0

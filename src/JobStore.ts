@@ -6,12 +6,15 @@
  * and open no spans; those that an application calls join its transaction and its trace.
  */
 import { PgClient } from "@effect/sql-pg/PgClient"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Random from "effect/Random"
 import { Cipher } from "./Cipher.ts"
+import { makeCarrier } from "./internal/carrier.ts"
 import { makeCoalescer } from "./internal/coalesce.ts"
 import type { Aftermath } from "./internal/newJob.ts"
 import * as cancel from "./internal/sql/cancel.ts"
@@ -73,6 +76,8 @@ export class JobStore extends Context.Service<
     readonly insert: (
       jobs: ReadonlyArray<enqueue.NewJob>
     ) => Effect.Effect<ReadonlyArray<reservation.Stored>, StorageFailure | enqueue.MergeRefusal>
+    /** What the hints of this process are known by. */
+    readonly origin: string
     /** Runs an effect once the caller's transaction has committed; at once where there is none. */
     readonly afterCommit: (effect: Effect.Effect<void>) => Effect.Effect<void>
     /** Tells every listener; a hint, never a truth. */
@@ -217,12 +222,28 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
     const { background, called, limited, told } = runner
     const cells = yield* cellVerbs(db, runner)
     let registered: number | undefined
+    const origin = (yield* Random.nextIntBetween(1, Number.MAX_SAFE_INTEGER)).toString(36)
+    const clock = yield* Clock.Clock
+    const carrier = makeCarrier(origin, () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6)
+    const insertPlain = (jobs: ReadonlyArray<enqueue.NewJob>, payloads: ReadonlyArray<string>) =>
+      Effect.map(enqueue.insert(db, jobs, { payloads }), (rows) =>
+        rows.map((inserted): reservation.Stored => ({ _tag: "Inserted", inserted, notified: payloads.length > 0 }))
+      )
     const insertChunk = (jobs: ReadonlyArray<enqueue.NewJob>) =>
-      jobs.some((job) => job.unique !== undefined)
-        ? reservation.insertUnique(db, jobs)
-        : Effect.map(enqueue.insert(db, jobs), (rows) =>
-            rows.map((inserted): reservation.Stored => ({ _tag: "Inserted", inserted }))
-          )
+      jobs.some((job) => job.unique !== undefined) ? reservation.insertUnique(db, jobs) : insertPlain(jobs, [])
+    /** Inserts plain jobs outside of any transaction, with their hints where they can be carried. */
+    const insertCarrying = (jobs: ReadonlyArray<enqueue.NewJob>) => {
+      const attempt = (payloads: ReadonlyArray<string>) => told("enqueue")(insertPlain(jobs, payloads))
+      const payloads = carrier.load(jobs)
+      if (payloads.length === 0) return attempt(payloads)
+      return Effect.ensuring(attempt(payloads), Effect.sync(carrier.delivered)).pipe(
+        // Hints are never worth a job: it is stored although the server's queue of notifications is full.
+        Effect.catchIf(
+          (failure) => "code" in failure && failure.code === "54000",
+          () => attempt([])
+        )
+      )
+    }
     const insertAll = (jobs: ReadonlyArray<enqueue.NewJob>) =>
       Effect.map(Effect.forEach(chunks(jobs), insertChunk), (stored) => stored.flat())
     const insertAtOnce = (jobs: ReadonlyArray<enqueue.NewJob>) =>
@@ -233,7 +254,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       most: 500,
       mostBytes: 4 * 1024 * 1024,
       bytes: (job: enqueue.NewJob) => job.args.length,
-      send: (jobs) => retryRaces(told("enqueue")(insertChunk(jobs))).pipe(Effect.withTracerEnabled(false)),
+      send: (jobs) => retryRaces(Effect.suspend(() => insertCarrying(jobs))).pipe(Effect.withTracerEnabled(false)),
       // Data exceptions, broken constraints, statements too large.
       isolates: (failure) => "code" in failure && /^(22|23|54)/.test(failure.code)
     })
@@ -248,6 +269,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
     }
     return JobStore.of({
       insert,
+      origin,
       afterCommit: (effect) => db.sql.afterCommit(effect),
       notify: (payloads) => background("notify")(inspect.notify(db, payloads)),
       promote: (options) => background("promote")(promote.promote(db, options)),

@@ -265,10 +265,12 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
 
     const horizon = dueHorizonMillis(config)
     const instant = lastInstant()
-    const send = (hints: ReadonlyArray<Hint>): Effect.Effect<void> => {
+    const send = (hints: ReadonlyArray<Hint>, notified: boolean): Effect.Effect<void> => {
+      const sendOne = (hint: Hint): Effect.Effect<void> =>
+        notified && hint._tag === "Available" ? Effect.sync(() => notifier.wake(hint)) : notifier.send(hint)
       const [only, ...others] = hints
       if (only === undefined) return Effect.void
-      return others.length === 0 ? notifier.send(only) : Effect.forEach(hints, notifier.send, { discard: true })
+      return others.length === 0 ? sendOne(only) : Effect.forEach(hints, sendOne, { discard: true })
     }
     // Each single enqueue goes this way, so it takes few steps of a fiber.
     const announce = (jobs: ReadonlyArray<NewJob>, stored: ReadonlyArray<Stored>, aftermath: Aftermath) => {
@@ -278,7 +280,8 @@ export const layer: Layer.Layer<Jobs, never, JobStore | Notifier | Events | Shig
           if (_tag !== "Inserted") continue
           events.publish({ _tag: "Inserted", id: job.id, worker: job.worker, queue: job.queue, state: job.state })
         }
-        const sent = send(hintsFor(results, jobs, horizon))
+        const notified = stored.every((one) => one._tag === "Inserted" && one.notified === true)
+        const sent = send(hintsFor(results, jobs, horizon), notified)
         return aftermath === nothing ? sent : Effect.andThen(sent, spread(events, notifier, aftermath))
       })
       return Effect.as(store.afterCommit(tell), results)

@@ -1,8 +1,9 @@
 /**
  * Wake-ups between nodes by LISTEN and NOTIFY: hints that save waiting, never the truth.
  *
- * A hint that is lost costs at most one poll. Hints to the own node need no database. Hints to others leave coalesced:
- * one statement carries all that came up while the one before was under way, each payload once.
+ * A hint that is lost costs at most one poll. Hints to the own node need no database. Hints to others go with the
+ * statement that inserts a single job where that costs little, and else leave coalesced: one statement carries all that
+ * came up while the one before was under way, each payload once.
  *
  * The listener has a connection of its own. It proves itself by a probe at the start, and again once it has heard nothing
  * for as long as two renewals of the lease are apart; what any node sends proves it as well. A connection that is half
@@ -20,8 +21,8 @@ import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as PubSub from "effect/PubSub"
 import * as EffectQueue from "effect/Queue"
-import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
+import { availablePayload } from "./internal/carrier.ts"
 import { pause } from "./internal/loop.ts"
 import type { JobId } from "./JobRow.ts"
 import { JobStore } from "./JobStore.ts"
@@ -190,7 +191,7 @@ function makeBus() {
     const store = yield* JobStore
     const scope = yield* Effect.scope
     const bus = yield* PubSub.sliding<Hint>(4096)
-    const origin = (yield* Random.nextIntBetween(1, Number.MAX_SAFE_INTEGER)).toString(36)
+    const { origin } = store
     const alone = config.timeSource === "clock"
     let pending = new Set<string>()
     let sending = false
@@ -250,7 +251,7 @@ const encode = (origin: string, hint: Hint): ReadonlyArray<string> => {
 const encodeOne = (origin: string, hint: Exclude<Hint, { readonly _tag: "Settled" }>): string => {
   switch (hint._tag) {
     case "Available":
-      return `available ${origin} ${hint.queue}`
+      return availablePayload(origin, hint.queue)
     case "Due":
       return `due ${origin} ${Math.ceil(hint.inMillis)}`
     case "Cancel":

@@ -19,6 +19,8 @@ export interface Appetite {
   rewoundAt: number
   /** Whether the last claim came upon a job of a worker with limits over all nodes. */
   limited: boolean
+  /** Whether the last claim left nothing behind that it might have taken. */
+  emptied: boolean
 }
 
 /** Of a queue of which nothing is known. */
@@ -30,5 +32,6 @@ export const hungry = (): Appetite => ({
   from: undefined,
   below: false,
   rewoundAt: -Infinity,
-  limited: false
+  limited: false,
+  emptied: false
 })

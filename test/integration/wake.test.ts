@@ -82,6 +82,52 @@ describe("wake-ups", () => {
     })
   )
 
+  onDatabase("the statement that inserts a single job notifies, and no other follows it", () =>
+    Effect.gen(function* () {
+      const { url } = yield* TestDatabase
+      const { ran } = yield* startListening()
+      yield* heard(ran)
+      const sent: Array<string> = []
+      const proxy = yield* makeProxy(Redacted.value(url), (chunk) => {
+        sent.push(chunk.toString("latin1"))
+        return chunk
+      })
+      const producer = yield* startNode({
+        config: { ...patient, queues: {}, listen: false },
+        client: clientOf(proxy.url)
+      })
+      yield* producer.run(Note.enqueue({ n: 1 }))
+      yield* arrives(ran, 1)
+      const notifying = sent.filter((text) => text.includes("pg_notify"))
+      assert.strictEqual(notifying.length, 1)
+      assert.include(notifying[0], "INSERT INTO")
+    })
+  )
+
+  onDatabase("a job is stored although the server takes no more notifications", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const { url } = yield* TestDatabase
+      // As the server says at a commit when the queue of notifications is full.
+      yield* sql`
+        CREATE FUNCTION public.pg_n0tify(text, text) RETURNS void LANGUAGE plpgsql AS $$
+        BEGIN
+          RAISE 'too many notifications in the NOTIFY queue' USING ERRCODE = '54000';
+        END $$`
+      let refused = 0
+      const proxy = yield* makeProxy(Redacted.value(url), (chunk) => {
+        const text = chunk.toString("latin1")
+        if (!text.includes("INSERT INTO") || !text.includes("pg_notify")) return chunk
+        refused++
+        return Buffer.from(text.replaceAll("pg_notify", "pg_n0tify"), "latin1")
+      })
+      const producer = yield* startNode({ config: { ...patient, queues: {} }, client: clientOf(proxy.url) })
+      yield* producer.run(Note.enqueue({ n: 1 }))
+      assert.strictEqual(refused, 1)
+      assert.deepStrictEqual(yield* tally, { available: 1 })
+    })
+  )
+
   onDatabase("a scheduled job starts at its due instant, wherever it was enqueued", () =>
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient

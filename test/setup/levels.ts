@@ -19,7 +19,8 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/internal/coalesce.ts",
       "src/internal/fingerprint.ts",
       "src/internal/filterText.ts",
-      "src/internal/bag.ts"
+      "src/internal/bag.ts",
+      "src/internal/plans.ts"
     ]
   },
   {
@@ -29,6 +30,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/internal/envelope.ts",
       "src/internal/attemptError.ts",
       "src/internal/newJob.ts",
+      "src/internal/carrier.ts",
       "src/JobEvent.ts",
       "src/Outcome.ts",
       "src/Signal.ts",

@@ -118,9 +118,15 @@ export type ClaimedColumns = readonly [
 export const claimedColumns = (db: Db, job: string): Fragment =>
   db.sql.literal(names.map((name) => `${job}.${name}`).join(", "))
 
-/** Runs a statement that returns them; not prepared, as a claim says why. */
-export const claimedRows = (statement: Statement<unknown>): Effect.Effect<ReadonlyArray<ClaimedColumns>, SqlError> =>
-  Effect.map(statement.valuesUnprepared, (rows) => rows as unknown as ReadonlyArray<ClaimedColumns>) // by `claimedColumns`
+/** Runs a statement that returns them; a claim says when it is prepared. */
+export const claimedRows = (
+  statement: Statement<unknown>,
+  isPrepared = false
+): Effect.Effect<ReadonlyArray<ClaimedColumns>, SqlError> =>
+  Effect.map(
+    isPrepared ? statement.values : statement.valuesUnprepared,
+    (rows) => rows as unknown as ReadonlyArray<ClaimedColumns> // by `claimedColumns`
+  )
 
 /** The beginning of a claim's update of jobs `j`; which ones, and that nobody has claimed them, is to follow. */
 export const taking = (db: Db, node: number, now: Fragment): Fragment => db.sql`

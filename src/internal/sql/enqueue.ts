@@ -1,5 +1,6 @@
 /** Inserts jobs: one statement for any number of rows. */
 import * as Effect from "effect/Effect"
+import type { Fragment } from "effect/sql/Statement"
 import type { JobId, JobState } from "../../JobRow.ts"
 import { type Aftermath, expiresIn, isLinked, link, type NewJob } from "../newJob.ts"
 import { array, type Db, oid } from "./db.ts"
@@ -37,6 +38,8 @@ export const insert = Effect.fnUntraced(function* (
     readonly reservation?: (position: number) => Reservation | undefined
     /** The positions of those that others will wait for. */
     readonly awaited?: ReadonlySet<number>
+    /** What listeners are told as the jobs are committed. */
+    readonly payloads?: ReadonlyArray<string>
   } = {}
 ) {
   const { sql } = db
@@ -44,6 +47,7 @@ export const insert = Effect.fnUntraced(function* (
   // Told once for all rows, and not reckoned again for each use in each of them.
   const now = sql`(SELECT ${yield* db.now})`
   const { awaited, reservation } = options
+  const notifying = notifications(db, options.payloads ?? [])
   // An id that was reserved together with a key; the others draw theirs here.
   const won = reservation === undefined ? undefined : given.map((_, position) => reservation(position))
   // What is encrypted is bound to its row, so that its id has to be known before.
@@ -54,9 +58,10 @@ export const insert = Effect.fnUntraced(function* (
     reserved?.flatMap((one) => (one === undefined ? [] : [one.id]))
   )
   if (!db.inserts && won === undefined && awaited === undefined && !jobs.some(isTied)) {
-    return yield* call(db, jobs, reserved)
+    return yield* call(db, jobs, reserved, notifying)
   }
-  if (reserved === undefined && awaited === undefined && isUniform(jobs)) return yield* insertUniform(db, jobs)
+  if (reserved === undefined && awaited === undefined && isUniform(jobs))
+    return yield* insertUniform(db, jobs, notifying)
   const column = (read: (job: NewJob) => unknown, type: number) => array(jobs.map(read), type)
   const extra =
     reserved === undefined
@@ -159,7 +164,7 @@ export const insert = Effect.fnUntraced(function* (
       ) AS at
     ) AS due
     ORDER BY job.position
-    RETURNING id, state, run_at, inserted_at`
+    RETURNING id, state, run_at, inserted_at${notifying}`
   const inserted = rows
     .map((row): Inserted => ({ id: jobId(row.id), state: row.state, runAt: row.run_at, insertedAt: row.inserted_at }))
     .toSorted((a, b) => a.id - b.id)
@@ -212,7 +217,7 @@ const isUniform = (jobs: ReadonlyArray<NewJob>): boolean => {
 }
 
 /** Inserts jobs that share everything but their args: what they share travels, and comes back, once. */
-const insertUniform = Effect.fnUntraced(function* (db: Db, jobs: ReadonlyArray<NewJob>) {
+const insertUniform = Effect.fnUntraced(function* (db: Db, jobs: ReadonlyArray<NewJob>, notifying: Fragment) {
   const { sql } = db
   const [first] = jobs
   if (first === undefined || !("delayMillis" in first.due)) return []
@@ -251,7 +256,7 @@ const insertUniform = Effect.fnUntraced(function* (db: Db, jobs: ReadonlyArray<N
       (SELECT array_agg(id ORDER BY id) FROM inserted) AS ids,
       CASE WHEN due > now THEN 'scheduled' ELSE 'available' END AS state,
       due AS run_at,
-      now AS inserted_at
+      now AS inserted_at${notifying}
     FROM moment`
   if (row === undefined) return []
   return row.ids.map((id): Inserted => ({
@@ -266,7 +271,8 @@ const insertUniform = Effect.fnUntraced(function* (db: Db, jobs: ReadonlyArray<N
 const call = Effect.fnUntraced(function* (
   { schema, sql }: Db,
   jobs: ReadonlyArray<NewJob>,
-  reserved: ReadonlyArray<Reservation | undefined> | undefined
+  reserved: ReadonlyArray<Reservation | undefined> | undefined,
+  notifying: Fragment
 ) {
   const texts = jobs.map((job, position) => {
     const { meta } = job
@@ -293,7 +299,7 @@ const call = Effect.fnUntraced(function* (
     readonly run_at: Date
     readonly inserted_at: Date
   }>`
-    SELECT id, state, run_at, inserted_at
+    SELECT id, state, run_at, inserted_at${notifying}
     FROM ${sql(`${schema}.enqueue_jobs`)}(${`[${texts.join(",")}]`}::text::jsonb)`
   return rows.map((row): Inserted => ({
     id: jobId(row.id),
@@ -302,6 +308,16 @@ const call = Effect.fnUntraced(function* (
     insertedAt: row.inserted_at
   }))
 })
+
+/** A column more for a statement that inserts jobs, whose reading tells listeners once it commits. */
+const notifications = ({ schema, sql }: Db, payloads: ReadonlyArray<string>): Fragment =>
+  payloads.length === 0
+    ? sql``
+    : sql`,
+      (
+        SELECT count(pg_notify(${schema}::text, payload))
+        FROM unnest(${array(payloads, oid.text)}::text[]) AS payload
+      ) AS notified`
 
 /** Gives an id to each job that has none yet, in their order. */
 const drawIds = Effect.fnUntraced(function* (db: Db, won: ReadonlyArray<Reservation | undefined>) {

@@ -21,7 +21,8 @@ import { nameIn } from "./quote.ts"
 
 /** What became of a new job. */
 export type Stored =
-  | { readonly _tag: "Inserted"; readonly inserted: Inserted }
+  /** `notified` where its statement has told the nodes of it. */
+  | { readonly _tag: "Inserted"; readonly inserted: Inserted; readonly notified?: boolean }
   | { readonly _tag: "Existing" | "Replaced" | "Debounced" | "ConflictExecuting"; readonly job: JobRow }
 
 /**
