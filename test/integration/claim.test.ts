@@ -1,6 +1,7 @@
 import { assert, describe } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
@@ -97,6 +98,44 @@ describe("claim", () => {
       assert.strictEqual(yield* claim(["note"]), 0)
       const { node: next } = yield* bareStore
       assert.strictEqual(yield* claim(["note"], "bare", next), 1)
+    })
+  )
+
+  onDatabase("outcomes that the database is slow to take hold back all queues, and none once they are stored", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      let ran = 0
+      // No look wakes a queue that nobody tells of its slots.
+      const node = yield* startNode({
+        workers: Note.toLayer(() => Effect.sync(() => void ran++)),
+        config: { queues: { many: 5000, few: 1 }, pollInterval: "1 hour", idlePollInterval: "1 hour", listen: false }
+      })
+      const isLocked = yield* Deferred.make<void>()
+      const mayStore = yield* Deferred.make<void>()
+      const lock = yield* Effect.forkChild(
+        sql.withTransaction(
+          Effect.gen(function* () {
+            yield* sql`LOCK TABLE shigoto.jobs_archive IN SHARE MODE`
+            yield* Deferred.succeed(isLocked, undefined)
+            yield* Deferred.await(mayStore)
+          })
+        )
+      )
+      yield* Deferred.await(isLocked)
+      const many = Array.from({ length: 3000 }, (_, n) => ({ n }))
+      yield* node.run(Note.enqueueAll(many, { queue: "many" }))
+      yield* eventually(
+        Effect.sync(() => ran),
+        (count) => count === 3000
+      )
+      const { id } = yield* node.run(Note.enqueue({ n: 0 }, { queue: "few" }))
+      // Turns enough for its claim, if there were one.
+      yield* Effect.repeat(node.jobs.counts, { times: 20 })
+      assert.strictEqual((yield* node.jobs.get(id)).state, "available")
+      yield* Deferred.succeed(mayStore, undefined)
+      yield* Fiber.join(lock)
+      yield* reaches(node, id, "completed")
+      yield* eventually(tally, (counts) => counts.completed === 3001)
     })
   )
 
