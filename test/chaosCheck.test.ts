@@ -151,7 +151,7 @@ const offences: ReadonlyArray<readonly [id: string, what: string, commit: (histo
   ["I19a", "a process that does not stop", (h) => h.fleet("term").fleet("deaf")],
   ["I19b", "a heap that grows", (h) => h.grow({ heap: 1_000_000 })],
   ["I19b", "timers that pile up", (h) => h.grow({ handles: 1 })],
-  ["I20", "a connection too many", (h) => h.sample({ connections: 50 }).sample({ connections: 50 })],
+  ["I20", "a connection too many", (h) => h.sample({ connections: 50 }).pass(500).sample({ connections: 50 })],
   ["I20", "a lock left behind", (h) => h.sample({ advisory: 1 })],
   ["I20a", "a transaction left open", (h) => h.beat(2000).open(1100)],
   [
@@ -215,7 +215,23 @@ const excused: ReadonlyArray<readonly [id: string, what: string, commit: (histor
     }
   ],
   ["I17", "a job that is passed over once", (h) => h.enqueue(2).enqueue(3).pass(5000).claim(3).pass(5000).claim(2)],
-  ["I20", "one connection more for a moment", (h) => h.sample({ connections: 50 }).sample({})],
+  ["I20", "one connection more for a moment", (h) => h.sample({ connections: 50 }).pass(500).sample({})],
+  [
+    "I20",
+    "one connection more while the event loop is blocked",
+    (h) => h.beat(1000).sample({ connections: 50 }).pass(1000).sample({ connections: 50 }).beat(100)
+  ],
+  [
+    "I20",
+    "one connection more on a network that is bad",
+    (h) =>
+      h
+        .fault("latency", "begin")
+        .sample({ connections: 50 })
+        .pass(500)
+        .sample({ connections: 50 })
+        .fault("latency", "end")
+  ],
   ["I20", "one connection more as its process dies", (h) => h.sample({ connections: 50 })],
   ["I20a", "a transaction whose event loop is blocked", (h) => h.beat(1000).pass(2000).beat(100).open(2500)],
   [

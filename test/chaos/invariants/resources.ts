@@ -5,6 +5,17 @@ import type { Invariant } from "./invariant.ts"
 /** The network belongs to the place in the fleet, whichever process is there. */
 const placeOf = (row: string): string => `regexp_replace(${row}.process, '-[0-9]+$', '')`
 
+/** Milliseconds of a span in which a process could go on: its event loop turned, and its network was well. */
+const free = (row: string, since: string, until: string): string => `
+  SELECT (extract(epoch FROM sum(upper(r) - lower(r))) * 1000)::float8
+  FROM unnest(tstzmultirange(tstzrange(${since}, ${until})) - coalesce(
+    (
+      SELECT range_agg(tstzrange(h.since, h.until)) FROM hindered AS h
+      WHERE h.place IN ('', ${row}.process, ${placeOf(row)}) AND h.since < ${until} AND h.until > ${since}
+    ),
+    '{}'
+  )) AS r`
+
 /** Processes that lived for two minutes at least: what they took after their start, and in the end. */
 const lasting = `
   SELECT process, early.heap AS heap_then, late.heap AS heap_now, early.handles AS handles_then, late.handles AS handles_now,
@@ -39,8 +50,8 @@ export const resources: ReadonlyArray<Invariant> = [
     timed: true,
     says: "no more connections than configured, and no lock left behind",
     cases: "SELECT count(*) FROM sample",
-    // A connection that is given up is replaced before the server has noticed: one look is not enough. Where no byte
-    // passes, the server notices only as the network is back.
+    // A connection that is given up is replaced before the server has noticed: one look is not enough, nor are two
+    // between which the process was not there to close it.
     offenders: `
       SELECT process, ts, connections, advisory
       FROM (
@@ -51,29 +62,16 @@ export const resources: ReadonlyArray<Invariant> = [
       ) AS s
       WHERE advisory > 0
         OR connections > allowed AND still > allowed
-        AND NOT EXISTS (
-          SELECT FROM hindered AS h
-          WHERE h.place = ${placeOf("s")} AND h.why IN ('freeze', 'blackhole') AND h.since < s.until AND h.until > s.ts
-        )`
+        AND (${free("s", "s.ts", "s.until")}) > 250`
   },
   {
     id: "I20a",
     timed: true,
     says: "no transaction waits for over a second for a process that could go on with it",
     cases: "SELECT count(*) FROM sample",
-    // Counted is the time in which the process could have gone on: its event loop turned, and its network was well.
     offenders: `
       SELECT process, pid, began, idle_since, max(free) AS millis, min(query) AS after FROM (
-        SELECT o.*, (
-          SELECT sum(extract(epoch FROM upper(r) - lower(r)))::float8 * 1000
-          FROM unnest(tstzmultirange(tstzrange(o.idle_since, o.seen)) - coalesce(
-            (
-              SELECT range_agg(tstzrange(h.since, h.until)) FROM hindered AS h
-              WHERE h.place IN ('', o.process, ${placeOf("o")}) AND h.since < o.seen AND h.until > o.idle_since
-            ),
-            '{}'
-          )) AS r
-        ) AS free
+        SELECT o.*, (${free("o", "o.idle_since", "o.seen")}) AS free
         FROM opened AS o WHERE o.idle_since IS NOT NULL
       ) AS waiting
       WHERE free > 1000
