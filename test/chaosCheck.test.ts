@@ -151,7 +151,11 @@ const offences: ReadonlyArray<readonly [id: string, what: string, commit: (histo
   ["I19a", "a process that does not stop", (h) => h.fleet("term").fleet("deaf")],
   ["I19b", "a heap that grows", (h) => h.grow({ heap: 1_000_000 })],
   ["I19b", "timers that pile up", (h) => h.grow({ handles: 1 })],
-  ["I20", "a connection too many", (h) => h.sample({ connections: 50 }).pass(500).sample({ connections: 50 })],
+  [
+    "I20",
+    "a connection too many",
+    (h) => [0, 550, 550].forEach((millis) => h.pass(millis).sample({ connections: 50 }))
+  ],
   ["I20", "a lock left behind", (h) => h.sample({ advisory: 1 })],
   ["I20a", "a transaction left open", (h) => h.beat(2000).open(1100)],
   [
@@ -215,11 +219,17 @@ const excused: ReadonlyArray<readonly [id: string, what: string, commit: (histor
     }
   ],
   ["I17", "a job that is passed over once", (h) => h.enqueue(2).enqueue(3).pass(5000).claim(3).pass(5000).claim(2)],
-  ["I20", "one connection more for a moment", (h) => h.sample({ connections: 50 }).pass(500).sample({})],
+  [
+    "I20",
+    "one connection more for less than a second, twice",
+    (h) => {
+      for (const _ of [1, 2]) h.sample({ connections: 50 }).pass(900).sample({ connections: 50 }).pass(900).sample({})
+    }
+  ],
   [
     "I20",
     "one connection more while the event loop is blocked",
-    (h) => h.beat(1000).sample({ connections: 50 }).pass(1000).sample({ connections: 50 }).beat(100)
+    (h) => h.beat(1000).sample({ connections: 50 }).pass(1500).sample({ connections: 50 }).beat(100)
   ],
   [
     "I20",
@@ -228,7 +238,7 @@ const excused: ReadonlyArray<readonly [id: string, what: string, commit: (histor
       h
         .fault("latency", "begin")
         .sample({ connections: 50 })
-        .pass(500)
+        .pass(1500)
         .sample({ connections: 50 })
         .fault("latency", "end")
   ],

@@ -120,6 +120,13 @@ const copy = Effect.fnUntraced(function* (
   }
 })
 
+/** A span of time among those of a queue's jobs of a worker, as a box: an index finds those that contain another. */
+const box = (row: string, since: string, until: string): string => {
+  const among = `hashtext(${row}.queue || ' ' || ${row}.worker)`
+  const seconds = (at: string) => `least(extract(epoch FROM ${at})::float8, 1e11)`
+  return `box(point(${among}, ${seconds(since)}), point(${among}, ${seconds(until)}))`
+}
+
 const derived = [
   // A settle deletes from the one table and inserts into the other; together they are one step.
   `CREATE TABLE step AS
@@ -224,15 +231,20 @@ FROM (
   WHERE b.phase = 'begin' AND b.kind IN ('freeze', 'blackhole', 'latency', 'lost-reply')
 ) AS bad`,
   "CREATE INDEX hindered_place ON hindered (place, until)",
-  "CREATE INDEX stay_waiting ON stay USING gist (tstzrange(least(committed, until), until)) WHERE state = 'available'",
-  "ANALYZE step, stay",
-  // Claims that passed over a job which comes before theirs, had been there for a second and stayed for one more.
+  // Rows that a claim passes over if it comes while they have been there for a second and stay for one more.
+  `CREATE TABLE waiting AS
+SELECT id, queue, worker, priority, run_at, since, until, ${box("s", "s.after", "s.before")} AS span
+FROM (
+  SELECT *, committed + interval '1 second' AS after, coalesce(until, 'infinity') - interval '1 second' AS before
+  FROM stay WHERE state = 'available'
+) AS s
+WHERE after < before`,
+  "CREATE INDEX waiting_span ON waiting USING gist (span)",
+  "ANALYZE step, stay, waiting",
   `CREATE TABLE overtaken AS
 SELECT c.id, c.ts, c.began, c.app, u.id AS better, u.since, u.until
-FROM step AS c JOIN stay AS u
-  ON u.state = 'available' AND u.queue = c.queue AND u.worker = c.worker AND u.id <> c.id
-  AND tstzrange(least(u.committed, u.until), u.until) @> c.began
-  AND u.committed < c.began - interval '1 second' AND coalesce(u.until, 'infinity') > c.ts + interval '1 second'
+FROM step AS c JOIN waiting AS u
+  ON u.span @> ${box("c", "c.began", "c.ts")} AND u.queue = c.queue AND u.worker = c.worker AND u.id <> c.id
   AND (-u.priority, u.run_at, u.id) < (-c.priority, c.run_at, c.id)
 -- Where tenants take turns, turns come first.
 WHERE c.move = 'claim' AND c.worker <> 'tenant'`

@@ -3,13 +3,16 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Job from "../../src/Job.ts"
 import * as JobStore from "../../src/JobStore.ts"
 import * as ShigotoConfig from "../../src/ShigotoConfig.ts"
 import { eventually } from "../setup/eventually.ts"
-import { onDatabase, reaches, startNode, tally } from "./support.ts"
+import { makeProxy } from "../setup/proxy.ts"
+import { TestDatabase } from "../setup/TestDatabase.ts"
+import { clientOf, onDatabase, reaches, startNode, tally } from "./support.ts"
 
 const Note = Job.make("note", { args: { n: Schema.Number } })
 const Other = Job.make("other", { args: { n: Schema.Number } })
@@ -136,6 +139,39 @@ describe("claim", () => {
       yield* Fiber.join(lock)
       yield* reaches(node, id, "completed")
       yield* eventually(tally, (counts) => counts.completed === 3001)
+    })
+  )
+
+  onDatabase("is prepared where few jobs wait, and planned each time in a backlog", () =>
+    Effect.gen(function* () {
+      const { url } = yield* TestDatabase
+      // Whoever sends its text has it planned; a prepared statement is sent by name.
+      let planned = 0
+      const proxy = yield* makeProxy(Redacted.value(url), (chunk) => {
+        if (chunk.includes("chosen AS MATERIALIZED")) planned++
+        return chunk
+      })
+      const node = yield* startNode({
+        workers: Note.toLayer(() => Effect.void),
+        config: { queues: { default: 10 }, listen: false },
+        client: clientOf(proxy.url, { prepare: true, maxConnections: 1 })
+      })
+      const one = Effect.gen(function* () {
+        const { id } = yield* node.run(Note.enqueue({ n: 0 }))
+        yield* node.event("Completed", id)
+      })
+      yield* Effect.repeat(one, { times: 4 })
+      planned = 0
+      yield* Effect.repeat(one, { times: 9 })
+      assert.strictEqual(planned, 0)
+      yield* node.run(Note.enqueueAll(Array.from({ length: 500 }, (_, n) => ({ n }))))
+      yield* eventually(tally, (counts) => counts.completed === 515)
+      assert.isAbove(planned, 10)
+      // The end of the backlog is the first of few again.
+      yield* one
+      planned = 0
+      yield* one
+      assert.strictEqual(planned, 0)
     })
   )
 
