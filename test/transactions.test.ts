@@ -1,11 +1,15 @@
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, describe, it, layer } from "@effect/vitest"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as EffectQueue from "effect/Queue"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
+import { makeTransaction } from "../src/internal/sql/transaction.ts"
 import * as Job from "../src/Job.ts"
 import type { JobEvent } from "../src/JobEvent.ts"
 import { Jobs } from "../src/Jobs.ts"
@@ -252,5 +256,28 @@ describe("Shigoto.layerProducer", () => {
         assert.deepStrictEqual(row.meta, { some_key: 1 })
       }).pipe(Effect.provide(Layer.provideMerge(Layer.provide(Shigoto.layerProducer, ShigotoConfig.layer()), client)))
     }).pipe(Effect.provide(TestDatabase.layer()))
+  )
+})
+
+layer(layerProducer(), { excludeTestServices: true })("a transaction of the library's own", (it) => {
+  it.effect("whose beginning is answered too late is over, and the connection as good as new", () =>
+    Effect.gen(function* () {
+      const database = yield* TestDatabase
+      const sql = yield* database.makeClient({ maxConnections: 1 })
+      const transaction = makeTransaction(sql, Duration.millis(100))
+      yield* sql`CREATE TABLE seen (n integer)`
+      const begun = yield* Effect.forkChild(transaction(Effect.void))
+      // BEGIN is on its way. As the event loop goes on, the wait for it ends before its answer is read.
+      while ((yield* Effect.sync(() => begun.pollUnsafe())) === undefined) {
+        yield* Effect.yieldNow
+        const blockedUntil = performance.now() + 150
+        while (performance.now() < blockedUntil);
+      }
+      const exit = yield* Fiber.await(begun)
+      assert.isTrue(Exit.isFailure(exit))
+      yield* sql`INSERT INTO seen VALUES (1)`
+      const elsewhere = yield* database.makeClient()
+      assert.lengthOf(yield* elsewhere`SELECT FROM seen`, 1)
+    })
   )
 })

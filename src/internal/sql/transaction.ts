@@ -5,6 +5,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as SqlClient from "effect/sql/SqlClient"
+import type { Connection } from "effect/sql/SqlConnection"
 import { ConnectionError, SqlError } from "effect/sql/SqlError"
 import { autonomous, failWithSqlDefects } from "./statement.ts"
 
@@ -28,13 +29,19 @@ export const makeTransaction = (sql: PgClient, patience: Duration.Duration): Tra
       // A network keeps real time, also where a test keeps another.
       Effect.provideService(Clock.Clock, Clock.Clock.defaultValue())
     )
+  const rollback = (connection: Connection): Effect.Effect<void, SqlError> =>
+    Effect.asVoid(bounded("ROLLBACK", connection.execute("ROLLBACK", [], undefined)))
   const own = SqlClient.makeWithTransaction({
     transactionService: sql.transactionService,
     spanAttributes: [["db.system.name", "postgresql"]],
     acquireConnection: (restore) => restore(sql.reserve),
-    begin: (connection) => bounded("BEGIN", connection.executeUnprepared(begin, [], undefined)),
+    begin: (connection) =>
+      // An answer that comes late, as to a blocked event loop, leaves the connection in use, and in a transaction.
+      Effect.onError(bounded("BEGIN", connection.executeUnprepared(begin, [], undefined)), () =>
+        Effect.ignore(rollback(connection))
+      ),
     commit: (connection) => Effect.flatMap(bounded("COMMIT", connection.executeRaw("COMMIT", [])), committed),
-    rollback: (connection) => bounded("ROLLBACK", connection.execute("ROLLBACK", [], undefined)),
+    rollback,
     savepoint: (connection, id) => connection.execute(`SAVEPOINT shigoto_${id}`, [], undefined),
     releaseSavepoint: (connection, id) => connection.execute(`RELEASE SAVEPOINT shigoto_${id}`, [], undefined),
     rollbackSavepoint: (connection, id) => connection.execute(`ROLLBACK TO SAVEPOINT shigoto_${id}`, [], undefined)
