@@ -215,8 +215,8 @@ describe("Shigoto.layerProducer", () => {
           WHERE application_name IN ('producer', 'shigoto-listener/producer')
           ORDER BY pid`
         yield* Order.enqueue({ n: 1 })
-        // The hint to other nodes is the last thing that it says.
-        const before = yield* eventually(backends, (rows) => rows.some(({ query }) => query.includes("pg_notify")))
+        // It is the last thing that it says: the hint to other nodes goes with it.
+        const before = yield* eventually(backends, (rows) => rows.some(({ query }) => query.includes("INSERT INTO")))
         assert.isFalse(before.some(({ query }) => query.includes("LISTEN")))
         // As long as a whole node takes to look, beat and prune many times.
         yield* Layer.build(Layer.fresh(node))
