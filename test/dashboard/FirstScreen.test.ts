@@ -6,6 +6,7 @@ import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
 import { type Access, Dashboard } from "../../src/dashboard/index.ts"
 import { History } from "../../src/History.ts"
+import { eventually } from "../setup/eventually.ts"
 import { everyone, open, Send, TestLive } from "./support.ts"
 
 const paths = ["me", "overview", "queues", "failures", "nodes", "activity?by=queue", "history?span=1h"]
@@ -17,6 +18,10 @@ const broughtBy = (page: string): Readonly<Record<string, string>> => {
   const [, text = ""] = /<script type="application\/json" id="first-screen">([^<]*)<\/script><\/head>/.exec(page) ?? []
   return JSON.parse(text) as Record<string, string>
 }
+
+/** Opens the page until it brings along so many answers: what is late once, as on a slow machine, is there the next time. */
+const bringing = <E, R>(count: number, page: Effect.Effect<{ readonly text: string }, E, R>) =>
+  eventually(page, ({ text }) => Object.keys(broughtBy(text)).length >= count)
 
 /** A group of failures whose every text would break out of a script, and that quotes a secret. */
 const fail = Effect.gen(function* () {
@@ -42,9 +47,10 @@ layer(TestLive)("the page", (it) => {
     Effect.gen(function* () {
       yield* fail
       const viewer = yield* open(everyone)
-      const page = yield* viewer("/", html)
-      assert.strictEqual(page.status, 200)
-      assert.strictEqual(page.headers.get("cache-control"), "no-store")
+      const first = yield* viewer("/", html)
+      assert.strictEqual(first.status, 200)
+      assert.strictEqual(first.headers.get("cache-control"), "no-store")
+      const page = yield* bringing(paths.length, viewer("/", html))
       assert.notInclude(page.text, "canary")
       // Of its own: the one that loads the code, and the one that holds the data.
       assert.strictEqual(page.text.match(/<script/g)?.length, 2)
@@ -63,13 +69,15 @@ layer(TestLive)("the page", (it) => {
   it.effect("brings along only what exists for its viewer, and nothing for who may not look", () =>
     Effect.gen(function* () {
       yield* Send.enqueue({})
-      const of = (access: Access.Access) =>
-        Effect.flatMap(open(access), (viewer) => Effect.map(viewer("/jobs/12", html), ({ text }) => broughtBy(text)))
+      const of = (access: Access.Access, count = paths.length) =>
+        Effect.flatMap(open(access), (viewer) =>
+          Effect.map(bringing(count, viewer("/jobs/12", html)), ({ text }) => broughtBy(text))
+        )
       const payer = yield* of({ user: "p", can: "readOnly", queues: ["payments"] })
       assert.sameMembers(Object.keys(payer), paths)
       assert.notInclude(JSON.stringify(payer), "mails")
       assert.include((yield* of({ user: "r", can: "readOnly" }))["queues"] ?? "", "mails")
-      assert.deepStrictEqual(yield* of({ user: "a", can: ["audit:view"] }), {})
+      assert.deepStrictEqual(yield* of({ user: "a", can: ["audit:view"] }, 0), {})
       const nobody = yield* open(undefined)
       const refused = yield* nobody("/", html)
       assert.deepStrictEqual([refused.status, refused.text.includes("first-screen")], [401, false])
