@@ -240,11 +240,11 @@ export const layer: Layer.Layer<
       asking.claimed = claimed.length
       executor.start(claimed, node)
       const bounded = able.some((worker) => worker.room < limit)
-      appetite.emptied = claimed.length < limit && !bounded && from === undefined
+      appetite.emptied =
+        claimed.length < limit && from === undefined && !bounded && !saturated && held.length === 0 && !stopped
       if (admission.shedder !== undefined && !stopped) {
-        const isDrained =
-          isWhole && claimed.length < limit && from === undefined && !bounded && !saturated && held.length === 0
-        admission.shedder.learn(queue, claimed.filter(slotsWereScarce(queue, able, claimed)), isDrained, monotonic())
+        const waited = claimed.filter(slotsWereScarce(queue, able, claimed))
+        admission.shedder.learn(queue, waited, isWhole && appetite.emptied, monotonic())
       }
       // A request to cancel one of them is found by then, should its notification be lost.
       if (claimed.length > 0) look.within(Duration.toMillis(config.pollInterval))
