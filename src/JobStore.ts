@@ -14,7 +14,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import { Cipher } from "./Cipher.ts"
-import { makeCarrier } from "./internal/carrier.ts"
+import { makePiggyback } from "./internal/piggyback.ts"
 import { makeCoalescer } from "./internal/coalesce.ts"
 import type { Aftermath } from "./internal/newJob.ts"
 import * as cancel from "./internal/sql/cancel.ts"
@@ -224,7 +224,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
     let registered: number | undefined
     const origin = (yield* Random.nextIntBetween(1, Number.MAX_SAFE_INTEGER)).toString(36)
     const clock = yield* Clock.Clock
-    const carrier = makeCarrier(origin, () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6)
+    const piggyback = makePiggyback(origin, () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6)
     const insertPlain = (jobs: ReadonlyArray<enqueue.NewJob>, payloads: ReadonlyArray<string>) =>
       Effect.map(enqueue.insert(db, jobs, { payloads }), (rows) =>
         rows.map((inserted): reservation.Stored => ({ _tag: "Inserted", inserted, notified: payloads.length > 0 }))
@@ -232,11 +232,11 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
     const insertChunk = (jobs: ReadonlyArray<enqueue.NewJob>) =>
       jobs.some((job) => job.unique !== undefined) ? reservation.insertUnique(db, jobs) : insertPlain(jobs, [])
     /** Inserts plain jobs outside of any transaction, with their hints where they can be carried. */
-    const insertCarrying = (jobs: ReadonlyArray<enqueue.NewJob>) => {
+    const insertNotifying = (jobs: ReadonlyArray<enqueue.NewJob>) => {
       const attempt = (payloads: ReadonlyArray<string>) => told("enqueue")(insertPlain(jobs, payloads))
-      const payloads = carrier.load(jobs)
+      const payloads = piggyback.payloadsFor(jobs)
       if (payloads.length === 0) return attempt(payloads)
-      return Effect.ensuring(attempt(payloads), Effect.sync(carrier.delivered)).pipe(
+      return Effect.ensuring(attempt(payloads), Effect.sync(piggyback.arrived)).pipe(
         // Hints are never worth a job: it is stored although the server's queue of notifications is full.
         Effect.catchIf(
           (failure) => "code" in failure && failure.code === "54000",
@@ -254,7 +254,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
       most: 500,
       mostBytes: 4 * 1024 * 1024,
       bytes: (job: enqueue.NewJob) => job.args.length,
-      send: (jobs) => retryRaces(Effect.suspend(() => insertCarrying(jobs))).pipe(Effect.withTracerEnabled(false)),
+      send: (jobs) => retryRaces(Effect.suspend(() => insertNotifying(jobs))).pipe(Effect.withTracerEnabled(false)),
       // Data exceptions, broken constraints, statements too large.
       isolates: (failure) => "code" in failure && /^(22|23|54)/.test(failure.code)
     })

@@ -1,5 +1,5 @@
 /**
- * Lets a statement that inserts jobs carry their hints: nodes hear of them as it commits, and not a statement later.
+ * Lets hints go with the statement that inserts their jobs: nodes hear of them as it commits, and not a statement later.
  *
  * A commit that notifies holds a lock that all such commits of a server share until it is on the disk, and on its
  * replicas where they are waited for. So a process has one under way for at most a fifth of the time, however long it
@@ -7,30 +7,30 @@
  */
 import type { NewJob } from "./newJob.ts"
 
-/** What decides whether a statement carries the hints of its jobs. */
-export interface Carrier {
+/** What decides whether the hints of jobs go with their statement. */
+export interface Piggyback {
   /**
    * The payloads of the jobs' queues, for a statement that is about to insert them; none where they are to follow.
-   * `delivered` is to be called once where there are any.
+   * `arrived` is to be called once where there are any.
    */
-  readonly load: (jobs: ReadonlyArray<NewJob>) => ReadonlyArray<string>
+  readonly payloadsFor: (jobs: ReadonlyArray<NewJob>) => ReadonlyArray<string>
   /** Says that the statement with the last payloads is over. */
-  readonly delivered: () => void
+  readonly arrived: () => void
 }
 
-/** Builds the carrier of a process; `now` tells monotonic milliseconds. */
-export const makeCarrier = (origin: string, now: () => number): Carrier => {
+/** Builds what decides for a process; `now` tells monotonic milliseconds. */
+export const makePiggyback = (origin: string, now: () => number): Piggyback => {
   let freeAt = -Infinity
-  let loadedAt = 0
+  let sentAt = 0
   return {
-    load: (jobs) => {
+    payloadsFor: (jobs) => {
       if (now() < freeAt || !jobs.every(isDueAtOnce)) return []
-      loadedAt = now()
+      sentAt = now()
       freeAt = Infinity
       return [...new Set(jobs.map(({ queue }) => availablePayload(origin, queue)))]
     },
-    delivered: () => {
-      freeAt = now() + pauses * (now() - loadedAt)
+    arrived: () => {
+      freeAt = now() + pauses * (now() - sentAt)
     }
   }
 }

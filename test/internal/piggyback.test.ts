@@ -1,5 +1,5 @@
 import { assert, it } from "@effect/vitest"
-import { makeCarrier } from "../../src/internal/carrier.ts"
+import { makePiggyback } from "../../src/internal/piggyback.ts"
 import type { NewJob } from "../../src/internal/newJob.ts"
 
 const job = (queue: string, due: NewJob["due"] = { delayMillis: 0 }): NewJob => ({
@@ -16,28 +16,28 @@ const job = (queue: string, due: NewJob["due"] = { delayMillis: 0 }): NewJob => 
 
 const make = () => {
   const time = { now: 0 }
-  return { time, carrier: makeCarrier("me", () => time.now) }
+  return { time, piggyback: makePiggyback("me", () => time.now) }
 }
 
 it("carries one payload for each queue of jobs that are due at once, and none beside one that is due later", () => {
-  const { carrier } = make()
-  assert.deepStrictEqual(carrier.load([job("a"), job("b"), job("b", { delayMillis: 1 })]), [])
-  assert.deepStrictEqual(carrier.load([job("a", { at: new Date(0) })]), [])
-  assert.deepStrictEqual(carrier.load([job("a"), job("b"), job("a")]), ["available me a", "available me b"])
+  const { piggyback } = make()
+  assert.deepStrictEqual(piggyback.payloadsFor([job("a"), job("b"), job("b", { delayMillis: 1 })]), [])
+  assert.deepStrictEqual(piggyback.payloadsFor([job("a", { at: new Date(0) })]), [])
+  assert.deepStrictEqual(piggyback.payloadsFor([job("a"), job("b"), job("a")]), ["available me a", "available me b"])
 })
 
 it("has one statement under way, and pauses four times as long as it took", () => {
-  const { carrier, time } = make()
-  assert.lengthOf(carrier.load([job("a")]), 1)
+  const { piggyback, time } = make()
+  assert.lengthOf(piggyback.payloadsFor([job("a")]), 1)
   time.now = 1000
-  assert.lengthOf(carrier.load([job("a")]), 0)
-  carrier.delivered()
+  assert.lengthOf(piggyback.payloadsFor([job("a")]), 0)
+  piggyback.arrived()
   time.now = 4999
-  assert.lengthOf(carrier.load([job("a")]), 0)
+  assert.lengthOf(piggyback.payloadsFor([job("a")]), 0)
   time.now = 5000
-  assert.lengthOf(carrier.load([job("a")]), 1)
+  assert.lengthOf(piggyback.payloadsFor([job("a")]), 1)
   time.now = 5001
-  carrier.delivered()
+  piggyback.arrived()
   time.now = 5005
-  assert.lengthOf(carrier.load([job("a")]), 1)
+  assert.lengthOf(piggyback.payloadsFor([job("a")]), 1)
 })

@@ -30,7 +30,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/internal/envelope.ts",
       "src/internal/attemptError.ts",
       "src/internal/newJob.ts",
-      "src/internal/carrier.ts",
+      "src/internal/piggyback.ts",
       "src/JobEvent.ts",
       "src/Outcome.ts",
       "src/Signal.ts",
