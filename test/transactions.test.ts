@@ -266,15 +266,17 @@ layer(layerProducer(), { excludeTestServices: true })("a transaction of the libr
       const sql = yield* database.makeClient({ maxConnections: 1 })
       const transaction = makeTransaction(sql, Duration.millis(100))
       yield* sql`CREATE TABLE seen (n integer)`
-      const begun = yield* Effect.forkChild(transaction(Effect.void))
-      // BEGIN is on its way. As the event loop goes on, the wait for it ends before its answer is read.
-      while ((yield* Effect.sync(() => begun.pollUnsafe())) === undefined) {
-        yield* Effect.yieldNow
-        const blockedUntil = performance.now() + 150
-        while (performance.now() < blockedUntil);
-      }
-      const exit = yield* Fiber.await(begun)
-      assert.isTrue(Exit.isFailure(exit))
+      const late = Effect.gen(function* () {
+        const begun = yield* Effect.forkChild(transaction(Effect.void))
+        // BEGIN is on its way. As the event loop goes on, the wait for it ends before its answer is read.
+        while (begun.pollUnsafe() === undefined) {
+          yield* Effect.yieldNow
+          const blockedUntil = performance.now() + 150
+          while (performance.now() < blockedUntil);
+        }
+        return yield* Fiber.await(begun)
+      })
+      yield* Effect.repeat(late, { until: Exit.isFailure })
       yield* sql`INSERT INTO seen VALUES (1)`
       const elsewhere = yield* database.makeClient()
       assert.lengthOf(yield* elsewhere`SELECT FROM seen`, 1)

@@ -1,4 +1,5 @@
 import { assert, describe } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -16,6 +17,14 @@ import { clientOf, onDatabase, reaches, startNode, tally } from "./support.ts"
 
 const Note = Job.make("note", { args: { n: Schema.Number } })
 const Other = Job.make("other", { args: { n: Schema.Number } })
+
+/** By which no claim is long, however busy the machine is. */
+const sluggish: Clock.Clock = (() => {
+  const clock = Clock.Clock.defaultValue()
+  return Object.assign(Object.create(clock) as Clock.Clock /* its heir */, {
+    monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe() / 1000n
+  })
+})()
 
 /** The store alone, with a lease, for claims without anybody who runs them. */
 const bareStore = Effect.gen(function* () {
@@ -155,7 +164,7 @@ describe("claim", () => {
         workers: Note.toLayer(() => Effect.void),
         config: { queues: { default: 10 }, listen: false },
         client: clientOf(proxy.url, { prepare: true, maxConnections: 1 })
-      })
+      }).pipe(Effect.provideService(Clock.Clock, sluggish))
       const one = Effect.gen(function* () {
         const { id } = yield* node.run(Note.enqueue({ n: 0 }))
         yield* node.event("Completed", id)
