@@ -6,7 +6,6 @@
  * and open no spans; those that an application calls join its transaction and its trace.
  */
 import { PgClient } from "@effect/sql-pg/PgClient"
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -14,15 +13,12 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import { Cipher } from "./Cipher.ts"
-import { makePiggyback } from "./internal/piggyback.ts"
-import { makeCoalescer } from "./internal/coalesce.ts"
-import type { Aftermath } from "./internal/newJob.ts"
+import type { Aftermath, MergeRefusal, NewJob } from "./internal/newJob.ts"
 import * as cancel from "./internal/sql/cancel.ts"
 import * as claim from "./internal/sql/claim.ts"
 import * as count from "./internal/sql/count.ts"
 import type { Claimed } from "./internal/sql/claimed.ts"
 import * as database from "./internal/sql/db.ts"
-import * as enqueue from "./internal/sql/enqueue.ts"
 import { type AuditVerbs, auditVerbs } from "./internal/store/audit.ts"
 import { type BroadcastVerbs, broadcastVerbs } from "./internal/store/broadcast.ts"
 import { type BulkVerbs, bulkVerbs } from "./internal/store/bulk.ts"
@@ -36,6 +32,7 @@ import { type LimitVerbs, limitVerbs } from "./internal/store/limits.ts"
 import { type DiscardVerbs, discardVerbs } from "./internal/store/discards.ts"
 import { type EncryptionVerbs, encryptionVerbs } from "./internal/store/encryption.ts"
 import { type HistoryVerbs, historyVerbs } from "./internal/store/history.ts"
+import { insertVerb } from "./internal/store/insert.ts"
 import { type InsightVerbs, insightVerbs } from "./internal/store/insight.ts"
 import { type SearchVerbs, searchVerbs } from "./internal/store/search.ts"
 import { makeRunner } from "./internal/store/runner.ts"
@@ -48,18 +45,11 @@ import * as rescue from "./internal/sql/rescue.ts"
 import * as retry from "./internal/sql/retry.ts"
 import { limited as timely } from "./internal/sql/search.ts"
 import * as settle from "./internal/sql/settle.ts"
-import { classify, retryRaces } from "./internal/sql/statement.ts"
+import { classify } from "./internal/sql/statement.ts"
 import * as reservation from "./internal/sql/unique.ts"
 import type { JobId, JobRow } from "./JobRow.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
 import { StorageError, type StorageFailure } from "./ShigotoError.ts"
-
-/**
- * The most rows that one insert statement carries.
- *
- * @category constants
- */
-export const chunkSize = 5000
 
 /**
  * The store of jobs.
@@ -74,8 +64,8 @@ export class JobStore extends Context.Service<
      * of a transaction share a statement with others of the same moment.
      */
     readonly insert: (
-      jobs: ReadonlyArray<enqueue.NewJob>
-    ) => Effect.Effect<ReadonlyArray<reservation.Stored>, StorageFailure | enqueue.MergeRefusal>
+      jobs: ReadonlyArray<NewJob>
+    ) => Effect.Effect<ReadonlyArray<reservation.Stored>, StorageFailure | MergeRefusal>
     /** What the hints of this process are known by. */
     readonly origin: string
     /** Runs an effect once the caller's transaction has committed; at once where there is none. */
@@ -223,50 +213,7 @@ export const make: Effect.Effect<JobStore["Service"], StorageFailure, PgClient |
     const cells = yield* cellVerbs(db, runner)
     let registered: number | undefined
     const origin = (yield* Random.nextIntBetween(1, Number.MAX_SAFE_INTEGER)).toString(36)
-    const clock = yield* Clock.Clock
-    const piggyback = makePiggyback(origin, () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6)
-    const insertPlain = (jobs: ReadonlyArray<enqueue.NewJob>, payloads: ReadonlyArray<string>) =>
-      Effect.map(enqueue.insert(db, jobs, { payloads }), (rows) =>
-        rows.map((inserted): reservation.Stored => ({ _tag: "Inserted", inserted, notified: payloads.length > 0 }))
-      )
-    const insertChunk = (jobs: ReadonlyArray<enqueue.NewJob>) =>
-      jobs.some((job) => job.unique !== undefined) ? reservation.insertUnique(db, jobs) : insertPlain(jobs, [])
-    /** Inserts plain jobs outside of any transaction, with their hints where they can be carried. */
-    const insertNotifying = (jobs: ReadonlyArray<enqueue.NewJob>) => {
-      const attempt = (payloads: ReadonlyArray<string>) => told("enqueue")(insertPlain(jobs, payloads))
-      const payloads = piggyback.payloadsFor(jobs)
-      if (payloads.length === 0) return attempt(payloads)
-      return Effect.ensuring(attempt(payloads), Effect.sync(piggyback.arrived)).pipe(
-        // Hints are never worth a job: it is stored although the server's queue of notifications is full.
-        Effect.catchIf(
-          (failure) => "code" in failure && failure.code === "54000",
-          () => attempt([])
-        )
-      )
-    }
-    const insertAll = (jobs: ReadonlyArray<enqueue.NewJob>) =>
-      Effect.map(Effect.forEach(chunks(jobs), insertChunk), (stored) => stored.flat())
-    const insertAtOnce = (jobs: ReadonlyArray<enqueue.NewJob>) =>
-      called("enqueue")(jobs.length > chunkSize ? db.transaction(insertAll(jobs)) : insertChunk(jobs))
-    const insertTogether = makeCoalescer(yield* Effect.context<never>(), {
-      lanes: 2,
-      patience: "20 millis",
-      most: 500,
-      mostBytes: 4 * 1024 * 1024,
-      bytes: (job: enqueue.NewJob) => job.args.length,
-      send: (jobs) => retryRaces(Effect.suspend(() => insertNotifying(jobs))).pipe(Effect.withTracerEnabled(false)),
-      // Data exceptions, broken constraints, statements too large.
-      isolates: (failure) => "code" in failure && /^(22|23|54)/.test(failure.code)
-    })
-    const insert = (jobs: ReadonlyArray<enqueue.NewJob>): ReturnType<typeof insertAtOnce> => {
-      const [only, ...others] = jobs
-      if (only === undefined) return Effect.succeed([])
-      // Virtual time is the caller's and so is a transaction; unique jobs may have to wait for another transaction.
-      if (others.length > 0 || only.unique !== undefined || config.timeSource === "clock") return insertAtOnce(jobs)
-      return Effect.flatMap(Effect.serviceOption(client.transactionService), (transaction) =>
-        transaction._tag === "Some" ? insertAtOnce(jobs) : Effect.map(insertTogether(only), (stored) => [stored])
-      )
-    }
+    const insert = yield* insertVerb(db, runner, { client, config, origin })
     return JobStore.of({
       insert,
       origin,
@@ -352,8 +299,3 @@ const refuseClear = (
         })
       )
 }
-
-const chunks = <A>(items: ReadonlyArray<A>): ReadonlyArray<ReadonlyArray<A>> =>
-  Array.from({ length: Math.ceil(items.length / chunkSize) }, (_, index) =>
-    items.slice(index * chunkSize, (index + 1) * chunkSize)
-  )

@@ -8,7 +8,7 @@ import { batchId, create, type Deltas, deltaOf, type NewBatch, tally } from "./b
 import { release } from "./conclude.ts"
 import type { Db } from "./db.ts"
 import { insertEdges, lockParents, type Standings } from "./depend.ts"
-import { insert, type MergeRefusal } from "./enqueue.ts"
+import { chunkSize, insert, type MergeRefusal } from "./enqueue.ts"
 import { insertUnique, type Stored } from "./unique.ts"
 
 /** What an insert of tied jobs did. */
@@ -94,9 +94,6 @@ export const seal = (db: Db, id: BatchId): Effect.Effect<Aftermath, CompositionE
       (tallied): Aftermath => ({ ...nothing, ...tallied })
     )
   )
-
-/** The most rows that one insert statement carries. */
-export const chunkSize = 5000
 
 // internal
 

@@ -7,7 +7,7 @@ import { type Deltas, deltaOf, tally } from "./batch.ts"
 import { cancelCopies } from "./copies.ts"
 import type { Db } from "./db.ts"
 import { type EndedJob, findStuck, heal, insertEdges, markEnded, type Resolved, resolve } from "./depend.ts"
-import { insert, told } from "./enqueue.ts"
+import { chunkSize, insert, told } from "./enqueue.ts"
 import { keep } from "./result.ts"
 
 /** A job that has ended its attempt to wait for new ones. */
@@ -18,9 +18,6 @@ export interface Forked {
   readonly onFailure: OnFailure
   readonly children: ReadonlyArray<NewJob>
 }
-
-/** The most children that one statement inserts. */
-const chunkSize = 5000
 
 /** How far a chain of cancelled jobs is followed in one transaction; a sweep goes on from there. */
 const maxWaves = 500

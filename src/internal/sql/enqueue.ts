@@ -10,6 +10,9 @@ import { nameIn } from "./quote.ts"
 
 export type { MergeRefusal, NewJob, UniqueRequest } from "../newJob.ts"
 
+/** The most rows that one insert statement carries. */
+export const chunkSize = 5000
+
 /** An id, and the key that was won with it, as a job's row carries them. */
 export interface Reservation {
   readonly id: JobId
