@@ -137,8 +137,7 @@ describe("cipher", () => {
         assert.instanceOf((yield* plain.jobs.get(held.id)).args, Cipher.Encrypted)
         assert.propertyVal((yield* plain.jobs.get(held.id)).args, "keyId", "one")
         assert.strictEqual((yield* plain.jobs.get(failed.id)).errors[0]?.message, "(encrypted)")
-      }),
-    { timeout: 90_000 }
+      })
   )
 
   onDatabase(

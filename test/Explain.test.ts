@@ -27,106 +27,103 @@ const tags = (reasons: ReadonlyArray<Reason>): ReadonlyArray<string> => reasons.
 const explain = (id: JobId) => Effect.flatMap(Jobs, (jobs) => jobs.explain(id))
 
 describe("explain", () => {
-  onDatabase(
-    "says runnable exactly when a claim would take the job",
-    () =>
-      Effect.gen(function* () {
-        const sql = yield* SqlClient.SqlClient
-        const store = yield* JobStore.make.pipe(Effect.provide(ShigotoConfig.layer()))
-        const seen = new Set<string>()
-        for (let seed = 1; seed <= 40; seed++) {
-          const { chance, pick } = makeRandom(seed, "explain")
-          yield* sql`TRUNCATE shigoto.jobs, shigoto.nodes, shigoto.queues`
-          const names = ["here", "there"]
-          const queues = ["default", "mail"]
-          const workers = ["note", "other", "third"]
-          const some = <A>(items: ReadonlyArray<A>) => items.filter(() => chance(0.6))
-          const nodes: Array<{
-            id: number
-            name: string
-            workers: ReadonlyArray<string>
-            queues: ReadonlyArray<string>
-            broken: ReadonlyArray<string>
-            shedBelow: number | undefined
-          }> = []
-          for (let n = 0; n < 3; n++) {
-            const broken = chance(0.3) ? some(workers) : []
-            const shedBelow = chance(0.4) ? pick([0, 1, 6]) : undefined
-            const node = { name: pick(names), workers: some(workers), queues: some(queues), broken, shedBelow }
-            const id = yield* store.register({ name: node.name, ttlMillis: 60_000 })
-            yield* store.renew({
-              id,
-              workers: node.workers,
-              queues: node.queues.map((name) => ({ name, concurrency: 5 })),
-              limits: [],
-              broken: node.broken,
-              shedBelow,
-              lagMillis: 0,
-              listening: false
+  onDatabase("says runnable exactly when a claim would take the job", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const store = yield* JobStore.make.pipe(Effect.provide(ShigotoConfig.layer()))
+      const seen = new Set<string>()
+      for (let seed = 1; seed <= 40; seed++) {
+        const { chance, pick } = makeRandom(seed, "explain")
+        yield* sql`TRUNCATE shigoto.jobs, shigoto.nodes, shigoto.queues`
+        const names = ["here", "there"]
+        const queues = ["default", "mail"]
+        const workers = ["note", "other", "third"]
+        const some = <A>(items: ReadonlyArray<A>) => items.filter(() => chance(0.6))
+        const nodes: Array<{
+          id: number
+          name: string
+          workers: ReadonlyArray<string>
+          queues: ReadonlyArray<string>
+          broken: ReadonlyArray<string>
+          shedBelow: number | undefined
+        }> = []
+        for (let n = 0; n < 3; n++) {
+          const broken = chance(0.3) ? some(workers) : []
+          const shedBelow = chance(0.4) ? pick([0, 1, 6]) : undefined
+          const node = { name: pick(names), workers: some(workers), queues: some(queues), broken, shedBelow }
+          const id = yield* store.register({ name: node.name, ttlMillis: 60_000 })
+          yield* store.renew({
+            id,
+            workers: node.workers,
+            queues: node.queues.map((name) => ({ name, concurrency: 5 })),
+            limits: [],
+            broken: node.broken,
+            shedBelow,
+            lagMillis: 0,
+            listening: false
+          })
+          if (chance(0.2)) yield* sql`UPDATE shigoto.nodes SET expires_at = now() - interval '1 s' WHERE id = ${id}`
+          nodes.push({ id, ...node })
+        }
+        for (const name of queues) {
+          for (const node of ["", ...names]) {
+            if (chance(0.7)) continue
+            yield* store.changeQueue({
+              name,
+              node,
+              ...(chance(0.5) && { concurrency: 3 }),
+              paused: chance(0.4),
+              removed: chance(0.3)
             })
-            if (chance(0.2)) yield* sql`UPDATE shigoto.nodes SET expires_at = now() - interval '1 s' WHERE id = ${id}`
-            nodes.push({ id, ...node })
           }
-          for (const name of queues) {
-            for (const node of ["", ...names]) {
-              if (chance(0.7)) continue
-              yield* store.changeQueue({
-                name,
-                node,
-                ...(chance(0.5) && { concurrency: 3 }),
-                paused: chance(0.4),
-                removed: chance(0.3)
-              })
-            }
-          }
-          for (let n = 0; n < 12; n++) {
-            const state = pick(["available", "available", "available", "scheduled", "retryable", "blocked"])
-            yield* sql`
+        }
+        for (let n = 0; n < 12; n++) {
+          const state = pick(["available", "available", "available", "scheduled", "retryable", "blocked"])
+          yield* sql`
             INSERT INTO shigoto.jobs (state, worker, queue, args, priority, attempt, max_attempts, run_at, inserted_at)
             VALUES (${state}, ${pick(workers)}, ${pick([...queues, "nobody's"])}, '{}', ${pick([0, 0, 5])},
               ${pick([0, 0, 1, 3])}, 3, now() + ${pick([-60, 60])} * interval '1 second', now())`
-          }
-          const rows = yield* sql<{ readonly id: JobId }>`SELECT id::integer AS id FROM shigoto.jobs ORDER BY id`
-          const explained = yield* Effect.forEach(rows, ({ id }) => explain(id))
-          const claimed = new Set<JobId>()
-          for (const { broken, id, name, queues: served, shedBelow, workers: has } of nodes) {
-            for (const queue of served) {
-              const taken = yield* store.claim({
-                node: id,
-                nodeName: name,
-                queue,
-                limit: 100,
-                floor: shedBelow,
-                workers: has.filter((one) => !broken.includes(one)).map((one) => ({ name: one, room: Infinity }))
-              })
-              for (const job of taken) claimed.add(job.id)
-            }
-          }
-          for (const { job, position, reasons, status } of explained) {
-            const why = `seed ${seed}, job ${job.id}: ${JSON.stringify(reasons)}`
-            assert.strictEqual(status === "runnable", claimed.has(job.id), why)
-            assert.strictEqual(position !== undefined, status === "runnable", why)
-            const holding = tags(reasons).filter((tag) => tag !== "Ahead" && tag !== "Busy")
-            assert.strictEqual(holding.length > 0, status !== "runnable", why)
-            for (const tag of tags(reasons)) seen.add(tag)
+        }
+        const rows = yield* sql<{ readonly id: JobId }>`SELECT id::integer AS id FROM shigoto.jobs ORDER BY id`
+        const explained = yield* Effect.forEach(rows, ({ id }) => explain(id))
+        const claimed = new Set<JobId>()
+        for (const { broken, id, name, queues: served, shedBelow, workers: has } of nodes) {
+          for (const queue of served) {
+            const taken = yield* store.claim({
+              node: id,
+              nodeName: name,
+              queue,
+              limit: 100,
+              floor: shedBelow,
+              workers: has.filter((one) => !broken.includes(one)).map((one) => ({ name: one, room: Infinity }))
+            })
+            for (const job of taken) claimed.add(job.id)
           }
         }
-        for (const tag of [
-          "NotDue",
-          "DueNow",
-          "NoAttemptLeft",
-          "NoQueue",
-          "NoWorker",
-          "Paused",
-          "Removed",
-          "CircuitOpen",
-          "LoadShed",
-          "Ahead"
-        ]) {
-          assert.isTrue(seen.has(tag), `no run of it met ${tag}`)
+        for (const { job, position, reasons, status } of explained) {
+          const why = `seed ${seed}, job ${job.id}: ${JSON.stringify(reasons)}`
+          assert.strictEqual(status === "runnable", claimed.has(job.id), why)
+          assert.strictEqual(position !== undefined, status === "runnable", why)
+          const holding = tags(reasons).filter((tag) => tag !== "Ahead" && tag !== "Busy")
+          assert.strictEqual(holding.length > 0, status !== "runnable", why)
+          for (const tag of tags(reasons)) seen.add(tag)
         }
-      }).pipe(Effect.provide(producer)),
-    { timeout: 120_000 }
+      }
+      for (const tag of [
+        "NotDue",
+        "DueNow",
+        "NoAttemptLeft",
+        "NoQueue",
+        "NoWorker",
+        "Paused",
+        "Removed",
+        "CircuitOpen",
+        "LoadShed",
+        "Ahead"
+      ]) {
+        assert.isTrue(seen.has(tag), `no run of it met ${tag}`)
+      }
+    }).pipe(Effect.provide(producer))
   )
 
   onDatabase("names what a job waits for: time, a pause, parents, nodes, slots, its turn", () =>

@@ -163,43 +163,39 @@ describe("middleware", () => {
     })
   )
 
-  it.effect(
-    "may snooze, discard and cancel in the handler's place",
-    () => {
-      let calls = 0
-      const ways: Middleware.Middleware<number, Refused | Job.Signal> = (job, next) => {
-        switch (job.meta["way"]) {
-          case "snooze":
-            return job.snoozes === 0 ? Job.snooze("1 hour") : next
-          case "discard":
-            return Job.discard("not today")
-          case "cancel":
-            return Job.cancel("called off")
-          default:
-            return next
-        }
+  it.effect("may snooze, discard and cancel in the handler's place", () => {
+    let calls = 0
+    const ways: Middleware.Middleware<number, Refused | Job.Signal> = (job, next) => {
+      switch (job.meta["way"]) {
+        case "snooze":
+          return job.snoozes === 0 ? Job.snooze("1 hour") : next
+        case "discard":
+          return Job.discard("not today")
+        case "cancel":
+          return Job.cancel("called off")
+        default:
+          return next
       }
-      const worker = Add.toLayer(({ a, b }) => Effect.sync(() => (calls++, a + b)), { middleware: [ways] })
-      return Effect.gen(function* () {
-        const jobs = yield* Jobs
-        const enqueue = (way: string) => Add.enqueue({ a: 1, b: 2 }, { meta: { way } })
-        const [snoozed, discarded, cancelled] = [
-          yield* enqueue("snooze"),
-          yield* enqueue("discard"),
-          yield* enqueue("cancel")
-        ]
-        yield* ShigotoTest.advance("1 minute")
-        assert.strictEqual((yield* jobs.get(snoozed.id)).state, "scheduled")
-        assert.strictEqual((yield* jobs.get(discarded.id)).errors[0]?.message, "not today")
-        assert.strictEqual((yield* jobs.get(cancelled.id)).cancelReason, "called off")
-        assert.strictEqual(calls, 0)
-        yield* ShigotoTest.advance("1 hour")
-        const done = yield* jobs.get(snoozed.id)
-        assert.deepStrictEqual([done.state, done.result, done.snoozes, calls], ["completed", 3, 1, 1])
-      }).pipe(Effect.provide(Layer.provideMerge(worker, ShigotoTest.layer())))
-    },
-    60_000
-  )
+    }
+    const worker = Add.toLayer(({ a, b }) => Effect.sync(() => (calls++, a + b)), { middleware: [ways] })
+    return Effect.gen(function* () {
+      const jobs = yield* Jobs
+      const enqueue = (way: string) => Add.enqueue({ a: 1, b: 2 }, { meta: { way } })
+      const [snoozed, discarded, cancelled] = [
+        yield* enqueue("snooze"),
+        yield* enqueue("discard"),
+        yield* enqueue("cancel")
+      ]
+      yield* ShigotoTest.advance("1 minute")
+      assert.strictEqual((yield* jobs.get(snoozed.id)).state, "scheduled")
+      assert.strictEqual((yield* jobs.get(discarded.id)).errors[0]?.message, "not today")
+      assert.strictEqual((yield* jobs.get(cancelled.id)).cancelReason, "called off")
+      assert.strictEqual(calls, 0)
+      yield* ShigotoTest.advance("1 hour")
+      const done = yield* jobs.get(snoozed.id)
+      assert.deepStrictEqual([done.state, done.result, done.snoozes, calls], ["completed", 3, 1, 1])
+    }).pipe(Effect.provide(Layer.provideMerge(worker, ShigotoTest.layer())))
+  })
 
   it.effect("has some of its own, which log, measure and trace how attempts end and quote nothing", () =>
     Effect.gen(function* () {

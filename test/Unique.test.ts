@@ -349,8 +349,7 @@ layer(TestDatabase.layer({ maxConnections: 4 }), { excludeTestServices: true })(
           for (const result of results) {
             if (result !== undefined) assert.deepInclude(result.job.args, { to: there.get(result.id) })
           }
-        }),
-      180_000
+        })
     )
     it.effect(
       "wait for the transaction that holds the key, and come in where it rolls back, at every isolation level",

@@ -110,157 +110,154 @@ const causeOf = (status: Tracer.SpanStatus): unknown =>
   status._tag === "Ended" && Exit.isFailure(status.exit) ? status.exit.cause : undefined
 
 describe("canaries", () => {
-  onDatabase(
-    "in everything that a user's data is in are in no row, notification, span or line of the log",
-    () =>
-      Effect.gen(function* () {
-        const database = yield* TestDatabase
-        const heard: Array<string> = []
-        const listener = yield* PgClient.PgClient
-        const incoming = yield* listener.listen("shigoto")
-        yield* Effect.forkScoped(Effect.forever(Effect.map(Queue.take(incoming), ({ payload }) => heard.push(payload))))
-        const logged: Array<string> = []
-        const logger = Logger.layer([
-          Logger.make(({ cause, message }) => logged.push(inspect([message, cause], { depth: 20 })))
-        ])
-        const spans: Array<Tracer.NativeSpan> = []
-        const tracer = Layer.succeed(
-          Tracer.Tracer,
-          Tracer.make({
-            span: (options) => {
-              const span = new Tracer.NativeSpan(options)
-              spans.push(span)
-              return span
-            }
+  onDatabase("in everything that a user's data is in are in no row, notification, span or line of the log", () =>
+    Effect.gen(function* () {
+      const database = yield* TestDatabase
+      const heard: Array<string> = []
+      const listener = yield* PgClient.PgClient
+      const incoming = yield* listener.listen("shigoto")
+      yield* Effect.forkScoped(Effect.forever(Effect.map(Queue.take(incoming), ({ payload }) => heard.push(payload))))
+      const logged: Array<string> = []
+      const logger = Logger.layer([
+        Logger.make(({ cause, message }) => logged.push(inspect([message, cause], { depth: 20 })))
+      ])
+      const spans: Array<Tracer.NativeSpan> = []
+      const tracer = Layer.succeed(
+        Tracer.Tracer,
+        Tracer.make({
+          span: (options) => {
+            const span = new Tracer.NativeSpan(options)
+            spans.push(span)
+            return span
+          }
+        })
+      )
+      const keys = [{ id: "one", key: Redacted.make(new Uint8Array(32).fill(1)) }]
+      const node = yield* Effect.provide(
+        startNode({
+          workers,
+          client: Layer.mergeAll(
+            database.layerClient({ maxConnections: 12 }),
+            Cipher.layerAesGcm({ keys }),
+            logger,
+            tracer
+          )
+        }),
+        [logger, tracer]
+      )
+      const traced = <A, E>(effect: Effect.Effect<A, E>) => Effect.provide(effect, [logger, tracer])
+      const ids: Array<readonly [JobId, "completed" | "discarded" | "cancelled"]> = []
+      for (const how of ["succeed", "fail", "die", "discard", "encode"]) {
+        const { id } = yield* traced(node.run(Work.enqueue({ how, text: `canary ${how}` })))
+        ids.push([id, how === "succeed" ? "completed" : "discarded"])
+      }
+      const old = yield* traced(node.run(OldWork.enqueue({ how: { text: "canary decode" } })))
+      ids.push([old.id, "discarded"])
+      const last = yield* traced(
+        node.run(Work.enqueue({ how: "succeed", text: "canary child" }, { dependsOn: [ids[0]?.[0] as JobId] }))
+      )
+      ids.push([last.id, "completed"])
+      yield* traced(node.run(Gather.enqueue({ all: ["canary gathered"] })))
+      yield* traced(node.run(Gather.enqueue({ all: ["canary gathered too"] })))
+      assert.strictEqual(yield* traced(node.run(Spread.execute({ text: "canary spread" }))), "canary spread")
+      const told = yield* Effect.flip(traced(node.run(Work.execute({ how: "fail", text: "canary awaited" }))))
+      assert.include(told.message, "canary awaited")
+      yield* traced(node.run(Effect.exit(Work.enqueue({ how: 5 as never, text: "canary refused" }))))
+      const batch = Batch.make("batch", { onFinished: Work.prepare({ how: "fail", text: "canary callback" }) })
+      yield* traced(node.run(batch.enqueue([Work.prepare({ how: "succeed", text: "canary member" })])))
+      const flow = yield* traced(node.run(Graph.enqueue({ text: "canary flow" }, {})))
+      ids.push([flow.nodes["only"] as JobId, "completed"])
+      const ticked = yield* traced(
+        node.run(
+          Effect.gen(function* () {
+            const crons = yield* CronJobs
+            const args = { how: "succeed", text: "canary cron" }
+            yield* crons.upsert({ name: "yearly", cron: "0 0 1 1 *", job: Work, args })
+            return yield* crons.runNow("yearly")
           })
         )
-        const keys = [{ id: "one", key: Redacted.make(new Uint8Array(32).fill(1)) }]
-        const node = yield* Effect.provide(
-          startNode({
-            workers,
-            client: Layer.mergeAll(
-              database.layerClient({ maxConnections: 12 }),
-              Cipher.layerAesGcm({ keys }),
-              logger,
-              tracer
-            )
-          }),
-          [logger, tracer]
-        )
-        const traced = <A, E>(effect: Effect.Effect<A, E>) => Effect.provide(effect, [logger, tracer])
-        const ids: Array<readonly [JobId, "completed" | "discarded" | "cancelled"]> = []
-        for (const how of ["succeed", "fail", "die", "discard", "encode"]) {
-          const { id } = yield* traced(node.run(Work.enqueue({ how, text: `canary ${how}` })))
-          ids.push([id, how === "succeed" ? "completed" : "discarded"])
-        }
-        const old = yield* traced(node.run(OldWork.enqueue({ how: { text: "canary decode" } })))
-        ids.push([old.id, "discarded"])
-        const last = yield* traced(
-          node.run(Work.enqueue({ how: "succeed", text: "canary child" }, { dependsOn: [ids[0]?.[0] as JobId] }))
-        )
-        ids.push([last.id, "completed"])
-        yield* traced(node.run(Gather.enqueue({ all: ["canary gathered"] })))
-        yield* traced(node.run(Gather.enqueue({ all: ["canary gathered too"] })))
-        assert.strictEqual(yield* traced(node.run(Spread.execute({ text: "canary spread" }))), "canary spread")
-        const told = yield* Effect.flip(traced(node.run(Work.execute({ how: "fail", text: "canary awaited" }))))
-        assert.include(told.message, "canary awaited")
-        yield* traced(node.run(Effect.exit(Work.enqueue({ how: 5 as never, text: "canary refused" }))))
-        const batch = Batch.make("batch", { onFinished: Work.prepare({ how: "fail", text: "canary callback" }) })
-        yield* traced(node.run(batch.enqueue([Work.prepare({ how: "succeed", text: "canary member" })])))
-        const flow = yield* traced(node.run(Graph.enqueue({ text: "canary flow" }, {})))
-        ids.push([flow.nodes["only"] as JobId, "completed"])
-        const ticked = yield* traced(
-          node.run(
-            Effect.gen(function* () {
-              const crons = yield* CronJobs
-              const args = { how: "succeed", text: "canary cron" }
-              yield* crons.upsert({ name: "yearly", cron: "0 0 1 1 *", job: Work, args })
-              return yield* crons.runNow("yearly")
-            })
+      )
+      ids.push([ticked, "completed"])
+      // The reasons of cancels: of a handler, of waiting and of running jobs, one by one, by a filter, and by a batch.
+      const cancelled: Array<JobId> = []
+      const held = { delay: "1 hour" } as const
+      cancelled.push((yield* traced(node.run(Work.enqueue({ how: "cancel", text: "canary own" })))).id)
+      const calledOff = yield* traced(node.run(Effect.flip(Work.execute({ how: "cancel", text: "canary told" }))))
+      assert.include(calledOff.message, "canary told")
+      const waiting = yield* traced(
+        node.run(
+          Work.enqueueAll(
+            [1, 2, 3].map((n) => ({ how: "wait", text: `canary ${n}` })),
+            () => held
           )
         )
-        ids.push([ticked, "completed"])
-        // The reasons of cancels: of a handler, of waiting and of running jobs, one by one, by a filter, and by a batch.
-        const cancelled: Array<JobId> = []
-        const held = { delay: "1 hour" } as const
-        cancelled.push((yield* traced(node.run(Work.enqueue({ how: "cancel", text: "canary own" })))).id)
-        const calledOff = yield* traced(node.run(Effect.flip(Work.execute({ how: "cancel", text: "canary told" }))))
-        assert.include(calledOff.message, "canary told")
-        const waiting = yield* traced(
-          node.run(
-            Work.enqueueAll(
-              [1, 2, 3].map((n) => ({ how: "wait", text: `canary ${n}` })),
-              () => held
-            )
+      )
+      const [first, ...others] = waiting.map(({ id }) => id)
+      yield* traced(node.jobs.cancel(first as JobId, "canary waited"))
+      yield* traced(Stream.runDrain(node.jobs.cancelBy({ id: others }, { reason: "canary many" })))
+      const runs = yield* traced(node.run(Work.enqueueAll([1, 2].map(() => ({ how: "wait", text: "canary runs" })))))
+      const [asked, matched] = runs.map(({ id }) => id) as [JobId, JobId]
+      for (const id of [asked, matched]) yield* reaches(node, id, "executing")
+      yield* traced(node.jobs.cancel(asked, "canary asked"))
+      yield* traced(Stream.runDrain(node.jobs.cancelBy({ id: matched }, { reason: "canary matched" })))
+      cancelled.push(...waiting.map(({ id }) => id), asked, matched)
+      for (const id of cancelled) {
+        const job = yield* reaches(node, id, "cancelled")
+        assert.include(job.cancelReason, "canary")
+        ids.push([id, "cancelled"])
+      }
+      const heir = yield* traced(
+        node.run(
+          Heir.enqueue(
+            {},
+            {
+              dependsOn: [
+                { id: asked, onFailure: "run" },
+                { id: matched, onFailure: "run" }
+              ]
+            }
           )
         )
-        const [first, ...others] = waiting.map(({ id }) => id)
-        yield* traced(node.jobs.cancel(first as JobId, "canary waited"))
-        yield* traced(Stream.runDrain(node.jobs.cancelBy({ id: others }, { reason: "canary many" })))
-        const runs = yield* traced(node.run(Work.enqueueAll([1, 2].map(() => ({ how: "wait", text: "canary runs" })))))
-        const [asked, matched] = runs.map(({ id }) => id) as [JobId, JobId]
-        for (const id of [asked, matched]) yield* reaches(node, id, "executing")
-        yield* traced(node.jobs.cancel(asked, "canary asked"))
-        yield* traced(Stream.runDrain(node.jobs.cancelBy({ id: matched }, { reason: "canary matched" })))
-        cancelled.push(...waiting.map(({ id }) => id), asked, matched)
-        for (const id of cancelled) {
-          const job = yield* reaches(node, id, "cancelled")
-          assert.include(job.cancelReason, "canary")
-          ids.push([id, "cancelled"])
-        }
-        const heir = yield* traced(
-          node.run(
-            Heir.enqueue(
-              {},
-              {
-                dependsOn: [
-                  { id: asked, onFailure: "run" },
-                  { id: matched, onFailure: "run" }
-                ]
-              }
-            )
+      )
+      yield* reaches(node, heir.id, "completed")
+      assert.sameMembers(inherited, ["canary asked", "canary matched"])
+      for (const [id, state] of ids) {
+        const job = yield* reaches(node, id, state)
+        assert.include(inspect([job.args, job.result, job.errors], { depth: 20 }), "canary")
+      }
+      yield* eventually(
+        Effect.sync(() => node.events.filter(({ _tag }) => _tag === "Discarded").length),
+        (count) => count >= 7
+      )
+      const prints = ids.slice(1, 2).map(([id]) => node.jobs.get(id))
+      const [print] = (yield* Effect.all(prints)).map(({ errors }) => errors.map(({ fingerprint }) => fingerprint))
+      yield* node.stop
+      const text = yield* dump
+      // Nor can what a failure says be found out by trying: equal ones are equal still.
+      const guess = fingerprintOf("work", "Declined", "declined: canary fail")
+      assert.notInclude(text, guess)
+      assert.match(print?.[0] ?? "", /^[0-9a-f]{14}$/)
+      assert.strictEqual(print?.[0], print?.[1])
+      assert.include(text, "$enc")
+      const own = (line: string): boolean => !/logged canary/.test(line)
+      const places = {
+        rows: text,
+        notifications: heard.join("\n"),
+        logs: logged.filter(own).join("\n"),
+        spans: spans
+          .map(({ attributes, events, links, name, status }) =>
+            inspect([name, [...attributes], events, links, causeOf(status)], { depth: 20 })
           )
-        )
-        yield* reaches(node, heir.id, "completed")
-        assert.sameMembers(inherited, ["canary asked", "canary matched"])
-        for (const [id, state] of ids) {
-          const job = yield* reaches(node, id, state)
-          assert.include(inspect([job.args, job.result, job.errors], { depth: 20 }), "canary")
-        }
-        yield* eventually(
-          Effect.sync(() => node.events.filter(({ _tag }) => _tag === "Discarded").length),
-          (count) => count >= 7
-        )
-        const prints = ids.slice(1, 2).map(([id]) => node.jobs.get(id))
-        const [print] = (yield* Effect.all(prints)).map(({ errors }) => errors.map(({ fingerprint }) => fingerprint))
-        yield* node.stop
-        const text = yield* dump
-        // Nor can what a failure says be found out by trying: equal ones are equal still.
-        const guess = fingerprintOf("work", "Declined", "declined: canary fail")
-        assert.notInclude(text, guess)
-        assert.match(print?.[0] ?? "", /^[0-9a-f]{14}$/)
-        assert.strictEqual(print?.[0], print?.[1])
-        assert.include(text, "$enc")
-        const own = (line: string): boolean => !/logged canary/.test(line)
-        const places = {
-          rows: text,
-          notifications: heard.join("\n"),
-          logs: logged.filter(own).join("\n"),
-          spans: spans
-            .map(({ attributes, events, links, name, status }) =>
-              inspect([name, [...attributes], events, links, causeOf(status)], { depth: 20 })
-            )
-            .join("\n")
-        }
-        assert.isAbove(heard.length, 0)
-        assert.isTrue(spans.some(({ name }) => name === "process default"))
-        assert.isTrue(spans.some(({ name }) => name === "work.execute"))
-        assert.isTrue(logged.some((line) => line.includes("logged canary")))
-        for (const [place, said] of Object.entries(places)) {
-          const at = said.indexOf("canary")
-          assert.strictEqual(at < 0 ? "" : said.slice(Math.max(at - 300, 0), at + 100), "", place)
-        }
-      }),
-    { timeout: 120_000 }
+          .join("\n")
+      }
+      assert.isAbove(heard.length, 0)
+      assert.isTrue(spans.some(({ name }) => name === "process default"))
+      assert.isTrue(spans.some(({ name }) => name === "work.execute"))
+      assert.isTrue(logged.some((line) => line.includes("logged canary")))
+      for (const [place, said] of Object.entries(places)) {
+        const at = said.indexOf("canary")
+        assert.strictEqual(at < 0 ? "" : said.slice(Math.max(at - 300, 0), at + 100), "", place)
+      }
+    })
   )
 })

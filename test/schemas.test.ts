@@ -101,7 +101,7 @@ describe("schemas", () => {
         const kept = yield* sql`SELECT FROM pg_namespace WHERE nspname = 'other'`
         assert.strictEqual(kept.length, 1)
       }),
-    { empty: true, timeout: 120_000 }
+    { empty: true }
   )
 
   onDatabase("pin the path of each function, and are used whatever objects stand earlier in the path", () =>

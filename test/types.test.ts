@@ -36,7 +36,7 @@ describe("a mistake is refused with a message that names it", () => {
       const name = basename(message.slice(0, message.indexOf("(")), ".ts")
       messages.set(name, [...(messages.get(name) ?? []), message])
     }
-  }, 120_000)
+  })
 
   it("has a file for each, and no message about another", () => {
     const files = readdirSync(path("types/refused")).filter((file) => file.endsWith(".ts"))

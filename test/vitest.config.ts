@@ -21,8 +21,9 @@ export default defineConfig({
     pool: "forks",
     // Each file has its own database, but all share one server and, on the smallest machine that counts, two cores.
     maxWorkers: 2,
-    testTimeout: 60_000,
-    hookTimeout: 120_000,
+    // For what hangs alone; a machine may be ten times slower than another.
+    testTimeout: 600_000,
+    hookTimeout: 600_000,
     teardownTimeout: 30_000,
     // For what tests start or import outside of Vite.
     execArgv: ["--conditions=source"]

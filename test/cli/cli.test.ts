@@ -43,7 +43,7 @@ describe("migrate", () => {
         assert.strictEqual(steps.length, latest)
         assert.deepStrictEqual(steps[0], { version: 1, name: "core", applied: true })
       }),
-    { empty: true, timeout: 180_000 }
+    { empty: true }
   )
 
   it.live("prints SQL without a database", () =>

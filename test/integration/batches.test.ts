@@ -62,45 +62,42 @@ const offences = Effect.gen(function* () {
 })
 
 describe("batches", () => {
-  onDatabase(
-    "come to their callbacks, each once, whose last members finish together while processes are killed",
-    () =>
-      Effect.gen(function* () {
-        yield* makeDiary
-        const sql = yield* SqlClient.SqlClient
-        const config = { leaseTtl: "1500 millis", leaseBeat: "300 millis", queues: { default: 24 } } as const
-        const observer = yield* startNode({ config: { ...config, queues: { unused: 1 } } })
-        const begin = startProcess({ config }, "batchWorker.ts")
-        const processes = yield* Effect.all([begin, begin, begin], { concurrency: 3 })
-        const count = (rows: Effect.Effect<ReadonlyArray<{ readonly n: number }>, unknown>) =>
-          Effect.map(rows, ([row]) => row?.n ?? 0)
-        const lines = count(sql`SELECT count(*)::integer AS n FROM diary`)
-        const left = count(sql`
+  onDatabase("come to their callbacks, each once, whose last members finish together while processes are killed", () =>
+    Effect.gen(function* () {
+      yield* makeDiary
+      const sql = yield* SqlClient.SqlClient
+      const config = { leaseTtl: "1500 millis", leaseBeat: "300 millis", queues: { default: 24 } } as const
+      const observer = yield* startNode({ config: { ...config, queues: { unused: 1 } } })
+      const begin = startProcess({ config }, "batchWorker.ts")
+      const processes = yield* Effect.all([begin, begin, begin], { concurrency: 3 })
+      const count = (rows: Effect.Effect<ReadonlyArray<{ readonly n: number }>, unknown>) =>
+        Effect.map(rows, ([row]) => row?.n ?? 0)
+      const lines = count(sql`SELECT count(*)::integer AS n FROM diary`)
+      const left = count(sql`
           SELECT (SELECT count(*) FROM shigoto.batches WHERE finished_at IS NULL)::integer
             + (SELECT count(*) FROM shigoto.jobs)::integer AS n`)
-        const rounds = 5
-        // One dies in the midst of each round; its jobs are rescued, or discarded where that was their last attempt.
-        for (let round = 0; round < rounds; round++) {
-          const before = yield* lines
-          yield* Effect.forEach(
-            Array.from({ length: 100 }, (_, n) => round * 100 + n),
-            (n) => observer.run(Eights(n)),
-            { concurrency: 8 }
-          )
-          yield* eventually(lines, (now) => now > before + 200)
-          processes[round % 3]?.child.kill("SIGKILL")
-          processes[round % 3] = yield* begin
-        }
-        // A job that was lost twice in a row waits for up to a minute.
-        const hurried = Effect.andThen(
-          sql`UPDATE shigoto.jobs SET run_at = statement_timestamp() WHERE state = 'retryable'`,
-          left
+      const rounds = 5
+      // One dies in the midst of each round; its jobs are rescued, or discarded where that was their last attempt.
+      for (let round = 0; round < rounds; round++) {
+        const before = yield* lines
+        yield* Effect.forEach(
+          Array.from({ length: 100 }, (_, n) => round * 100 + n),
+          (n) => observer.run(Eights(n)),
+          { concurrency: 8 }
         )
-        for (let open = yield* left; open > 0;) open = yield* eventually(hurried, (now) => now < open)
-        assert.deepStrictEqual(yield* offences, { counters: [], miscalled: [], early: [], told: [] })
-        const batches = yield* sql`SELECT FROM shigoto.batches`
-        assert.strictEqual(batches.length, rounds * 100)
-      }),
-    { timeout: 180_000 }
+        yield* eventually(lines, (now) => now > before + 200)
+        processes[round % 3]?.child.kill("SIGKILL")
+        processes[round % 3] = yield* begin
+      }
+      // A job that was lost twice in a row waits for up to a minute.
+      const hurried = Effect.andThen(
+        sql`UPDATE shigoto.jobs SET run_at = statement_timestamp() WHERE state = 'retryable'`,
+        left
+      )
+      for (let open = yield* left; open > 0;) open = yield* eventually(hurried, (now) => now < open)
+      assert.deepStrictEqual(yield* offences, { counters: [], miscalled: [], early: [], told: [] })
+      const batches = yield* sql`SELECT FROM shigoto.batches`
+      assert.strictEqual(batches.length, rounds * 100)
+    })
   )
 })

@@ -79,8 +79,7 @@ describe("a broadcast queue over processes", () => {
         const rows = yield* sql<{ readonly cancel_reason: string }>`
           SELECT DISTINCT cancel_reason FROM shigoto.all_jobs WHERE state = 'cancelled'`
         assert.deepStrictEqual(rows, [{ cancel_reason: "its node is gone" }])
-      }),
-    { timeout: 300_000 }
+      })
   )
 
   onDatabase("is left alone by a node that has it as an ordinary queue, as long as one is there that does not", () =>

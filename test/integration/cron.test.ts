@@ -164,8 +164,7 @@ describe("cron on several nodes", () => {
           assert.isBelow(row?.off ?? 1e9, 60)
           yield* assertNoOthers
         }).pipe(Effect.provide(client))
-      }).pipe(Effect.scoped),
-    120_000
+      }).pipe(Effect.scoped)
   )
 
   onDatabase("keeps time with a timer, hands over as the leader stops, and leaves no tick out", () =>

@@ -242,46 +242,43 @@ describe("dependencies", () => {
     )
   }
 
-  onDatabase(
-    "leaves none of 2,000 children stuck or early that are inserted while their parents finish",
-    () =>
-      Effect.gen(function* () {
-        const sql = yield* SqlClient.SqlClient
-        const producer = yield* startNode({ config: sweepless })
-        const parents = yield* producer.run(Step.enqueueAll(Array.from({ length: 1000 }, (_, n) => ({ n }))))
-        const { claim, complete } = yield* bareStore
-        let left = 3000
-        const ender = Effect.gen(function* () {
-          while (left > 0) {
-            const jobs = yield* claim(5)
-            left -= jobs.length
-            for (const job of jobs) {
-              const early = job.dependencies.some(({ state }) => state !== "completed")
-              if (early) return yield* Effect.die(new Error(`job ${job.id} is early`))
-            }
-            yield* complete(jobs)
+  onDatabase("leaves none of 2,000 children stuck or early that are inserted while their parents finish", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const producer = yield* startNode({ config: sweepless })
+      const parents = yield* producer.run(Step.enqueueAll(Array.from({ length: 1000 }, (_, n) => ({ n }))))
+      const { claim, complete } = yield* bareStore
+      let left = 3000
+      const ender = Effect.gen(function* () {
+        while (left > 0) {
+          const jobs = yield* claim(5)
+          left -= jobs.length
+          for (const job of jobs) {
+            const early = job.dependencies.some(({ state }) => state !== "completed")
+            if (early) return yield* Effect.die(new Error(`job ${job.id} is early`))
           }
-        })
-        const inserter = (k: number) =>
-          Effect.forEach(
-            Array.from({ length: 250 }, (_, i) => i),
-            (i) => {
-              const a = parents[(i * 4 + k) % 1000]?.id as JobId
-              const b = parents[(i * 7 + k * 31) % 1000]?.id as JobId
-              return producer.run(Step.enqueue({ n: 1 }, { dependsOn: a === b ? [a] : [a, b] }))
-            },
-            { discard: true }
-          )
-        yield* Effect.all([ender, ender, ender, ...Array.from({ length: 8 }, (_, k) => inserter(k))], {
-          concurrency: "unbounded"
-        })
-        assert.deepStrictEqual(yield* tally, { completed: 3000 })
-        assert.strictEqual(
-          (yield* sql`SELECT FROM shigoto.dependencies WHERE outcome IS DISTINCT FROM 'completed'`).length,
-          0
+          yield* complete(jobs)
+        }
+      })
+      const inserter = (k: number) =>
+        Effect.forEach(
+          Array.from({ length: 250 }, (_, i) => i),
+          (i) => {
+            const a = parents[(i * 4 + k) % 1000]?.id as JobId
+            const b = parents[(i * 7 + k * 31) % 1000]?.id as JobId
+            return producer.run(Step.enqueue({ n: 1 }, { dependsOn: a === b ? [a] : [a, b] }))
+          },
+          { discard: true }
         )
-      }),
-    { timeout: 120_000 }
+      yield* Effect.all([ender, ender, ender, ...Array.from({ length: 8 }, (_, k) => inserter(k))], {
+        concurrency: "unbounded"
+      })
+      assert.deepStrictEqual(yield* tally, { completed: 3000 })
+      assert.strictEqual(
+        (yield* sql`SELECT FROM shigoto.dependencies WHERE outcome IS DISTINCT FROM 'completed'`).length,
+        0
+      )
+    })
   )
 
   onDatabase(
@@ -336,8 +333,7 @@ describe("dependencies", () => {
         )
         assert.deepStrictEqual({ early, double }, { early: [], double: [] })
         assert.strictEqual(parentsOf.size, 2000)
-      }),
-    { timeout: 120_000 }
+      })
   )
 
   onDatabase("follows a chain of cancelled jobs further than one transaction goes, by the sweep", () =>

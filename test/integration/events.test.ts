@@ -62,176 +62,172 @@ const ancestor: Readonly<Record<string, JobEvent["_tag"]>> = {
 }
 
 describe("events and metrics", () => {
-  onDatabase(
-    "tell of everything that the ancestor told of, and of trouble, in Prometheus text and in OTLP",
-    () =>
-      Effect.gen(function* () {
-        const sql = yield* SqlClient.SqlClient
-        const { url } = yield* TestDatabase
-        const proxy = yield* makeProxy(Redacted.value(url))
-        const collector = yield* makeCollector
-        const exporter = Otlp.layerJson({
-          baseUrl: collector.url,
-          resource: { serviceName: "test" },
-          metricsExportInterval: "100 millis"
-        }).pipe(Layer.provide(FetchHttpClient.layer))
-        yield* Effect.gen(function* () {
-          const gate = yield* Deferred.make<void>()
-          const node = yield* startNode({
-            workers: Layer.mergeAll(
-              Work.toLayer(({ how }) =>
-                Effect.gen(function* () {
-                  yield* Job.progress(50)
-                  switch (how) {
-                    case "fail":
-                      return yield* Effect.fail("no")
-                    case "snooze":
-                      return yield* Job.snooze("1 hour")
-                    case "discard":
-                      return yield* Job.discard("hopeless")
-                    case "wait":
-                      return yield* Deferred.await(gate)
-                    default:
-                      return undefined
-                  }
-                })
-              ),
-              Rated.toLayer(() => Effect.void, { rateLimit: { limit: 1, window: "31 days" } }),
-              Single.toLayer(() => Deferred.await(gate), { globalConcurrency: 1 }),
-              Flaky.toLayer(() => Effect.fail("down"), {
-                circuitBreaker: { window: 2, failureRate: 1, openFor: "1 hour" }
+  onDatabase("tell of everything that the ancestor told of, and of trouble, in Prometheus text and in OTLP", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const { url } = yield* TestDatabase
+      const proxy = yield* makeProxy(Redacted.value(url))
+      const collector = yield* makeCollector
+      const exporter = Otlp.layerJson({
+        baseUrl: collector.url,
+        resource: { serviceName: "test" },
+        metricsExportInterval: "100 millis"
+      }).pipe(Layer.provide(FetchHttpClient.layer))
+      yield* Effect.gen(function* () {
+        const gate = yield* Deferred.make<void>()
+        const node = yield* startNode({
+          workers: Layer.mergeAll(
+            Work.toLayer(({ how }) =>
+              Effect.gen(function* () {
+                yield* Job.progress(50)
+                switch (how) {
+                  case "fail":
+                    return yield* Effect.fail("no")
+                  case "snooze":
+                    return yield* Job.snooze("1 hour")
+                  case "discard":
+                    return yield* Job.discard("hopeless")
+                  case "wait":
+                    return yield* Deferred.await(gate)
+                  default:
+                    return undefined
+                }
               })
             ),
-            client: clientOf(proxy.url),
-            config: {
-              metrics: true,
-              metricsInterval: "200 millis",
-              queues: { default: 20 },
-              shedding: { maxInFlight: 4, levels: [{ below: 0, share: 0.5 }] },
-              listen: false
-            }
-          })
-          const page = Effect.map(PrometheusMetrics.format(), parse)
-          const metric = (name: string, labels: Readonly<Record<string, string>>, least = 1) =>
-            eventually(page, (found) => (valueOf(found, name, labels) ?? 0) >= least)
-          const add = (how: (typeof Work.args.Type)["how"]) =>
-            Effect.map(node.run(Work.enqueue({ how })), ({ id }) => id)
+            Rated.toLayer(() => Effect.void, { rateLimit: { limit: 1, window: "31 days" } }),
+            Single.toLayer(() => Deferred.await(gate), { globalConcurrency: 1 }),
+            Flaky.toLayer(() => Effect.fail("down"), {
+              circuitBreaker: { window: 2, failureRate: 1, openFor: "1 hour" }
+            })
+          ),
+          client: clientOf(proxy.url),
+          config: {
+            metrics: true,
+            metricsInterval: "200 millis",
+            queues: { default: 20 },
+            shedding: { maxInFlight: 4, levels: [{ below: 0, share: 0.5 }] },
+            listen: false
+          }
+        })
+        const page = Effect.map(PrometheusMetrics.format(), parse)
+        const metric = (name: string, labels: Readonly<Record<string, string>>, least = 1) =>
+          eventually(page, (found) => (valueOf(found, name, labels) ?? 0) >= least)
+        const add = (how: (typeof Work.args.Type)["how"]) => Effect.map(node.run(Work.enqueue({ how })), ({ id }) => id)
 
-          yield* node.event("Completed", yield* add("succeed"))
-          yield* node.event("Failed", yield* add("fail"))
-          yield* node.event("Discarded", yield* add("discard"))
-          const snoozed = yield* add("snooze")
-          yield* node.event("Snoozed", snoozed)
-          yield* node.jobs.cancel(snoozed)
-          yield* node.event("Cancelled", snoozed)
-          const progress = yield* node.event("Progress")
-          assert.deepInclude(progress, { worker: "work", queue: "default", percent: 50 })
-          yield* node.queues.pause("default")
-          yield* node.queues.resume("default")
+        yield* node.event("Completed", yield* add("succeed"))
+        yield* node.event("Failed", yield* add("fail"))
+        yield* node.event("Discarded", yield* add("discard"))
+        const snoozed = yield* add("snooze")
+        yield* node.event("Snoozed", snoozed)
+        yield* node.jobs.cancel(snoozed)
+        yield* node.event("Cancelled", snoozed)
+        const progress = yield* node.event("Progress")
+        assert.deepInclude(progress, { worker: "work", queue: "default", percent: 50 })
+        yield* node.queues.pause("default")
+        yield* node.queues.resume("default")
 
-          const [rated] = yield* node.run(Rated.enqueueAll([{}, {}]))
-          yield* reaches(node, rated?.id as JobId, "completed") // two were enqueued
-          assert.deepInclude(yield* node.event("RateLimited"), { worker: "rated" })
-          yield* node.run(Flaky.enqueueAll([{}, {}]))
-          yield* node.event("CircuitOpened")
+        const [rated] = yield* node.run(Rated.enqueueAll([{}, {}]))
+        yield* reaches(node, rated?.id as JobId, "completed") // two were enqueued
+        assert.deepInclude(yield* node.event("RateLimited"), { worker: "rated" })
+        yield* node.run(Flaky.enqueueAll([{}, {}]))
+        yield* node.event("CircuitOpened")
 
-          const batch = Batch.make("batch")
-          yield* node.run(batch.enqueue([Work.prepare({ how: "succeed" })]))
-          yield* node.event("BatchFinished")
-          yield* node.run(
-            Effect.flatMap(CronJobs, (crons) =>
-              crons.upsert({ name: "often", cron: "* * * * * *", job: Work, args: { how: "succeed" } })
-            )
+        const batch = Batch.make("batch")
+        yield* node.run(batch.enqueue([Work.prepare({ how: "succeed" })]))
+        yield* node.event("BatchFinished")
+        yield* node.run(
+          Effect.flatMap(CronJobs, (crons) =>
+            crons.upsert({ name: "often", cron: "* * * * * *", job: Work, args: { how: "succeed" } })
           )
-          yield* node.event("CronTicked")
-          yield* node.run(Effect.flatMap(CronJobs, (crons) => crons.remove("often")))
+        )
+        yield* node.event("CronTicked")
+        yield* node.run(Effect.flatMap(CronJobs, (crons) => crons.remove("often")))
 
-          // A settle whose reply is lost is sent again.
-          const retried = Effect.sync(() => node.events.some(({ _tag }) => _tag === "SettleRetried"))
-          proxy.dropReplyOf(settleStatement)
-          yield* add("succeed")
-          yield* eventually(retried, (seen) => seen)
+        // A settle whose reply is lost is sent again.
+        const retried = Effect.sync(() => node.events.some(({ _tag }) => _tag === "SettleRetried"))
+        proxy.dropReplyOf(settleStatement)
+        yield* add("succeed")
+        yield* eventually(retried, (seen) => seen)
 
-          // Somebody dead held a job; another one had to start in time.
-          const lost = yield* sql<{ readonly id: JobId }>`
+        // Somebody dead held a job; another one had to start in time.
+        const lost = yield* sql<{ readonly id: JobId }>`
             INSERT INTO shigoto.jobs (state, worker, queue, args, claimed_by, claimed_at, attempt, run_at, inserted_at)
             VALUES ('executing', 'work', 'default', '{"how": "succeed"}', 999999, now(), 1, now(), now())
             RETURNING id::integer AS id`
-          yield* node.event("Rescued", lost[0]?.id)
-          const late = yield* node.run(Work.enqueue({ how: "succeed" }, { queue: "nobody", expiresIn: "1 hour" }))
-          yield* sql`UPDATE shigoto.jobs SET start_before = inserted_at WHERE id = ${late.id}::bigint`
-          yield* node.event("Expired", late.id)
+        yield* node.event("Rescued", lost[0]?.id)
+        const late = yield* node.run(Work.enqueue({ how: "succeed" }, { queue: "nobody", expiresIn: "1 hour" }))
+        yield* sql`UPDATE shigoto.jobs SET start_before = inserted_at WHERE id = ${late.id}::bigint`
+        yield* node.event("Expired", late.id)
 
-          // Half of the places are taken, so what is less urgent waits; then all, with more to come.
-          yield* node.run(Single.enqueueAll([{}, {}]))
-          yield* node.event("ConcurrencyLimited")
-          yield* reaches(node, yield* add("wait"), "executing")
-          yield* node.run(Work.enqueue({ how: "succeed" }, { priority: -100 }))
-          yield* node.event("LoadShed")
-          yield* node.run(Work.enqueueAll(Array.from({ length: 8 }, () => ({ how: "wait" as const }))))
-          yield* node.event("BulkheadFull")
-          yield* Deferred.succeed(gate, undefined)
+        // Half of the places are taken, so what is less urgent waits; then all, with more to come.
+        yield* node.run(Single.enqueueAll([{}, {}]))
+        yield* node.event("ConcurrencyLimited")
+        yield* reaches(node, yield* add("wait"), "executing")
+        yield* node.run(Work.enqueue({ how: "succeed" }, { priority: -100 }))
+        yield* node.event("LoadShed")
+        yield* node.run(Work.enqueueAll(Array.from({ length: 8 }, () => ({ how: "wait" as const }))))
+        yield* node.event("BulkheadFull")
+        yield* Deferred.succeed(gate, undefined)
 
-          // Its lease ran out: it begins anew under another number.
-          yield* sql`UPDATE shigoto.nodes SET expires_at = now() - interval '1 second'`
-          yield* node.event("NodeLeaseLost")
-          yield* node.event("NodeStarted")
+        // Its lease ran out: it begins anew under another number.
+        yield* sql`UPDATE shigoto.nodes SET expires_at = now() - interval '1 second'`
+        yield* node.event("NodeLeaseLost")
+        yield* node.event("NodeStarted")
 
-          let open = true
-          const armed = yield* startNode({ config: { queues: { other: 1 } } }).pipe(
-            Effect.provideService(Gate, { isOpen: () => open, onOpen: () => {} })
-          )
-          // Told once, as a claim finds it closed.
-          open = false
-          yield* armed.run(Work.enqueue({ how: "succeed" }, { queue: "other" }))
-          yield* armed.event("TestModeArmed")
-          const seen = new Set([...node.events, ...armed.events].map(({ _tag }) => _tag))
-          for (const [what, tag] of Object.entries(ancestor)) assert.isTrue(seen.has(tag), `${what}: ${tag}`)
+        let open = true
+        const armed = yield* startNode({ config: { queues: { other: 1 } } }).pipe(
+          Effect.provideService(Gate, { isOpen: () => open, onOpen: () => {} })
+        )
+        // Told once, as a claim finds it closed.
+        open = false
+        yield* armed.run(Work.enqueue({ how: "succeed" }, { queue: "other" }))
+        yield* armed.event("TestModeArmed")
+        const seen = new Set([...node.events, ...armed.events].map(({ _tag }) => _tag))
+        for (const [what, tag] of Object.entries(ancestor)) assert.isTrue(seen.has(tag), `${what}: ${tag}`)
 
-          const of = { worker: "work", queue: "default" }
-          const limited = (worker: string, limit: string) => ({ worker, queue: "default", limit })
-          yield* metric("shigoto_jobs_inserted_total", of)
-          for (const outcome of ["completed", "retryable", "discarded", "snoozed"]) {
-            yield* metric("shigoto_attempts_total", { ...of, outcome })
+        const of = { worker: "work", queue: "default" }
+        const limited = (worker: string, limit: string) => ({ worker, queue: "default", limit })
+        yield* metric("shigoto_jobs_inserted_total", of)
+        for (const outcome of ["completed", "retryable", "discarded", "snoozed"]) {
+          yield* metric("shigoto_attempts_total", { ...of, outcome })
+        }
+        yield* metric("shigoto_attempt_run_seconds_count", of, 4)
+        yield* metric("shigoto_job_wait_seconds_count", of, 4)
+        yield* metric("shigoto_jobs_rescued_total", of)
+        yield* metric("shigoto_jobs_expired_total", { worker: "work", queue: "nobody" })
+        yield* metric("shigoto_limited_total", limited("rated", "rate"))
+        yield* metric("shigoto_limited_total", limited("single", "concurrency"))
+        yield* metric("shigoto_circuits_opened_total", { worker: "flaky" })
+        yield* metric("shigoto_bulkhead_full_total", {})
+        yield* metric("shigoto_load_shed_total", { by: "attempts" })
+        yield* metric("shigoto_lease_lost_total", {})
+        yield* metric("shigoto_settle_retries_total", {})
+        yield* metric("shigoto_queue_concurrency", { queue: "default" })
+        const found = yield* eventually(page, (families) => families.has("shigoto_oldest_available_seconds"))
+
+        const exported = yield* eventually(
+          Effect.sync(() => collector.metrics()),
+          (metrics) => [...found.keys()].every((name) => metrics.some((one) => one.name === name))
+        )
+        for (const { gauge, histogram, name, sum, unit } of exported) {
+          if (!name.startsWith("shigoto_")) continue
+          assert.strictEqual(unit === "s", name.endsWith("_seconds"), name)
+          assert.strictEqual(sum?.isMonotonic === true, name.endsWith("_total"), name)
+          const points = [gauge, histogram, sum].flatMap((kind): ReadonlyArray<Point> => kind?.dataPoints ?? [])
+          for (const { attributes } of points) {
+            for (const label of Object.keys(attributesOf(attributes))) assert.include(labels, label, name)
           }
-          yield* metric("shigoto_attempt_run_seconds_count", of, 4)
-          yield* metric("shigoto_job_wait_seconds_count", of, 4)
-          yield* metric("shigoto_jobs_rescued_total", of)
-          yield* metric("shigoto_jobs_expired_total", { worker: "work", queue: "nobody" })
-          yield* metric("shigoto_limited_total", limited("rated", "rate"))
-          yield* metric("shigoto_limited_total", limited("single", "concurrency"))
-          yield* metric("shigoto_circuits_opened_total", { worker: "flaky" })
-          yield* metric("shigoto_bulkhead_full_total", {})
-          yield* metric("shigoto_load_shed_total", { by: "attempts" })
-          yield* metric("shigoto_lease_lost_total", {})
-          yield* metric("shigoto_settle_retries_total", {})
-          yield* metric("shigoto_queue_concurrency", { queue: "default" })
-          const found = yield* eventually(page, (families) => families.has("shigoto_oldest_available_seconds"))
-
-          const exported = yield* eventually(
-            Effect.sync(() => collector.metrics()),
-            (metrics) => [...found.keys()].every((name) => metrics.some((one) => one.name === name))
-          )
-          for (const { gauge, histogram, name, sum, unit } of exported) {
-            if (!name.startsWith("shigoto_")) continue
-            assert.strictEqual(unit === "s", name.endsWith("_seconds"), name)
-            assert.strictEqual(sum?.isMonotonic === true, name.endsWith("_total"), name)
-            const points = [gauge, histogram, sum].flatMap((kind): ReadonlyArray<Point> => kind?.dataPoints ?? [])
-            for (const { attributes } of points) {
-              for (const label of Object.keys(attributesOf(attributes))) assert.include(labels, label, name)
-            }
+        }
+        for (const [name, { help, samples, type }] of found) {
+          assert.isNotEmpty(help, name)
+          assert.strictEqual(type === "counter", name.endsWith("_total"), name)
+          for (const sample of samples) {
+            for (const label of Object.keys(sample.labels)) assert.include([...labels, "le"], label, name)
           }
-          for (const [name, { help, samples, type }] of found) {
-            assert.isNotEmpty(help, name)
-            assert.strictEqual(type === "counter", name.endsWith("_total"), name)
-            for (const sample of samples) {
-              for (const label of Object.keys(sample.labels)) assert.include([...labels, "le"], label, name)
-            }
-          }
-        }).pipe(Effect.scoped, Effect.provide(exporter))
-        assert.deepStrictEqual(collector.problems, [])
-      }).pipe(Effect.provideService(Metric.MetricRegistry, new Map())),
-    { timeout: 180_000 }
+        }
+      }).pipe(Effect.scoped, Effect.provide(exporter))
+      assert.deepStrictEqual(collector.problems, [])
+    }).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
   )
 
   it("are all in the guide, with their labels", () => {

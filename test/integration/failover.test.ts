@@ -65,52 +65,49 @@ const makePair = Effect.gen(function* () {
 const unused = {} as TestDatabase["Service"]
 
 describe.skipIf(process.platform === "win32")("a fail-over to a synchronous replica", () => {
-  it.live(
-    "loses no job that was acknowledged and no outcome, and nodes go on",
-    () =>
-      Effect.scoped(
-        Effect.gen(function* () {
-          const { failOver, primary, replica } = yield* makePair
-          const proxy = yield* makeProxy(Redacted.value(primary.url))
-          const release = yield* Deferred.make<void>()
-          const node = yield* startNode({
-            workers: Layer.mergeAll(
-              Note.toLayer(() => Effect.void),
-              Long.toLayer(() => Deferred.await(release))
-            ),
-            client: clientOf(proxy.url),
-            config: { leaseTtl: "30 seconds", queryTimeout: "1 second" }
-          }).pipe(Effect.provideService(TestDatabase, unused))
-          const { id: long } = yield* node.run(Long.enqueue({}))
-          yield* node.event("Started", long)
-          const acknowledged: Array<JobId> = []
-          const producer = yield* Effect.forkScoped(
-            Effect.forever(
-              Effect.gen(function* () {
-                const exit = yield* Effect.exit(node.run(Note.enqueue({ n: acknowledged.length })))
-                if (Exit.isSuccess(exit)) acknowledged.push(exit.value.id)
-              })
-            )
+  it.live("loses no job that was acknowledged and no outcome, and nodes go on", () =>
+    Effect.scoped(
+      Effect.gen(function* () {
+        const { failOver, primary, replica } = yield* makePair
+        const proxy = yield* makeProxy(Redacted.value(primary.url))
+        const release = yield* Deferred.make<void>()
+        const node = yield* startNode({
+          workers: Layer.mergeAll(
+            Note.toLayer(() => Effect.void),
+            Long.toLayer(() => Deferred.await(release))
+          ),
+          client: clientOf(proxy.url),
+          config: { leaseTtl: "30 seconds", queryTimeout: "1 second" }
+        }).pipe(Effect.provideService(TestDatabase, unused))
+        const { id: long } = yield* node.run(Long.enqueue({}))
+        yield* node.event("Started", long)
+        const acknowledged: Array<JobId> = []
+        const producer = yield* Effect.forkScoped(
+          Effect.forever(
+            Effect.gen(function* () {
+              const exit = yield* Effect.exit(node.run(Note.enqueue({ n: acknowledged.length })))
+              if (Exit.isSuccess(exit)) acknowledged.push(exit.value.id)
+            })
           )
-          const reached = (count: number) =>
-            eventually(
-              Effect.sync(() => acknowledged.length),
-              (length) => length >= count
-            )
-          yield* reached(40)
-          yield* failOver
-          const before = acknowledged.length
-          proxy.leadTo(Redacted.value(replica.url))
-          proxy.cut()
-          yield* reached(before + 40)
-          yield* Fiber.interrupt(producer)
-          yield* Deferred.succeed(release, undefined)
+        )
+        const reached = (count: number) =>
+          eventually(
+            Effect.sync(() => acknowledged.length),
+            (length) => length >= count
+          )
+        yield* reached(40)
+        yield* failOver
+        const before = acknowledged.length
+        proxy.leadTo(Redacted.value(replica.url))
+        proxy.cut()
+        yield* reached(before + 40)
+        yield* Fiber.interrupt(producer)
+        yield* Deferred.succeed(release, undefined)
 
-          const job = yield* reaches(node, long, "completed")
-          assert.deepStrictEqual([job.attempt, job.errors.length], [1, 0])
-          for (const id of acknowledged) yield* reaches(node, id, "completed")
-        })
-      ),
-    120_000
+        const job = yield* reaches(node, long, "completed")
+        assert.deepStrictEqual([job.attempt, job.errors.length], [1, 0])
+        for (const id of acknowledged) yield* reaches(node, id, "completed")
+      })
+    )
   )
 })

@@ -49,54 +49,51 @@ const offences = Effect.gen(function* () {
 const none = { early: [], fans: [], twice: [], counters: [] }
 
 describe("flows", () => {
-  onDatabase(
-    "come to their end, each node in its turn and each child once, while processes are killed",
-    () =>
-      Effect.gen(function* () {
-        yield* makeDiary
-        const sql = yield* SqlClient.SqlClient
-        const observer = yield* startNode({
-          config: { queues: { unused: 1 }, leaseTtl: "1500 millis", leaseBeat: "300 millis" }
-        })
-        const config = { leaseTtl: "1500 millis", leaseBeat: "300 millis", queues: { default: 20 } } as const
-        const begin = startProcess({ config }, "flowWorker.ts")
-        const processes = yield* Effect.all([begin, begin, begin], { concurrency: 3 })
-        const lines = Effect.map(
-          sql<{ readonly count: number }>`SELECT count(*)::integer AS count FROM diary`,
-          ([row]) => row?.count ?? 0
-        )
-        const left = Effect.map(
-          sql<{ readonly count: number }>`
+  onDatabase("come to their end, each node in its turn and each child once, while processes are killed", () =>
+    Effect.gen(function* () {
+      yield* makeDiary
+      const sql = yield* SqlClient.SqlClient
+      const observer = yield* startNode({
+        config: { queues: { unused: 1 }, leaseTtl: "1500 millis", leaseBeat: "300 millis" }
+      })
+      const config = { leaseTtl: "1500 millis", leaseBeat: "300 millis", queues: { default: 20 } } as const
+      const begin = startProcess({ config }, "flowWorker.ts")
+      const processes = yield* Effect.all([begin, begin, begin], { concurrency: 3 })
+      const lines = Effect.map(
+        sql<{ readonly count: number }>`SELECT count(*)::integer AS count FROM diary`,
+        ([row]) => row?.count ?? 0
+      )
+      const left = Effect.map(
+        sql<{ readonly count: number }>`
             SELECT count(*)::integer AS count FROM shigoto.batches WHERE finished_at IS NULL`,
-          ([row]) => row?.count ?? 0
+        ([row]) => row?.count ?? 0
+      )
+      const flows: Array<Effect.Success<ReturnType<typeof Whole.enqueue>>> = []
+      // One dies in the midst of each round.
+      for (let round = 0; round < 6; round++) {
+        const before = yield* lines
+        flows.push(
+          ...(yield* Effect.forEach(Array.from({ length: 40 }), () => observer.run(Whole.enqueue({})), {
+            concurrency: 8
+          }))
         )
-        const flows: Array<Effect.Success<ReturnType<typeof Whole.enqueue>>> = []
-        // One dies in the midst of each round.
-        for (let round = 0; round < 6; round++) {
-          const before = yield* lines
-          flows.push(
-            ...(yield* Effect.forEach(Array.from({ length: 40 }), () => observer.run(Whole.enqueue({})), {
-              concurrency: 8
-            }))
-          )
-          yield* eventually(lines, (now) => now > before + 60)
-          processes[round % 3]?.child.kill("SIGKILL")
-          processes[round % 3] = yield* begin
-        }
-        // A job that was lost twice in a row waits for up to a minute.
-        const hurried = Effect.andThen(
-          sql`UPDATE shigoto.jobs SET run_at = statement_timestamp() WHERE state = 'retryable'`,
-          left
-        )
-        for (let open = yield* left; open > 0;) open = yield* eventually(hurried, (now) => now < open)
-        assert.deepStrictEqual(yield* offences, none)
-        assert.deepStrictEqual(yield* tally, { completed: flows.length * whole.jobs })
-        for (const { id } of flows) {
-          const { finished, output, total } = yield* observer.run(Whole.status(id))
-          assert.deepStrictEqual([finished, total, Option.getOrNull(output)], [true, whole.jobs, whole.result])
-        }
-      }),
-    { timeout: 180_000 }
+        yield* eventually(lines, (now) => now > before + 60)
+        processes[round % 3]?.child.kill("SIGKILL")
+        processes[round % 3] = yield* begin
+      }
+      // A job that was lost twice in a row waits for up to a minute.
+      const hurried = Effect.andThen(
+        sql`UPDATE shigoto.jobs SET run_at = statement_timestamp() WHERE state = 'retryable'`,
+        left
+      )
+      for (let open = yield* left; open > 0;) open = yield* eventually(hurried, (now) => now < open)
+      assert.deepStrictEqual(yield* offences, none)
+      assert.deepStrictEqual(yield* tally, { completed: flows.length * whole.jobs })
+      for (const { id } of flows) {
+        const { finished, output, total } = yield* observer.run(Whole.status(id))
+        assert.deepStrictEqual([finished, total, Option.getOrNull(output)], [true, whole.jobs, whole.result])
+      }
+    })
   )
 
   for (const isolation of ["repeatable read", "serializable"] as const) {
@@ -196,45 +193,42 @@ describe("flows", () => {
       })
   )
 
-  onDatabase(
-    "take thousands of children in one fan-out, and thousands of parents of one job",
-    () =>
-      Effect.gen(function* () {
-        const sql = yield* SqlClient.SqlClient
-        const Leaf = Job.make("leaf", { args: { n: Schema.Int }, success: Schema.Int, queue: "leaves" })
-        const Many = Job.make("many", { args: { width: Schema.Int }, success: Schema.Int })
-        const Last = Job.make("last", { success: Schema.Int, dependencies: { leaves: [Leaf] } })
-        const node = yield* startNode({
-          config: { queues: { default: 10, leaves: 500 }, queryTimeout: "20 seconds" },
-          workers: Layer.mergeAll(
-            Leaf.toLayer(({ n }) => Effect.succeed(n)),
-            Last.toLayer((_, { dependencies }) => Effect.succeed(dependencies.leaves.reduce((sum, n) => sum + n, 0))),
-            Many.toLayer(({ width }) =>
-              Effect.map(
-                Job.fanOut(
-                  "leaves",
-                  Leaf,
-                  Array.from({ length: width }, (_, n) => ({ n }))
-                ),
-                (leaves) => leaves.reduce((sum, n) => sum + n, 0)
-              )
+  onDatabase("take thousands of children in one fan-out, and thousands of parents of one job", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const Leaf = Job.make("leaf", { args: { n: Schema.Int }, success: Schema.Int, queue: "leaves" })
+      const Many = Job.make("many", { args: { width: Schema.Int }, success: Schema.Int })
+      const Last = Job.make("last", { success: Schema.Int, dependencies: { leaves: [Leaf] } })
+      const node = yield* startNode({
+        config: { queues: { default: 10, leaves: 500 }, queryTimeout: "20 seconds" },
+        workers: Layer.mergeAll(
+          Leaf.toLayer(({ n }) => Effect.succeed(n)),
+          Last.toLayer((_, { dependencies }) => Effect.succeed(dependencies.leaves.reduce((sum, n) => sum + n, 0))),
+          Many.toLayer(({ width }) =>
+            Effect.map(
+              Job.fanOut(
+                "leaves",
+                Leaf,
+                Array.from({ length: width }, (_, n) => ({ n }))
+              ),
+              (leaves) => leaves.reduce((sum, n) => sum + n, 0)
             )
           )
-        })
-        const sums = yield* Effect.all(
-          [node.run(Many.execute({ width: 10_000 })), node.run(Many.execute({ width: 3000 }))],
-          { concurrency: 2 }
         )
-        assert.deepStrictEqual(sums, [49_995_000, 4_498_500])
-        const rows = yield* sql<{
-          readonly id: bigint
-        }>`SELECT id FROM shigoto.all_jobs WHERE worker = 'leaf' ORDER BY id LIMIT 10001`
-        const ids = rows.map(({ id }) => Number(id) as never)
-        assert.isNumber(yield* node.run(Last.execute({}, { dependsOn: { leaves: ids.slice(0, 10_000) } })))
-        const refused = yield* Effect.flip(node.run(Last.enqueue({}, { dependsOn: { leaves: ids } })))
-        assert.strictEqual(refused._tag, "InvalidDependencies")
-      }),
-    { timeout: 120_000 }
+      })
+      const sums = yield* Effect.all(
+        [node.run(Many.execute({ width: 10_000 })), node.run(Many.execute({ width: 3000 }))],
+        { concurrency: 2 }
+      )
+      assert.deepStrictEqual(sums, [49_995_000, 4_498_500])
+      const rows = yield* sql<{
+        readonly id: bigint
+      }>`SELECT id FROM shigoto.all_jobs WHERE worker = 'leaf' ORDER BY id LIMIT 10001`
+      const ids = rows.map(({ id }) => Number(id) as never)
+      assert.isNumber(yield* node.run(Last.execute({}, { dependsOn: { leaves: ids.slice(0, 10_000) } })))
+      const refused = yield* Effect.flip(node.run(Last.enqueue({}, { dependsOn: { leaves: ids } })))
+      assert.strictEqual(refused._tag, "InvalidDependencies")
+    })
   )
 
   onDatabase("are cancelled while they run, whatever each node is doing", () =>

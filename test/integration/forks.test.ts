@@ -355,7 +355,7 @@ describe("jobs that wait for each other", () => {
             }
           }
         }),
-      { ...(isolation !== undefined && { isolation }), timeout: 120_000 }
+      { ...(isolation !== undefined && { isolation }) }
     )
   }
 

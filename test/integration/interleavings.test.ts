@@ -208,7 +208,7 @@ describe("interleavings", () => {
             }
           }
         }),
-      { ...(isolation !== undefined && { isolation }), timeout: 120_000 }
+      { ...(isolation !== undefined && { isolation }) }
     )
   }
 

@@ -488,28 +488,26 @@ describe("in virtual time", () => {
 })
 
 describe("over processes", () => {
-  onDatabase(
-    "a rate by key is kept for each, and a change at run time reaches all of them",
-    () =>
-      Effect.gen(function* () {
-        const sql = yield* SqlClient.SqlClient
-        yield* makeDiary
-        const operator = yield* startNode()
-        const options: Limit.Options = { limit: 1, window: "1 hour", perKey: true }
-        yield* Effect.forEach([1, 2, 3, 4], () => startProcess({ limits: { rateLimit: options } }), { concurrency: 4 })
-        const keys = ["a", "b", "c"]
-        yield* operator.run(
-          Work.enqueueAll(
-            Array.from({ length: 120 }, () => ({ does: "succeed" as const })),
-            (_, i) => ({ partitionKey: keys[i % 3] })
-          )
+  onDatabase("a rate by key is kept for each, and a change at run time reaches all of them", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      yield* makeDiary
+      const operator = yield* startNode()
+      const options: Limit.Options = { limit: 1, window: "1 hour", perKey: true }
+      yield* Effect.forEach([1, 2, 3, 4], () => startProcess({ limits: { rateLimit: options } }), { concurrency: 4 })
+      const keys = ["a", "b", "c"]
+      yield* operator.run(
+        Work.enqueueAll(
+          Array.from({ length: 120 }, () => ({ does: "succeed" as const })),
+          (_, i) => ({ partitionKey: keys[i % 3] })
         )
-        yield* eventually(tally, (counts) => counts.completed === 3)
-        const change = (of: Limit.Options) =>
-          operator.run(Effect.flatMap(Limits, (limits) => limits.change(Limit.make("work", options), of)))
-        yield* change({ limit: 20, window: "1 second" })
-        yield* eventually(tally, (counts) => counts.completed === 120)
-        const [seen] = yield* sql<{ readonly most: number; readonly keys: number }>`
+      )
+      yield* eventually(tally, (counts) => counts.completed === 3)
+      const change = (of: Limit.Options) =>
+        operator.run(Effect.flatMap(Limits, (limits) => limits.change(Limit.make("work", options), of)))
+      yield* change({ limit: 20, window: "1 second" })
+      yield* eventually(tally, (counts) => counts.completed === 120)
+      const [seen] = yield* sql<{ readonly most: number; readonly keys: number }>`
           SELECT max(inside)::integer AS most, count(DISTINCT partition_key)::integer AS keys
           FROM (
             SELECT partition_key, count(*) OVER (
@@ -518,26 +516,23 @@ describe("over processes", () => {
             ) AS inside
             FROM shigoto.all_jobs
           ) AS windows`
-        assert.isAtMost(seen?.most ?? Infinity, 20)
-        assert.strictEqual(seen?.keys, 3)
-        const attempts = yield* sql`SELECT FROM shigoto.all_jobs WHERE attempt <> 1`
-        assert.strictEqual(attempts.length, 0)
-      }),
-    { timeout: 120_000 }
+      assert.isAtMost(seen?.most ?? Infinity, 20)
+      assert.strictEqual(seen?.keys, 3)
+      const attempts = yield* sql`SELECT FROM shigoto.all_jobs WHERE attempt <> 1`
+      assert.strictEqual(attempts.length, 0)
+    })
   )
 
-  onDatabase(
-    "a rate is kept in every sliding window of the database's clock",
-    () =>
-      Effect.gen(function* () {
-        const sql = yield* SqlClient.SqlClient
-        yield* makeDiary
-        const producer = yield* startNode()
-        yield* producer.run(Work.enqueueAll(Array.from({ length: 250 }, () => ({ does: "succeed" as const }))))
-        const limits = { rateLimit: { limit: 50, window: "1 second" } } as const
-        yield* Effect.forEach([1, 2, 3, 4], () => startProcess({ limits }), { concurrency: 4 })
-        yield* eventually(tally, (counts) => counts.completed === 250)
-        const [most] = yield* sql<{ readonly most: number }>`
+  onDatabase("a rate is kept in every sliding window of the database's clock", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      yield* makeDiary
+      const producer = yield* startNode()
+      yield* producer.run(Work.enqueueAll(Array.from({ length: 250 }, () => ({ does: "succeed" as const }))))
+      const limits = { rateLimit: { limit: 50, window: "1 second" } } as const
+      yield* Effect.forEach([1, 2, 3, 4], () => startProcess({ limits }), { concurrency: 4 })
+      yield* eventually(tally, (counts) => counts.completed === 250)
+      const [most] = yield* sql<{ readonly most: number }>`
           SELECT max(inside)::integer AS most
           FROM (
             SELECT count(*) OVER (
@@ -545,54 +540,48 @@ describe("over processes", () => {
             ) AS inside
             FROM shigoto.all_jobs
           ) AS windows`
-        assert.isAtMost(most?.most ?? Infinity, 50)
-        const [times] = yield* sql<{ readonly rate: number }>`
+      assert.isAtMost(most?.most ?? Infinity, 50)
+      const [times] = yield* sql<{ readonly rate: number }>`
           SELECT (200 / extract(epoch FROM max(claimed_at) - min(claimed_at)))::float8 AS rate FROM shigoto.all_jobs`
-        if (process.env["MEASURE"] !== undefined) yield* Effect.log(`${times?.rate} per second of 50`)
-      }),
-    { timeout: 120_000 }
+      if (process.env["MEASURE"] !== undefined) yield* Effect.log(`${times?.rate} per second of 50`)
+    })
   )
 
-  onDatabase(
-    "a concurrency is never exceeded, and reached again after a kill",
-    () =>
-      Effect.gen(function* () {
-        const sql = yield* SqlClient.SqlClient
-        yield* makeDiary
-        const producer = yield* startNode()
-        // Nodes without a place ask as rarely as they do by default, and not at each other's cost.
-        const settings = { limits: { globalConcurrency: 3 }, config: { pollInterval: "1 second" } } as const
-        const processes = yield* Effect.forEach([1, 2, 3, 4, 5, 6], () => startProcess(settings), { concurrency: 6 })
-        yield* producer.run(
-          Work.enqueueAll(Array.from({ length: 600 }, () => ({ does: "linger" as const, millis: 10 })))
-        )
-        yield* eventually(tally, (counts) => counts.completed === 600)
-        let running = 0
-        let most = 0
-        for (const { what } of yield* diary) {
-          running += what === "start" ? 1 : -1
-          most = Math.max(most, running)
-        }
-        assert.strictEqual(most, 3)
-        const [times] = yield* sql<{ readonly millis: number }>`
+  onDatabase("a concurrency is never exceeded, and reached again after a kill", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      yield* makeDiary
+      const producer = yield* startNode()
+      // Nodes without a place ask as rarely as they do by default, and not at each other's cost.
+      const settings = { limits: { globalConcurrency: 3 }, config: { pollInterval: "1 second" } } as const
+      const processes = yield* Effect.forEach([1, 2, 3, 4, 5, 6], () => startProcess(settings), { concurrency: 6 })
+      yield* producer.run(Work.enqueueAll(Array.from({ length: 600 }, () => ({ does: "linger" as const, millis: 10 }))))
+      yield* eventually(tally, (counts) => counts.completed === 600)
+      let running = 0
+      let most = 0
+      for (const { what } of yield* diary) {
+        running += what === "start" ? 1 : -1
+        most = Math.max(most, running)
+      }
+      assert.strictEqual(most, 3)
+      const [times] = yield* sql<{ readonly millis: number }>`
           SELECT (extract(epoch FROM max(at) - min(at)) * 1000)::float8 AS millis FROM diary`
-        if (process.env["MEASURE"] !== undefined) yield* Effect.log(`600 jobs of 10 ms, 3 at once: ${times?.millis} ms`)
+      if (process.env["MEASURE"] !== undefined) yield* Effect.log(`600 jobs of 10 ms, 3 at once: ${times?.millis} ms`)
 
-        yield* producer.run(
-          Work.enqueueAll(Array.from({ length: 6 }, () => ({ does: "linger" as const, millis: 600_000 })))
-        )
-        const holders = sql<{ readonly pid: number }>`
+      yield* producer.run(
+        Work.enqueueAll(Array.from({ length: 6 }, () => ({ does: "linger" as const, millis: 600_000 })))
+      )
+      const holders = sql<{ readonly pid: number }>`
           SELECT DISTINCT pid FROM diary WHERE what = 'start' AND seq > 1200`
-        yield* eventually(tally, (counts) => counts.executing === 3)
-        const [killed] = yield* eventually(holders, (rows) => rows.length > 0)
-        processes.find(({ pid }) => pid === killed?.pid)?.child.kill("SIGKILL")
-        yield* eventually(
-          sql`SELECT FROM diary WHERE what = 'start' AND seq > 1200 AND pid <> ${killed?.pid ?? 0}`,
-          (rows) => rows.length === 3
-        )
-        assert.strictEqual((yield* tally).executing, 3)
-      }),
-    { timeout: 120_000 }
+      yield* eventually(tally, (counts) => counts.executing === 3)
+      const [killed] = yield* eventually(holders, (rows) => rows.length > 0)
+      processes.find(({ pid }) => pid === killed?.pid)?.child.kill("SIGKILL")
+      yield* eventually(
+        sql`SELECT FROM diary WHERE what = 'start' AND seq > 1200 AND pid <> ${killed?.pid ?? 0}`,
+        (rows) => rows.length === 3
+      )
+      assert.strictEqual((yield* tally).executing, 3)
+    })
   )
 })
 

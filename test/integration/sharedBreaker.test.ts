@@ -215,7 +215,6 @@ describe("a circuit that all nodes share", () => {
         yield* eventually(tally, (states) => states["completed"] === 42)
         const [seen] = yield* sql<{ readonly most: number }>`SELECT max(running) AS most FROM seen`
         assert.isAtMost(seen?.most ?? 99, 2)
-      }),
-    { timeout: 90_000 }
+      })
   )
 })

@@ -37,12 +37,10 @@ export const onDatabase = (
   body: (
     context: TestContext
   ) => Effect.Effect<void, unknown, TestDatabase | PgClient.PgClient | SqlClient.SqlClient | Scope.Scope>,
-  options: TestDatabaseOptions & { readonly timeout?: number } = {}
+  options: TestDatabaseOptions = {}
 ): void =>
-  it.live(
-    name,
-    (context) => Effect.scoped(Effect.suspend(() => body(context))).pipe(Effect.provide(TestDatabase.layer(options))),
-    options.timeout ?? 60_000
+  it.live(name, (context) =>
+    Effect.scoped(Effect.suspend(() => body(context))).pipe(Effect.provide(TestDatabase.layer(options)))
   )
 
 /** Short enough for tests, long enough for a machine that is busy. */

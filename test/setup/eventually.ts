@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import { live } from "./run.ts"
 
 /**
- * Looks again until the condition holds, and returns what it saw then; dies with the last sight after 30 seconds, which
+ * Looks again until the condition holds, and returns what it saw then; dies with the last sight after two minutes, which
  * no machine needs.
  */
 export const eventually = <A, E, R>(
@@ -13,7 +13,7 @@ export const eventually = <A, E, R>(
   Effect.gen(function* () {
     let seen = yield* look
     for (const started = performance.now(); !holds(seen); seen = yield* look) {
-      if (performance.now() - started > 30_000) {
+      if (performance.now() - started > 120_000) {
         return yield* Effect.die(new Error(`it never came true; last seen: ${shown(seen)}`))
       }
       yield* live(Effect.sleep(20))
