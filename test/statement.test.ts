@@ -3,11 +3,14 @@ import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, describe, it, layer } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
+import { retryRaces } from "../src/internal/sql/statement.ts"
 import * as Loop from "../src/internal/loop.ts"
 import * as Migrations from "../src/Migrations.ts"
 import * as ShigotoConfig from "../src/ShigotoConfig.ts"
@@ -72,6 +75,41 @@ layer(TestDatabase.layer(), { excludeTestServices: true })("a database that cann
         assert.notMatch(error.message, /\n/)
       }
     }).pipe(Effect.scoped)
+  )
+})
+
+describe("a lost race", () => {
+  const raced = new StorageUnavailable({ operation: "claim", code: "40P01", message: "deadlock detected", cause: 0 })
+  const away = new StorageUnavailable({ operation: "claim", code: "08006", message: "gone", cause: 0 })
+  const racing = (outcomes: Iterable<Effect.Effect<string, StorageUnavailable>>) =>
+    Effect.gen(function* () {
+      const left = [...outcomes]
+      const all = left.length
+      const fiber = yield* Effect.forkChild(
+        Effect.exit(retryRaces(Effect.suspend(() => left.shift() ?? Effect.succeed("late"))))
+      )
+      yield* TestClock.adjust("1 minute")
+      const exit = yield* Fiber.join(fiber)
+      return { exit, tried: all - left.length }
+    })
+
+  it.effect("is run again, and a failure of another kind is not", () =>
+    Effect.gen(function* () {
+      const won = yield* racing([Effect.fail(raced), Effect.fail(raced), Effect.succeed("won"), Effect.fail(away)])
+      assert.deepStrictEqual(won, { exit: Exit.succeed("won"), tried: 3 })
+      const failed = yield* racing([Effect.fail(raced), Effect.fail(away), Effect.succeed("never")])
+      assert.deepStrictEqual(failed, { exit: Exit.fail(away), tried: 2 })
+      const first = yield* racing([Effect.fail(away), Effect.succeed("never")])
+      assert.deepStrictEqual(first, { exit: Exit.fail(away), tried: 1 })
+    })
+  )
+
+  it.effect("is given up after eight more that were lost", () =>
+    Effect.gen(function* () {
+      const { exit, tried } = yield* racing(Array.from({ length: 20 }, () => Effect.fail(raced)))
+      assert.deepStrictEqual(exit, Exit.fail(raced))
+      assert.strictEqual(tried, 9)
+    })
   )
 })
 

@@ -69,8 +69,8 @@ export const makeCoalescer = <Item, Answer, Failure>(
   })
   const start = () => {
     state.lanes++
-    // One turn of the scheduler lets calls of the same moment share the first batch.
-    fork(Effect.andThen(Effect.yieldNow, lane))
+    // Once all have called that were woken at the same moment: they share the first batch.
+    queueMicrotask(() => fork(lane))
   }
   const watch = Effect.gen(function* () {
     while (state.lanes > 0 && state.lanes < sending.lanes) {

@@ -48,17 +48,29 @@ export const classify = (operation: string, error: SqlError): StorageFailure => 
     : new StorageError({ operation, code, message, cause: error })
 }
 
-/** Tries an operation again when it lost a race with another transaction: deadlock, serialization, lock timeout. */
+/**
+ * Tries an operation again when it lost a race with another transaction: deadlock, serialization, lock timeout.
+ *
+ * A schedule is made for each run of a retry, so that there is one only for what has lost.
+ */
 export const retryRaces = <A, E extends { readonly _tag: string; readonly code?: unknown }, R>(
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> =>
-  Effect.retry(effect, {
-    while: (error) => error._tag === "StorageUnavailable" && races.has(String(error.code)),
-    schedule: afterRace,
-    times: 8
+  Effect.catchIf(effect, isLostRace, (error) => {
+    let lost: E | undefined = error
+    const next = Effect.suspend(() => {
+      if (lost === undefined) return effect
+      const failure = lost
+      lost = undefined
+      return Effect.fail(failure)
+    })
+    return Effect.retry(next, { while: isLostRace, schedule: afterRace, times: 8 })
   })
 
 // internal
+
+const isLostRace = (error: { readonly _tag: string; readonly code?: unknown }): boolean =>
+  error._tag === "StorageUnavailable" && races.has(String(error.code))
 
 /** What the driver refuses to connect by, and would refuse again. */
 const cannotConnect =
