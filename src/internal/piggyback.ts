@@ -2,8 +2,9 @@
  * Lets hints go with the statement that inserts their jobs: nodes hear of them as it commits, and not a statement later.
  *
  * A commit that notifies holds a lock that all such commits of a server share until it is on the disk, and on its
- * replicas where they are waited for. So a process has one under way for at most a fifth of the time, however long it
- * takes: where others, or the disk, make it longer, it becomes rarer by that alone. All other hints follow their commit.
+ * replicas where they are waited for. So a process has one under way for a fifth of the time, however long they take:
+ * where others, or the disk, make them longer, they become rarer by that alone, and a single one that the disk held up
+ * does not. All other hints follow their commit.
  */
 import type { NewJob } from "./newJob.ts"
 
@@ -22,6 +23,7 @@ export interface Piggyback {
 export const makePiggyback = (origin: string, now: () => number): Piggyback => {
   let freeAt = -Infinity
   let sentAt = 0
+  let usual: number | undefined
   return {
     payloadsFor: (jobs) => {
       if (now() < freeAt || !jobs.every(isDueAtOnce)) return []
@@ -30,7 +32,9 @@ export const makePiggyback = (origin: string, now: () => number): Piggyback => {
       return [...new Set(jobs.map(({ queue }) => availablePayload(origin, queue)))]
     },
     arrived: () => {
-      freeAt = now() + pauses * (now() - sentAt)
+      const took = now() - sentAt
+      usual = usual === undefined ? took : usual + (took - usual) * weight
+      freeAt = now() + pauses * usual
     }
   }
 }
@@ -40,7 +44,10 @@ export const availablePayload = (origin: string, queue: string): string => `avai
 
 // internal
 
-/** How many times as long as such a statement took none may follow it. */
+/** How many times as long as such a statement usually takes none may follow it. */
 const pauses = 4
+
+/** How much the last one says of what is usual: a change is known after some ten, one that is late costs the next few ms. */
+const weight = 0.25
 
 const isDueAtOnce = ({ due }: NewJob): boolean => "delayMillis" in due && due.delayMillis === 0

@@ -43,6 +43,9 @@ const bulk = (clients: number): Script => ({
   backlog: 0
 })
 
+/** As many rounds of full batches for each client as come closest to 50,000 jobs. */
+const whole = (clients: number): number => Math.round(50_000 / claimBatch / clients) * claimBatch * clients
+
 const drain = (processes: number): Script => ({
   text: [
     `WITH chosen AS MATERIALIZED (
@@ -55,7 +58,7 @@ const drain = (processes: number): Script => ({
   ].join("\n"),
   clients: 2 * processes,
   jobs: claimBatch,
-  backlog: 50_000
+  backlog: whole(2 * processes)
 })
 
 /** The workloads that pgbench has an equivalent of. */

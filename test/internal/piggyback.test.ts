@@ -26,18 +26,34 @@ it("carries one payload for each queue of jobs that are due at once, and none be
   assert.deepStrictEqual(piggyback.payloadsFor([job("a"), job("b"), job("a")]), ["available me a", "available me b"])
 })
 
-it("has one statement under way, and pauses four times as long as it took", () => {
+it("has one statement under way, and pauses four times as long as they usually take", () => {
   const { piggyback, time } = make()
-  assert.lengthOf(piggyback.payloadsFor([job("a")]), 1)
-  time.now = 1000
-  assert.lengthOf(piggyback.payloadsFor([job("a")]), 0)
-  piggyback.arrived()
-  time.now = 4999
-  assert.lengthOf(piggyback.payloadsFor([job("a")]), 0)
-  time.now = 5000
-  assert.lengthOf(piggyback.payloadsFor([job("a")]), 1)
-  time.now = 5001
-  piggyback.arrived()
-  time.now = 5005
-  assert.lengthOf(piggyback.payloadsFor([job("a")]), 1)
+  const carried = (at: number, took: number) => {
+    time.now = at
+    assert.lengthOf(piggyback.payloadsFor([job("a")]), 1)
+    time.now = at + took
+    assert.lengthOf(piggyback.payloadsFor([job("a")]), 0)
+    piggyback.arrived()
+  }
+  const pausesUntil = (free: number) => {
+    time.now = free - 0.001
+    assert.lengthOf(piggyback.payloadsFor([job("a")]), 0)
+  }
+  carried(0, 2)
+  pausesUntil(10)
+  // One that the disk held up is no reason to pause for longer than the 20 ms until the next.
+  carried(10, 10)
+  pausesUntil(20 + 4 * 4)
+  carried(36, 2)
+  pausesUntil(38 + 4 * 3.5)
+  // Where all are that late, the pauses come to four times that.
+  let at = 38 + 4 * 3.5
+  let usual = 3.5
+  for (let i = 0; i < 30; i++) {
+    carried(at, 100)
+    usual += (100 - usual) / 4
+    at += 100 + 4 * usual
+    pausesUntil(at)
+  }
+  assert.closeTo(usual, 100, 0.1)
 })
