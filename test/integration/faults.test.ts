@@ -215,6 +215,7 @@ describe("settling through failures", () => {
       for (const { id } of jobs) {
         const { attempt, errors } = yield* reaches(node, id, "completed")
         assert.deepStrictEqual([attempt, errors], [1, []])
+        yield* node.event("Completed", id)
       }
       assert.strictEqual(proxy.dropped(), 1)
       assert.strictEqual(count(node, "Started"), 60)
@@ -277,6 +278,11 @@ describe("settling through failures", () => {
       }
       yield* eventually(tally, (counts) => counts.completed === 2000)
       assert.isTrue([...runs.values()].every((times) => times === 1))
+      // The database knows of the last ones before their node does.
+      yield* eventually(
+        Effect.sync(() => count(node, "LeaseLost") + count(node, "Completed")),
+        (told) => told === 2000
+      )
       assert.strictEqual(count(node, "Completed"), 2000)
     })
   )
