@@ -47,7 +47,10 @@ export const availablePayload = (origin: string, queue: string): string => `avai
 /** How many times as long as such a statement usually takes none may follow it. */
 const pauses = 4
 
-/** How much the last one says of what is usual: a change is known after some ten, one that is late costs the next few ms. */
-const weight = 0.25
+/**
+ * How much the last one says of what is usual: the pause after one that was late is longer by as much as it was late, and
+ * some ten of them make it what is usual.
+ */
+const weight = 1 / pauses
 
 const isDueAtOnce = ({ due }: NewJob): boolean => "delayMillis" in due && due.delayMillis === 0

@@ -57,14 +57,13 @@ export const retryRaces = <A, E extends { readonly _tag: string; readonly code?:
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> =>
   Effect.catchIf(effect, isLostRace, (error) => {
-    let lost: E | undefined = error
-    const next = Effect.suspend(() => {
-      if (lost === undefined) return effect
-      const failure = lost
-      lost = undefined
-      return Effect.fail(failure)
+    let isLost = true
+    const lostOnce = Effect.suspend(() => {
+      if (!isLost) return effect
+      isLost = false
+      return Effect.fail(error)
     })
-    return Effect.retry(next, { while: isLostRace, schedule: afterRace, times: 8 })
+    return Effect.retry(lostOnce, { while: isLostRace, schedule: afterRace, times: 8 })
   })
 
 // internal

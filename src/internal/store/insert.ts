@@ -1,7 +1,8 @@
 /** The store's verb for new jobs: single ones share statements, many go in chunks, all of a call or none. */
+import type { PgClient } from "@effect/sql-pg/PgClient"
+import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import type { PgClient } from "@effect/sql-pg/PgClient"
 import type { ShigotoConfig } from "../../ShigotoConfig.ts"
 import { makeCoalescer } from "../coalesce.ts"
 import type { NewJob } from "../newJob.ts"
@@ -44,7 +45,7 @@ export const insertVerb = Effect.fnUntraced(function* (
     )
   }
   const insertAll = (jobs: ReadonlyArray<NewJob>) =>
-    Effect.map(Effect.forEach(chunks(jobs), insertChunk), (stored) => stored.flat())
+    Effect.map(Effect.forEach(Arr.chunksOf(jobs, enqueue.chunkSize), insertChunk), (stored) => stored.flat())
   const insertAtOnce = (jobs: ReadonlyArray<NewJob>) =>
     called("enqueue")(jobs.length > enqueue.chunkSize ? db.transaction(insertAll(jobs)) : insertChunk(jobs))
   const insertTogether = makeCoalescer(yield* Effect.context<never>(), {
@@ -67,10 +68,3 @@ export const insertVerb = Effect.fnUntraced(function* (
     )
   }
 })
-
-// internal
-
-const chunks = (jobs: ReadonlyArray<NewJob>): ReadonlyArray<ReadonlyArray<NewJob>> =>
-  Array.from({ length: Math.ceil(jobs.length / enqueue.chunkSize) }, (_, index) =>
-    jobs.slice(index * enqueue.chunkSize, (index + 1) * enqueue.chunkSize)
-  )
