@@ -19,7 +19,7 @@ import type { Options as EnqueueOptions, Refusal } from "./internal/enqueueing.t
 import { nameProblem, shown } from "./internal/names.ts"
 import { strayOption } from "./internal/options.ts"
 import { type CatchUp as StoredCatchUp, type CronColumns, jobOf, type Overlap } from "./internal/sql/cron.ts"
-import type { NewJob } from "./internal/sql/enqueue.ts"
+import type { NewJob } from "./internal/newJob.ts"
 import type { JobId } from "./JobRow.ts"
 import { type EnqueueResult, Jobs } from "./Jobs.ts"
 import { JobStore } from "./JobStore.ts"

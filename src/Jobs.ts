@@ -26,8 +26,7 @@ import {
   type StateCount
 } from "./internal/searching.ts"
 import { shown } from "./internal/names.ts"
-import { type Aftermath, isLinked, type NewJob, nothing } from "./internal/newJob.ts"
-import type { MergeRefusal } from "./internal/sql/enqueue.ts"
+import { type Aftermath, isLinked, type MergeRefusal, type NewJob, nothing } from "./internal/newJob.ts"
 import type { NewBatch } from "./internal/sql/batch.ts"
 import type { QueueCount } from "./internal/sql/count.ts"
 import type { Related } from "./internal/sql/related.ts"

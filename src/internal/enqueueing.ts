@@ -35,8 +35,7 @@ import { describe, sanitize, stringify } from "./json.ts"
 import type { BatchId, JobId } from "../JobRow.ts"
 import { nameProblem, shown } from "./names.ts"
 import { strayOption } from "./options.ts"
-import { type NewEdge, type OnFailure, onFailures } from "./newJob.ts"
-import type { NewJob } from "./sql/enqueue.ts"
+import { type NewEdge, type NewJob, type OnFailure, onFailures } from "./newJob.ts"
 
 /** What a producer may say of a job beside its args. */
 export interface Options extends DeadlineOptions {

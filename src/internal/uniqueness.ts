@@ -6,7 +6,7 @@ import { ArgsTooLarge, InvalidUnique } from "../ShigotoError.ts"
 import { check, keyText, type UniqueOptions } from "../Unique.ts"
 import { stringify } from "./json.ts"
 import { shown } from "./names.ts"
-import type { MergeRefusal, NewJob, UniqueRequest } from "./sql/enqueue.ts"
+import type { MergeRefusal, NewJob, UniqueRequest } from "./newJob.ts"
 
 /** How args are read and written, for a debounce that merges them. */
 export interface Codec {

@@ -4,9 +4,10 @@ import type { JobId } from "../../JobRow.ts"
 import { cancel, type Cancelled } from "./cancel.ts"
 import { array, type Db, ids, oid } from "./db.ts"
 import { keptMillis } from "./archive.ts"
-import { insert, type Inserted, type NewJob } from "./enqueue.ts"
+import { insert, type Inserted } from "./enqueue.ts"
 import { jobId } from "./row.ts"
 import type { Encrypted, Place } from "../envelope.ts"
+import type { NewJob } from "../newJob.ts"
 import { openText, sealText, seals } from "./seal.ts"
 
 /** What happens to ticks that were missed: none runs, the last one runs, or the last `max` of a window. */

@@ -8,8 +8,6 @@ import { jobId } from "./row.ts"
 import { sealExpiry, sealJobs, sealsRow } from "./seal.ts"
 import { nameIn } from "./quote.ts"
 
-export type { MergeRefusal, NewJob, UniqueRequest } from "../newJob.ts"
-
 /** The most rows that one insert statement carries. */
 export const chunkSize = 5000
 

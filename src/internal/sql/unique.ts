@@ -3,17 +3,11 @@ import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import type { JobId, JobRow } from "../../JobRow.ts"
 import { Encrypted, envelopeOf, type Place } from "../envelope.ts"
+import type { MergeRefusal, NewJob, UniqueRequest } from "../newJob.ts"
 import type { ReplaceField, UniqueRule, WaitingState } from "../../Unique.ts"
 import { array, type Db, oid } from "./db.ts"
 import { dependenciesOf } from "./depend.ts"
-import {
-  type Inserted,
-  insert,
-  type MergeRefusal,
-  type NewJob,
-  type Reservation,
-  type UniqueRequest
-} from "./enqueue.ts"
+import { type Inserted, insert, type Reservation } from "./enqueue.ts"
 import { type JobColumns, jobId, jobRow } from "./row.ts"
 import { argsOf, blindKeys, open, openRow, refusesClear, sealText, seals } from "./seal.ts"
 import { sqlState } from "./statement.ts"
