@@ -107,12 +107,11 @@ export const fanOut = <
     }
     const found = named(current.dependencies, name).filter(({ added }) => added)
     if (found.length > 0) {
+      const readable = job as unknown as Readable<Schema.Top, Schema.Top> // by its own schemas, whose types the caller knows
       const results = yield* Effect.forEach(found, (one) =>
-        // Read by the job's own schemas: what they are is the caller's, not the reader's.
-        readOne({ worker: current.worker, name }, job as unknown as Readable<Schema.Top, Schema.Top>, onFailure, one)
+        readOne({ worker: current.worker, name }, readable, onFailure, one)
       )
-      // Read by the definition and the policy that the type is made of.
-      return results as unknown as FannedOut<Success["Type"], Error["Type"], Policy>
+      return results as unknown as FannedOut<Success["Type"], Error["Type"], Policy> // read by what the type is made of
     }
     const inputs = [...(Effect.isEffect(children) ? yield* children : children)]
     if (inputs.length === 0) return []
@@ -145,5 +144,5 @@ const withLimits = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E
     const { maxArgsBytes } = config._tag === "Some" ? config.value : defaults
     // Whether its node has a cipher, the settle knows.
     const limits: Pick<Jobs["Service"], "encrypts" | "maxArgsBytes"> = { encrypts: true, maxArgsBytes }
-    return yield* Effect.provideService(effect, Jobs, limits as Jobs["Service"])
+    return yield* Effect.provideService(effect, Jobs, limits as Jobs["Service"]) // encoding asks for no more
   })

@@ -217,9 +217,8 @@ export const make = <
     })
   }
   // Its input is checked, encoded and read as the args of a job of its name would be.
-  const carrier = Job.make(name, { args: (options.input ?? {}) as Schema.Struct.Fields })
-  // The one place where a flow's types are erased: below, nodes are just targets.
-  return makeErased(name, carrier as unknown as Carrier, build as never) as never
+  const carrier = Job.make(name, { args: (options.input ?? {}) as Schema.Struct.Fields }) // Job.make takes a schema too
+  return makeErased(name, carrier as unknown as Carrier, build as never) as never // below, nodes are just targets
 }
 
 // internal
@@ -316,7 +315,7 @@ const makeErased = (
     }))
   })
   const encode = (plan: Plan.Plan, given: Plan.Given): Effect.Effect<NewJob, Refusal | Plan.Problem, Jobs> =>
-    Effect.flatMap(plan.args(given), (args) => plan.job.prepare(args as never, plan.options as never))
+    Effect.flatMap(plan.args(given), (args) => plan.job.prepare(args as never, plan.options as never)) // which checks both
   return {
     [TypeId]: assembly,
     name,
@@ -401,10 +400,10 @@ const builderOf = (scope: Plan.Scope): Builder<unknown> => {
   type Options = NodeOptions & { readonly args?: unknown; readonly input?: unknown; readonly after?: Plan.WrittenAfter }
   return {
     node: (name: string, job: unknown, { after = {}, args, ...options }: Options) =>
-      Plan.addJob(scope, name, job as Plan.Definition, options, after, args) as never,
+      Plan.addJob(scope, name, job as Plan.Definition, options, after, args) as never, // a target
     nest: (name: string, flow: Flow<string, Schema.Top, unknown>, { after = {}, input }: Options) => {
       const { build, check } = flow[TypeId]
-      return Plan.addFlow(scope, name, after, input, check, build) as never
+      return Plan.addFlow(scope, name, after, input, check, build) as never // a target
     }
-  } as Builder<unknown>
+  } as Builder<unknown> // whose methods say what comes of each
 }

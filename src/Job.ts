@@ -361,11 +361,9 @@ export const make = <
     expiryProblem(options) ??
     definitionProblem(options)
   if (problem !== undefined) throw problem
-  const args = Schema.isSchema(argsOrFields)
-    ? argsOrFields
-    : Schema.Struct((argsOrFields as Schema.Struct.Fields) ?? {})
-  // The one place where a definition's types are erased: below, schemas are just schemas.
-  return makeErased(name, args, success ?? Schema.Void, error ?? Schema.Never, needs, options) as never
+  const fields = argsOrFields as Schema.Struct.Fields | undefined // where it is no schema
+  const args = Schema.isSchema(argsOrFields) ? argsOrFields : Schema.Struct(fields ?? {})
+  return makeErased(name, args, success ?? Schema.Void, error ?? Schema.Never, needs, options) as never // below, schemas are just schemas
 }
 
 // internal
@@ -410,7 +408,7 @@ type ManyOptions<
   : [options: One[0] | ((args: Args["~type.make.in"], index: number) => One[0])]
 
 /** One job in, one result out. */
-const firstOf = ([result]: ReadonlyArray<EnqueueResult>): EnqueueResult => result as EnqueueResult
+const firstOf = ([result]: ReadonlyArray<EnqueueResult>): EnqueueResult => result as EnqueueResult // of the one job
 
 const makeErased = (
   name: string,
@@ -477,11 +475,8 @@ const makeErased = (
         Effect.gen(function* () {
           if (problem !== undefined) return yield* Effect.die(problem)
           const workers = yield* Workers
-          // What the handler needs is in the public type of the layer, and in the context that it is built in.
-          const erased = [handler, workerOptions] as unknown as [
-            (args: never, job: Attempt) => Effect.Effect<unknown, unknown>,
-            Options
-          ]
+          type Erased = [(args: never, job: Attempt) => Effect.Effect<unknown, unknown>, Options]
+          const erased = [handler, workerOptions] as unknown as Erased // what it needs is in the layer's public type
           yield* workers.register(
             yield* makeWorker({ name, args, success, error, dependencies, options }, ...erased, rule, adaptive)
           )
