@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as SqlClient from "effect/sql/SqlClient"
 import { eventually } from "../setup/eventually.ts"
 import { Eights } from "./fixtures/batches.ts"
-import { makeDiary, onDatabase, startNode, startProcess } from "./support.ts"
+import { makeDiary, onDatabase, runDown, startNode, startProcess } from "./support.ts"
 
 /** What has no excuse, whoever died: callbacks early, missing or twice, counters that are off. */
 const offences = Effect.gen(function* () {
@@ -89,12 +89,7 @@ describe("batches", () => {
         processes[round % 3]?.child.kill("SIGKILL")
         processes[round % 3] = yield* begin
       }
-      // A job that was lost twice in a row waits for up to a minute.
-      const hurried = Effect.andThen(
-        sql`UPDATE shigoto.jobs SET run_at = statement_timestamp() WHERE state = 'retryable'`,
-        left
-      )
-      for (let open = yield* left; open > 0;) open = yield* eventually(hurried, (now) => now < open)
+      yield* runDown(left)
       assert.deepStrictEqual(yield* offences, { counters: [], miscalled: [], early: [], told: [] })
       const batches = yield* sql`SELECT FROM shigoto.batches`
       assert.strictEqual(batches.length, rounds * 100)

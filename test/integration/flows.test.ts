@@ -13,7 +13,7 @@ import * as Job from "../../src/Job.ts"
 import { eventually } from "../setup/eventually.ts"
 import { TestDatabase } from "../setup/TestDatabase.ts"
 import { Whole, whole, workers } from "./fixtures/flows.ts"
-import { makeDiary, onDatabase, startNode, startProcess, tally } from "./support.ts"
+import { makeDiary, onDatabase, runDown, startNode, startProcess, tally } from "./support.ts"
 
 /** What has no excuse, whoever died: early starts, children twice, jobs twice, counters that are off. */
 const offences = Effect.gen(function* () {
@@ -81,12 +81,7 @@ describe("flows", () => {
         processes[round % 3]?.child.kill("SIGKILL")
         processes[round % 3] = yield* begin
       }
-      // A job that was lost twice in a row waits for up to a minute.
-      const hurried = Effect.andThen(
-        sql`UPDATE shigoto.jobs SET run_at = statement_timestamp() WHERE state = 'retryable'`,
-        left
-      )
-      for (let open = yield* left; open > 0;) open = yield* eventually(hurried, (now) => now < open)
+      yield* runDown(left)
       assert.deepStrictEqual(yield* offences, none)
       assert.deepStrictEqual(yield* tally, { completed: flows.length * whole.jobs })
       for (const { id } of flows) {

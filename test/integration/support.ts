@@ -43,6 +43,14 @@ export const onDatabase = (
     Effect.scoped(Effect.suspend(() => body(context))).pipe(Effect.provide(TestDatabase.layer(options)))
   )
 
+/** Waits until nothing is left: for jobs that were lost twice in a row too, without the minute that they wait. */
+export const runDown = (left: Effect.Effect<number, unknown>) =>
+  Effect.gen(function* () {
+    const sql = yield* SqlClient.SqlClient
+    const hurry = sql`UPDATE shigoto.jobs SET run_at = statement_timestamp() WHERE state = 'retryable'`
+    for (let open = yield* left; open > 0;) open = yield* eventually(Effect.andThen(hurry, left), (now) => now < open)
+  })
+
 /** Short enough for tests, long enough for a machine that is busy. */
 export const quick: ShigotoConfig.Options = {
   pollInterval: "200 millis",
