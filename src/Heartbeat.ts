@@ -94,7 +94,8 @@ export const layer: Layer.Layer<Heartbeat, StorageFailure, JobStore | ShigotoCon
     let lag = 0
     const changed = Latch.makeUnsafe(false)
 
-    const monotonic = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
+    const clock = yield* Clock.Clock
+    const monotonic = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
     const suspend = (id: number): void => {
       if (node?.id === id && node.trusted) {
         node.trusted = false
@@ -102,14 +103,14 @@ export const layer: Layer.Layer<Heartbeat, StorageFailure, JobStore | ShigotoCon
       }
     }
     const register = Effect.gen(function* () {
-      const sent = yield* monotonic
+      const sent = monotonic()
       const id = yield* store.register({ name: config.nodeName, ttlMillis: ttl })
       node = { id, trustedUntil: sent + trust, trusted: true }
       events.publish({ _tag: "NodeStarted", node: id, name: config.nodeName })
       body?.revived()
     })
     const renew = Effect.fnUntraced(function* (id: number) {
-      const sent = yield* monotonic
+      const sent = monotonic()
       const live = yield* store
         .renew({ id, lagMillis: Math.round(lag), ...(body?.describe() ?? nobody) })
         .pipe(Effect.timeoutOrElse({ duration: ttl / 3, orElse: () => Effect.succeed(undefined) }))
@@ -143,9 +144,9 @@ export const layer: Layer.Layer<Heartbeat, StorageFailure, JobStore | ShigotoCon
     })
     /** Sleeps and says how late it woke up. */
     const sleep = Effect.fnUntraced(function* (millis: number) {
-      const before = yield* monotonic
+      const before = monotonic()
       yield* Effect.sleep(millis)
-      const late = (yield* monotonic) - before - millis
+      const late = monotonic() - before - millis
       lag = Math.max(lag, late)
       return late
     })
@@ -193,7 +194,7 @@ export const layer: Layer.Layer<Heartbeat, StorageFailure, JobStore | ShigotoCon
     yield* forever(
       "lease guard",
       Effect.gen(function* () {
-        const left = (node?.trustedUntil ?? 0) - (yield* monotonic)
+        const left = (node?.trustedUntil ?? 0) - monotonic()
         if (left <= 0 && node !== undefined) suspend(node.id)
         yield* Effect.sleep(Math.max(left, beat / 4))
       })
@@ -201,7 +202,11 @@ export const layer: Layer.Layer<Heartbeat, StorageFailure, JobStore | ShigotoCon
     // Virtual time has no event loop that could be late.
     if (config.timeSource === "database") yield* forever("event loop", watch)
     return Heartbeat.of({
-      current: () => (node?.trusted === true ? node.id : undefined),
+      current: () => {
+        // A process that was stopped reads what came meanwhile before its timers: the guard may not have had its turn.
+        if (node !== undefined && monotonic() >= node.trustedUntil) suspend(node.id)
+        return node?.trusted === true ? node.id : undefined
+      },
       claimLost: () => {
         uncertainBeats = Math.ceil(reconcileGrace / beat) + 2
       },
