@@ -187,6 +187,15 @@ const offences: ReadonlyArray<readonly [id: string, what: string, commit: (histo
 /** What looks like an offence and is none. */
 const excused: ReadonlyArray<readonly [id: string, what: string, commit: (history: History) => unknown]> = [
   [
+    "I4",
+    "a start whose record waited in a process that was stopped, while the job was rescued and began elsewhere",
+    (h) => {
+      const began = h.enqueue(2).claim(2).now()
+      h.pass(3000).rescue(2).retry(2).claim(2).start(2)
+      h.start(2, { epoch: 1, began })
+    }
+  ],
+  [
     "I8b",
     "a wait for one that lives",
     (h) =>
@@ -351,7 +360,8 @@ const late = Effect.fnUntraced(function* (rewrite: ((chunk: Buffer) => Buffer) |
   yield* sql`SELECT shigoto.enqueue('work', '{}'::jsonb, queue => 'default')`
   const [job] = yield* first.claim
   if (job === undefined) return yield* Effect.die("nothing was claimed")
-  yield* truth.write("handler", { kind: "start", process: "worker-1-1", job: job.id, epoch: job.epoch })
+  const began = new Date().toISOString()
+  yield* truth.write("handler", { kind: "start", process: "worker-1-1", job: job.id, epoch: job.epoch, began })
   yield* truth.write("handler", { kind: "end", process: "worker-1-1", job: job.id, epoch: job.epoch, outcome: "ok" })
   yield* sql`UPDATE shigoto.nodes SET expires_at = '-infinity' WHERE id = ${first.node}`
   yield* second.store.rescue("worker-2-1")

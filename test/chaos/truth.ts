@@ -14,8 +14,9 @@ const event = "seq bigint GENERATED ALWAYS AS IDENTITY, ts timestamptz NOT NULL 
 
 const tables = [
   // Handlers: `start`, `end` with the outcome before it is given to the library, and `told` where a job was given up.
+  // Starts have the instant by the machine's clock: the record of one may wait for as long as its process is stopped.
   `CREATE TABLE handler (${event}, process text, kind text, job bigint, epoch integer, attempt integer, worker text,
-    key text, args jsonb, outcome text)`,
+    key text, args jsonb, outcome text, began timestamptz)`,
   // Producers and operators: `intent` before each call, `ack` or `error` after it. No answer = unknown.
   `CREATE TABLE client (${event}, process text, op text, phase text, key text, job bigint, detail jsonb)`,
   // The library's own events of each node.

@@ -3,7 +3,7 @@ import type { Invariant } from "./invariant.ts"
 
 /** An attempt lasts from its start to its end, or to the death of its process. */
 const attempts = `
-  SELECT s.job, s.epoch, s.process, s.ts AS started, least(
+  SELECT s.job, s.epoch, s.process, s.began AS started, least(
     (SELECT min(e.ts) FROM handler AS e WHERE e.job = s.job AND e.epoch = s.epoch AND e.kind = 'end'),
     (SELECT min(f.ts) FROM fleet AS f WHERE f.process = s.process AND f.event = 'exit')
   ) AS ended

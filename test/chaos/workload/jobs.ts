@@ -123,7 +123,8 @@ const handler = (process: string, poison: boolean) => (args: Args, job: Attempt)
     Effect.gen(function* () {
       const truth = yield* Truth
       const ref = { process, job: job.id, epoch: job.epoch, attempt: job.attempt, worker: job.worker, key: args.key }
-      yield* truth.write("handler", { ...ref, kind: "start", args: JSON.stringify(args) })
+      const began = new Date().toISOString()
+      yield* truth.write("handler", { ...ref, kind: "start", args: JSON.stringify(args), began })
       // The end is on record before the library hears of it: an outcome in the database without one was made up.
       return yield* Effect.onExit(restore(work(args, job, poison)), (exit) =>
         truth.write("handler", {
