@@ -21,12 +21,14 @@ import * as Effect from "effect/Effect"
 import * as FiberMap from "effect/FiberMap"
 import * as Layer from "effect/Layer"
 import * as PubSub from "effect/PubSub"
+import * as Random from "effect/Random"
 import { Executor } from "./Executor.ts"
 import { Heartbeat } from "./Heartbeat.ts"
 import { Admission } from "./internal/admission.ts"
 import { type Appetite, hungry } from "./internal/appetite.ts"
 import { makeBroadcast } from "./internal/broadcast.ts"
 import { Events } from "./internal/events.ts"
+import { waitMillis } from "./internal/herd.ts"
 import { makeHolds } from "./internal/holds.ts"
 import { forever, pause, warn } from "./internal/loop.ts"
 import type { ClaimRequest } from "./internal/sql/claim.ts"
@@ -84,6 +86,7 @@ export const layer: Layer.Layer<
     const clock = yield* Clock.Clock
     const gate = yield* Gate
     const loops = yield* FiberMap.make<string>()
+    const waits = yield* FiberMap.make<string>()
     const appetites = new Map<string, Appetite>()
     const holds = makeHolds(events.publish, Duration.toMillis(config.idlePollInterval))
     const broadcast = makeBroadcast(config, store, notifier, events)
@@ -354,12 +357,26 @@ export const layer: Layer.Layer<
       look.within(0)
     })
 
+    /** Wakes a queue in its turn; what is heard until then is served by the same claim. */
+    const wakeInTurn = Effect.fnUntraced(function* (queue: string) {
+      const turn = waitMillis(heartbeat.hearers(queue), yield* Random.next)
+      if (turn === 0) return wake(queue)
+      const wait = Effect.andThen(
+        Effect.sleep(turn),
+        Effect.sync(() => wake(queue))
+      )
+      yield* FiberMap.run(waits, queue, wait, { onlyIfMissing: true })
+    })
     const hear = (hint: Hint): Effect.Effect<void> => {
       switch (hint._tag) {
         case "Available":
-          return Effect.sync(() => (broadcast.has(hint.queue) ? look.within(0) : wake(hint.queue)))
+          return broadcast.has(hint.queue)
+            ? Effect.sync(() => look.within(0))
+            : hint.isHeard === true
+              ? wakeInTurn(hint.queue)
+              : Effect.sync(() => wake(hint.queue))
         case "Due":
-          return Effect.sync(() => look.within(hint.inMillis))
+          return hint.isHeard === true ? look.inTurn(hint.inMillis) : Effect.sync(() => look.within(hint.inMillis))
         case "Cancel":
           return hint.node === heartbeat.current() ? Effect.ignore(look.cancelRequested) : Effect.void
         case "Cron":

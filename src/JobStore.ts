@@ -105,8 +105,8 @@ export class JobStore extends Context.Service<
       readonly name: string
       readonly ttlMillis: number
     }) => Effect.Effect<number, StorageFailure>
-    /** Renews a lease; false where it has run out. */
-    readonly renew: (node: { readonly id: number } & node.Published) => Effect.Effect<boolean, StorageFailure>
+    /** Renews a lease, unless it has run out. */
+    readonly renew: (node: { readonly id: number } & node.Published) => Effect.Effect<node.Renewal, StorageFailure>
     /** Gives back the jobs of a node that it does not know, and cancels those that are to be. */
     readonly reconcile: (node: {
       readonly id: number

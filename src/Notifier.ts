@@ -29,13 +29,13 @@ import { JobStore } from "./JobStore.ts"
 import { ShigotoConfig } from "./ShigotoConfig.ts"
 
 /**
- * Something that may have changed.
+ * Something that may have changed; `isHeard` where another process sent it, so that other nodes have heard it as well.
  *
  * @category models
  */
 export type Hint =
-  | { readonly _tag: "Available"; readonly queue: string }
-  | { readonly _tag: "Due"; readonly inMillis: number }
+  | { readonly _tag: "Available"; readonly queue: string; readonly isHeard?: true }
+  | { readonly _tag: "Due"; readonly inMillis: number; readonly isHeard?: true }
   | { readonly _tag: "Cancel"; readonly node: number }
   | { readonly _tag: "Queues" }
   | { readonly _tag: "Cron" }
@@ -269,9 +269,9 @@ const encodeOne = (origin: string, hint: Exclude<Hint, { readonly _tag: "Settled
 const decode = (kind: string, rest: string): Hint | undefined => {
   switch (kind) {
     case "available":
-      return { _tag: "Available", queue: rest }
+      return { _tag: "Available", queue: rest, isHeard: true }
     case "due":
-      return /^\d{1,9}$/.test(rest) ? { _tag: "Due", inMillis: Number(rest) } : undefined
+      return /^\d{1,9}$/.test(rest) ? { _tag: "Due", inMillis: Number(rest), isHeard: true } : undefined
     case "cancel":
       return /^\d{1,10}$/.test(rest) ? { _tag: "Cancel", node: Number(rest) } : undefined
     case "queues":

@@ -18,7 +18,7 @@ it.live("trusts no lease that has run out while the process was stopped, before 
     })
     const store = {
       register: () => Effect.succeed(7),
-      renew: () => Effect.succeed(true),
+      renew: () => Effect.succeed({ isLive: true, others: [] }),
       retire: () => Effect.void
     } as unknown as JobStore["Service"] // all that a heartbeat asks for while nothing is lost
     const layer = Heartbeat.layer.pipe(

@@ -18,6 +18,7 @@ import { spread } from "./aftermath.ts"
 import type { makeBroadcast } from "./broadcast.ts"
 import type { Events } from "./events.ts"
 import { expireJobs } from "./expiring.ts"
+import { waitMillis } from "./herd.ts"
 import { promoteLimit } from "./sql/promote.ts"
 
 /** What the look of a node needs to know of it. */
@@ -43,6 +44,8 @@ export interface Eyes {
 export interface Look {
   /** Looks in so many milliseconds at the latest. */
   readonly within: (millis: number) => void
+  /** The same for what other nodes have heard as well: where they are many, not before it is this one's turn. */
+  readonly inTurn: (millis: number) => Effect.Effect<void>
   /** Interrupts the attempts that somebody asked to cancel. */
   readonly cancelRequested: Effect.Effect<void, StorageFailure>
   /** Looks, and waits until it is time for the next one. */
@@ -63,6 +66,8 @@ export const makeLook = (node: Eyes): Look => {
     at = then
     latch.openUnsafe()
   }
+  /** How long this node leaves to others what all know of; a queue that few serve waits for none that does not. */
+  const turn = Effect.map(Random.next, (place) => waitMillis(Math.min(...queues.names().map(heartbeat.hearers)), place))
   const cancelRequested = Effect.gen(function* () {
     const holder = heartbeat.current()
     if (holder !== undefined) executor.cancel(yield* store.cancelRequests(holder))
@@ -113,20 +118,21 @@ export const makeLook = (node: Eyes): Look => {
     )
   return {
     within,
+    inTurn: (millis) => Effect.map(turn, (wait) => within(Math.max(millis, wait))),
     cancelRequested,
     step: Effect.gen(function* () {
       // Set before looking: whatever arrives during the look may not be seen by it.
       at = Infinity
       latch.closeUnsafe()
       const found = yield* once
-      // Nodes that share a due instant spread out by some milliseconds instead of meeting on the same rows.
       const jitter = yield* Random.nextBetween(0.9, 1)
+      const wait = yield* turn
       const due = Math.ceil(found.nextDueMillis ?? Infinity)
       // Due already: another node is promoting it, and may not run the queue that this one waits for.
-      const next = found.promoted >= promoteLimit ? 0 : due <= 0 ? contestedMillis : due
+      const next = found.promoted >= promoteLimit ? 0 : Math.max(due <= 0 ? contestedMillis : due, wait)
       const expiry = Math.ceil(found.nextExpiryMillis ?? Infinity)
       // Expired already: it has ended, or another node sees to it; what comes after that is looked for again.
-      within(Math.min(next, expiry <= 0 ? contestedMillis : expiry, interval() * jitter))
+      within(Math.min(next, Math.max(expiry <= 0 ? contestedMillis : expiry, wait), interval() * jitter))
       while (true) {
         latch.closeUnsafe()
         const left = at - now()

@@ -1,11 +1,18 @@
 import { assert, describe } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import * as Random from "effect/Random"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Schedule from "effect/Schedule"
 import * as SqlClient from "effect/sql/SqlClient"
+import { waitMillis } from "../../src/internal/herd.ts"
 import * as Job from "../../src/Job.ts"
+import * as JobStore from "../../src/JobStore.ts"
+import * as ShigotoConfig from "../../src/ShigotoConfig.ts"
 import { eventually } from "../setup/eventually.ts"
 import { makeProxy } from "../setup/proxy.ts"
 import { TestDatabase } from "../setup/TestDatabase.ts"
@@ -37,11 +44,14 @@ const startListening = Effect.fnUntraced(function* (options: Parameters<typeof s
 })
 
 /** Inserts from outside of any node of this process, as another process would. */
-const enqueueElsewhere = Effect.fnUntraced(function* (n: number, delayMillis = 0) {
+const enqueueElsewhere = Effect.fnUntraced(function* (n: number, delayMillis = 0, queue = "default") {
   const sql = yield* SqlClient.SqlClient
   yield* sql`
     SELECT shigoto.enqueue('note', jsonb_build_object('n', ${n}::integer),
-      run_at => clock_timestamp() + ${delayMillis}::float8 * interval '1 millisecond')`
+      queue => ${queue},
+      run_at => CASE
+        WHEN ${delayMillis}::float8 > 0 THEN clock_timestamp() + ${delayMillis}::float8 * interval '1 millisecond'
+      END)`
 })
 
 const arrives = (ran: ReadonlyArray<number>, n: number) =>
@@ -63,7 +73,95 @@ const heard = (ran: Array<number>) =>
     Effect.andThen(Effect.sync(() => ran.splice(0)))
   )
 
+/** Leases of nodes that serve a queue and do nothing. */
+const register = Effect.fnUntraced(function* (count: number, queue: string, listening = true) {
+  const store = yield* JobStore.make.pipe(Effect.provide(ShigotoConfig.layer()))
+  for (let i = 0; i < count; i++) {
+    const id = yield* store.register({ name: `${queue}-${i}`, ttlMillis: 3_600_000 })
+    yield* store.renew({
+      id,
+      workers: ["note"],
+      queues: [{ name: queue, concurrency: 1 }],
+      limits: [],
+      broken: [],
+      lagMillis: 0,
+      listening
+    })
+  }
+  return store
+})
+
 describe("wake-ups", () => {
+  onDatabase("a renewal counts who else hears of each queue", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const store = yield* register(3, "many")
+      yield* register(2, "many", false)
+      yield* register(1, "one")
+      yield* register(1, "dead")
+      yield* sql`UPDATE shigoto.nodes SET expires_at = beat_at WHERE name LIKE 'dead%'`
+      const id = yield* store.register({ name: "own", ttlMillis: 3_600_000 })
+      const queues = ["one", "dead", "many", "none"].map((name) => ({ name, concurrency: 1 }))
+      const published = { id, workers: [], queues, limits: [], broken: [], lagMillis: 0, listening: true }
+      const first = yield* store.renew(published)
+      assert.deepStrictEqual(first, { isLive: true, others: [1, 0, 3, 0] })
+      assert.deepStrictEqual(yield* store.renew(published), first)
+      yield* sql`UPDATE shigoto.nodes SET expires_at = beat_at - interval '1 second' WHERE id = ${id}`
+      assert.deepStrictEqual(yield* store.renew(published), { isLive: false, others: [] })
+    })
+  )
+
+  onDatabase("of many nodes one that is not among the first answers in its turn, once for all that it heard", () =>
+    Effect.gen(function* () {
+      yield* register(99, "crowded")
+      let place = 0.99
+      const isTurn = (millis: number) => millis === waitMillis(100, 0.99)
+      const turns = yield* Latch.make()
+      let waits = 0
+      const real = yield* Clock.Clock
+      const clock = Object.assign(Object.create(real) as Clock.Clock /* its heir */, {
+        sleep: (duration: Duration.Duration) => {
+          if (!isTurn(Duration.toMillis(duration))) return real.sleep(duration)
+          waits++
+          return turns.await
+        }
+      })
+      const random = { nextDoubleUnsafe: () => place, nextIntUnsafe: () => 0 }
+      const { node, ran } = yield* startListening({
+        config: { queues: { crowded: 5, default: 5 }, nodeName: "own" }
+      }).pipe(Effect.provideService(Clock.Clock, clock), Effect.provideService(Random.Random, random))
+      yield* heard(ran)
+      // By a renewal's successor the node knows what that one counted.
+      const sql = yield* SqlClient.SqlClient
+      const renewals = Effect.map(
+        sql<{ readonly beats: ReadonlyArray<Date> }>`
+          SELECT array_agg(beat_at) AS beats FROM shigoto.nodes WHERE 'crowded' = ANY(queues) AND name = 'own'`,
+        ([row]) => row?.beats?.[0]?.getTime() ?? 0
+      )
+      const first = yield* eventually(renewals, (at) => at > 0)
+      yield* eventually(renewals, (at) => at > first)
+      yield* enqueueElsewhere(1, 0, "crowded")
+      yield* enqueueElsewhere(2, 0, "crowded")
+      // Hints are heard in their order: with this one the two before it are heard.
+      yield* enqueueElsewhere(3)
+      yield* arrives(ran, 3)
+      assert.deepStrictEqual([[...ran], waits], [[3], 1])
+      yield* turns.open
+      yield* arrives(ran, 1)
+      yield* arrives(ran, 2)
+      turns.closeUnsafe()
+      place = 0
+      yield* enqueueElsewhere(4, 0, "crowded")
+      yield* arrives(ran, 4)
+      assert.strictEqual(waits, 1)
+      // What its own process enqueues is nobody else's.
+      place = 0.99
+      yield* node.run(Note.enqueue({ n: 5 }, { queue: "crowded" }))
+      yield* arrives(ran, 5)
+      assert.strictEqual(waits, 1)
+    })
+  )
+
   onDatabase("a notification of another process starts a job at once, and many arrive as few", () =>
     Effect.gen(function* () {
       const { ran } = yield* startListening()

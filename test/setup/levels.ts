@@ -15,6 +15,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/internal/buckets.ts",
       "src/internal/rateCells.ts",
       "src/internal/breakerCells.ts",
+      "src/internal/herd.ts",
       "src/internal/loop.ts",
       "src/internal/coalesce.ts",
       "src/internal/fingerprint.ts",

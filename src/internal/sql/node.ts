@@ -52,11 +52,19 @@ export const register = Effect.fnUntraced(function* (
   return row?.id ?? 0
 })
 
-/** Renews a live lease; false where it has run out, and with it the incarnation. */
+/** What a renewal found. */
+export interface Renewal {
+  /** Whether the lease is live; where not it has run out, and with it the incarnation. */
+  readonly isLive: boolean
+  /** How many live nodes hear of each queue of this one, without it, in the order in which it published them. */
+  readonly others: ReadonlyArray<number>
+}
+
+/** Renews a live lease. */
 export const renew = Effect.fnUntraced(function* (db: Db, node: { readonly id: number } & Published) {
   const now = yield* db.now
-  const rows = yield* db.statement(db.sql`
-    UPDATE ${db.nodes}
+  const [row] = yield* db.statement(db.sql<{ readonly others: ReadonlyArray<number> }>`
+    UPDATE ${db.nodes} AS own
     SET beat_at = ${now},
       expires_at = ${now} + ttl_millis * interval '1 millisecond',
       lag_millis = ${node.lagMillis}::integer,
@@ -77,8 +85,20 @@ export const renew = Effect.fnUntraced(function* (db: Db, node: { readonly id: n
       places = ${JSON.stringify(Object.fromEntries((node.places ?? []).map((one) => [one.worker, one.places])))}::text::jsonb
     WHERE id = ${node.id}::integer
       AND expires_at > ${now}
-    RETURNING id`)
-  return rows.length === 1
+    RETURNING ARRAY(
+      SELECT count(other.queue)::integer
+      FROM unnest(own.queues) WITH ORDINALITY AS mine (queue, position)
+      LEFT JOIN (
+        SELECT unnest(n.queues) AS queue
+        FROM ${db.nodes} AS n
+        WHERE n.id <> ${node.id}::integer
+          AND n.listening
+          AND n.expires_at > ${now}
+      ) AS other ON other.queue = mine.queue
+      GROUP BY mine.position
+      ORDER BY mine.position
+    ) AS others`)
+  return { isLive: row !== undefined, others: row?.others ?? [] } satisfies Renewal
 })
 
 /** A job that ended as it was given back: it was to be cancelled. */
