@@ -25,7 +25,7 @@ import * as Random from "effect/Random"
 import { Executor } from "./Executor.ts"
 import { Heartbeat } from "./Heartbeat.ts"
 import { Admission } from "./internal/admission.ts"
-import { type Appetite, hungry } from "./internal/appetite.ts"
+import { type Appetite, hungry, isBusy } from "./internal/appetite.ts"
 import { makeBroadcast } from "./internal/broadcast.ts"
 import { Events } from "./internal/events.ts"
 import { waitMillis } from "./internal/herd.ts"
@@ -116,6 +116,10 @@ export const layer: Layer.Layer<
       workers,
       now: monotonic,
       follow: Effect.suspend(() => follow),
+      isBusy: (queue) => {
+        const appetite = appetites.get(queue)
+        return appetite !== undefined && isBusy(appetite)
+      },
       wake
     })
 
@@ -161,6 +165,7 @@ export const layer: Layer.Layer<
     const claimOnce = Effect.fnUntraced(function* (queue: string, appetite: Appetite) {
       const node = heartbeat.current()
       const state = queues.get(queue)
+      appetite.outOfSlots = false
       if (!gate.isOpen()) {
         if (!armed) events.publish({ _tag: "TestModeArmed" })
         armed = true
@@ -172,6 +177,7 @@ export const layer: Layer.Layer<
       const slots = Math.min(admission.slots(queue, state.concurrency) - executor.running(queue), most)
       const candidates = candidatesNow()
       const roomy = candidates.filter((worker) => worker.room > 0)
+      appetite.outOfSlots = slots <= 0
       appetite.full = slots <= 0 || roomy.length < candidates.length
       const able = unheld(roomy)
       if (slots <= 0 || able.length === 0) return false
@@ -291,9 +297,16 @@ export const layer: Layer.Layer<
       const round = Effect.gen(function* () {
         yield* appetite.latch.await
         appetite.latch.closeUnsafe()
+        appetite.claiming = true
         while (yield* Effect.uninterruptible(claimOnce(queue, appetite))) failures = 0
         failures = 0
-      })
+      }).pipe(
+        Effect.ensuring(
+          Effect.sync(() => {
+            appetite.claiming = false
+          })
+        )
+      )
       return Effect.forever(
         Effect.catchCause(round, (cause) =>
           Effect.andThen(

@@ -73,12 +73,7 @@ export class JobStore extends Context.Service<
     /** Tells every listener; a hint, never a truth. */
     readonly notify: (payloads: ReadonlyArray<string>) => Effect.Effect<void, StorageFailure>
     /** Makes due jobs available and says what there is to do. */
-    readonly promote: (node: {
-      readonly id: number
-      readonly queues: ReadonlyArray<string>
-      readonly workers: ReadonlyArray<string>
-      readonly sweeps?: boolean | undefined
-    }) => Effect.Effect<promote.Look, StorageFailure>
+    readonly promote: (node: promote.Looker) => Effect.Effect<promote.Look, StorageFailure>
     /** Takes available jobs for a node with a live lease. */
     readonly claim: (request: claim.ClaimRequest) => Effect.Effect<ReadonlyArray<Claimed>, StorageFailure>
     /** Claims under limits, and their accounts. */

@@ -179,7 +179,11 @@ const follow = Effect.fnUntraced(function* (store: Store, keptCancelled: number,
       }
       case "Look": {
         const node = incarnations[operation.node] ?? 0
-        const look = yield* store.promote({ id: node, queues, workers: [] })
+        const look = yield* store.promote({
+          id: node,
+          queues: queues.map((name) => ({ name, isBusy: false })),
+          workers: []
+        })
         const [after, expected] = Model.promote(model, node, queues)
         expectSame(look, { ...expected, discards: false, queues: [] }, "look")
         model = after
@@ -201,7 +205,7 @@ const follow = Effect.fnUntraced(function* (store: Store, keptCancelled: number,
       }
       case "Beat": {
         const node = incarnations[operation.node] ?? 0
-        const live = yield* store.renew({
+        const { isLive } = yield* store.renew({
           id: node,
           workers: [],
           queues: [],
@@ -211,9 +215,9 @@ const follow = Effect.fnUntraced(function* (store: Store, keptCancelled: number,
           listening: false
         })
         const [after, expected] = Model.renew(model, node)
-        expectSame(live, expected, "renewed")
+        expectSame(isLive, expected, "renewed")
         model = after
-        if (live) return
+        if (isLive) return
         const registered = yield* store.register({ name: "model", ttlMillis: Model.ttl })
         incarnations[operation.node] = registered
         model = Model.lease(model, registered)

@@ -27,7 +27,7 @@ const work = Effect.fnUntraced(function* (store: JobStore.JobStore["Service"], n
   yield* store.settle(
     claimed.map(({ epoch, id }) => ({ id, epoch, outcome: { _tag: "Completed", result: undefined } }))
   )
-  yield* store.promote({ id: node, queues: ["default"], workers: ["work"] })
+  yield* store.promote({ id: node, queues: [{ name: "default", isBusy: false }], workers: ["work"] })
   return claimed.length
 })
 

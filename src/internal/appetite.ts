@@ -12,6 +12,10 @@ export interface Appetite {
   held: boolean
   /** Whether a job that such a limit counted was settled since the last claim began, which may have counted it still. */
   freed: boolean
+  /** Whether a claim is under way, or the next one comes as soon as this one has brought what it brings. */
+  claiming: boolean
+  /** Whether the last claim was not made for want of a slot. */
+  outOfSlots: boolean
   /** Where in the claim order the last claim ended, while claims come back full; nothing available is known below. */
   from: ClaimRequest["from"]
   /** Whether something may have become available below. */
@@ -23,12 +27,18 @@ export interface Appetite {
   emptied: boolean
 }
 
+/** Whether claims come back full, and the next is waited for or needs nothing but a slot: that there is work is known. */
+export const isBusy = ({ claiming, from, outOfSlots }: Appetite): boolean =>
+  from !== undefined && (claiming || outOfSlots)
+
 /** Of a queue of which nothing is known. */
 export const hungry = (): Appetite => ({
   latch: Latch.makeUnsafe(true),
   full: false,
   held: false,
   freed: false,
+  claiming: false,
+  outOfSlots: false,
   from: undefined,
   below: false,
   rewoundAt: -Infinity,

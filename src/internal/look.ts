@@ -36,6 +36,8 @@ export interface Eyes {
   readonly now: () => number
   /** Has the queues that are served be those that are asked for. */
   readonly follow: Effect.Effect<void>
+  /** Whether jobs of a queue are claimed all the time, so that it need not be looked whether there are any. */
+  readonly isBusy: (queue: string) => boolean
   /** Says that a queue may have work. */
   readonly wake: (queue: string) => void
 }
@@ -77,7 +79,7 @@ export const makeLook = (node: Eyes): Look => {
     const names = [...workers.all()].map((worker) => worker.name)
     const found = yield* store.promote({
       id: heartbeat.current() ?? 0,
-      queues: queues.names(),
+      queues: queues.names().map((name) => ({ name, isBusy: node.isBusy(name) })),
       workers: names,
       sweeps
     })

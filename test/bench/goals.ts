@@ -46,7 +46,7 @@ export const goals: ReadonlyArray<Goal> = [
   ...times("latency", "p99", { "graphile-worker": 1, "pg-boss": 1, bullmq: near }),
   bound("latency", "p99", 10),
   ...times("steady", "rate", { "graphile-worker": 1.2 }),
-  bound("million", "depth", 0.9),
+  { workload: "million", metric: "rate", than: "shigoto", wanted: 0.9, thatOf: "drain" },
   bound("million", "grown", 1.1),
   bound("snapshot", "kept", 0.7),
   bound("idle", "statements", 0.5),

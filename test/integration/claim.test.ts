@@ -113,6 +113,55 @@ describe("claim", () => {
     })
   )
 
+  onDatabase("of a queue that is claimed from all the time a look tells only what has just become available", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const { node, store } = yield* bareStore
+      const ready = (isBusy: boolean) =>
+        Effect.map(
+          store.promote({ id: node, queues: [{ name: "default", isBusy }], workers: [] }),
+          (found) => found.ready
+        )
+      const insert = (state: string) => sql`
+        INSERT INTO shigoto.jobs (state, worker, queue, args, run_at, inserted_at)
+        VALUES (${state}, 'note', 'default', '{}', now() - interval '1 second', now())`
+      assert.deepStrictEqual(yield* ready(false), [])
+      yield* insert("available")
+      assert.deepStrictEqual(yield* ready(false), ["default"])
+      assert.deepStrictEqual(yield* ready(true), [])
+      yield* insert("scheduled")
+      assert.deepStrictEqual(yield* ready(true), ["default"])
+    })
+  )
+
+  onDatabase(
+    "a queue whose slots are all taken and whose claims came back full is not looked for until one is free",
+    () =>
+      Effect.gen(function* () {
+        const { url } = yield* TestDatabase
+        // An array of one boolean, as the driver binds it.
+        const bound = (isBusy: boolean) =>
+          Buffer.from(`0000000100000000000000100000000100000001000000010${isBusy ? 1 : 0}`, "hex")
+        const looks: Array<boolean> = []
+        const proxy = yield* makeProxy(Redacted.value(url), (chunk) => {
+          if (chunk.includes("WITH due AS MATERIALIZED")) looks.push(chunk.includes(bound(true)))
+          return chunk
+        })
+        const mayEnd = yield* Deferred.make<void>()
+        const node = yield* startNode({
+          workers: Note.toLayer(() => Deferred.await(mayEnd)),
+          config: { queues: { default: 10 }, pollInterval: "50 millis", idlePollInterval: "50 millis", listen: false },
+          client: clientOf(proxy.url)
+        })
+        yield* node.run(Note.enqueueAll(Array.from({ length: 30 }, (_, n) => ({ n }))))
+        const seen = Effect.sync(() => looks.at(-1))
+        yield* eventually(seen, (isBusy) => isBusy === true)
+        yield* Deferred.succeed(mayEnd, undefined)
+        yield* eventually(tally, (counts) => counts.completed === 30)
+        yield* eventually(seen, (isBusy) => isBusy === false)
+      })
+  )
+
   onDatabase("outcomes that the database is slow to take hold back all queues, and none once they are stored", () =>
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient

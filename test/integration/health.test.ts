@@ -223,7 +223,7 @@ describe("a reason of health comes and goes:", () => {
       const found = yield* becomes(health, "degraded", "DueJobs")
       assert.strictEqual(found.counts?.due, 10_000)
       // Whoever looks makes some of them available.
-      yield* store.promote({ id, queues: ["default"], workers: [] })
+      yield* store.promote({ id, queues: [{ name: "default", isBusy: false }], workers: [] })
       yield* becomes(health, "ok")
     })
   )

@@ -99,7 +99,7 @@ describe("plans", () => {
           yield* settle(jobs.slice(250), 1000)
           yield* settle(jobs.slice(0, 250))
           assert.strictEqual((yield* claim).length, 500)
-          yield* store.promote({ id: node, queues: ["default"], workers: ["work"] })
+          yield* store.promote({ id: node, queues: [{ name: "default", isBusy: false }], workers: ["work"] })
         }).pipe(Effect.provideService(Statement.CurrentTransformer, noting))
         assert.strictEqual(sent.length, 4)
         // As it is planned for its values, and as it would be for any: the driver would have to bind those.

@@ -35,6 +35,7 @@ const lookOf = Effect.fnUntraced(function* (hearers: Readonly<Record<string, num
     broadcast: { round: () => Effect.succeed({ more: false, ready: [] }) },
     now: () => clock.currentTimeMillisUnsafe(),
     follow: Effect.void,
+    isBusy: () => false,
     wake: () => {}
   } as unknown as Eyes // all that a look asks for that finds nothing else
   const random = { nextDoubleUnsafe: () => 0.99, nextIntUnsafe: () => 0 }

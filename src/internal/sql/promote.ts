@@ -4,11 +4,21 @@ import { array, type Db, oid } from "./db.ts"
 import { isUntold } from "./discard.ts"
 import { expiry } from "./expire.ts"
 
+/** Who looks. */
+export interface Looker {
+  readonly id: number
+  /** Its queues; where a queue is busy, that it has work is known, and the entries of dead rows are not read for it. */
+  readonly queues: ReadonlyArray<{ readonly name: string; readonly isBusy: boolean }>
+  readonly workers: ReadonlyArray<string>
+  /** Whether to look too for what needs no look each time. */
+  readonly sweeps?: boolean | undefined
+}
+
 /** What a look found. */
 export interface Look {
   /** How many jobs became available. */
   readonly promoted: number
-  /** Those of the node's queues that have an available job. */
+  /** Those of the node's queues that have an available job; busy ones only where it has just become available. */
   readonly ready: ReadonlyArray<string>
   /** Milliseconds until the next job is due, at most 0 for one that another transaction holds; undefined for none. */
   readonly nextDueMillis: number | undefined
@@ -46,16 +56,7 @@ export const promoteLimit = 1000
  * Rows are locked in the order of jobs_due, skipping those that another node is promoting or cancelling. Not prepared,
  * for the reason that a claim is not.
  */
-export const promote = Effect.fnUntraced(function* (
-  db: Db,
-  node: {
-    readonly id: number
-    readonly queues: ReadonlyArray<string>
-    readonly workers: ReadonlyArray<string>
-    /** Whether to look too for what needs no look each time. */
-    readonly sweeps?: boolean | undefined
-  }
-) {
+export const promote = Effect.fnUntraced(function* (db: Db, node: Looker) {
   const { sql } = db
   const now = yield* db.now
   const [row] = yield* db.statement(
@@ -91,9 +92,19 @@ export const promote = Effect.fnUntraced(function* (
       (SELECT count(*)::integer FROM promoted) AS promoted,
       ARRAY(
         SELECT q.name
-        FROM unnest(${array(node.queues, oid.text)}::text[]) AS q (name)
+        FROM unnest(
+          ${array(
+            node.queues.map(({ name }) => name),
+            oid.text
+          )}::text[],
+          ${array(
+            node.queues.map(({ isBusy }) => isBusy),
+            oid.bool
+          )}::boolean[]
+        ) AS q (name, is_busy)
         WHERE EXISTS (SELECT FROM promoted WHERE promoted.queue = q.name)
-          OR (
+          OR NOT q.is_busy
+          AND (
             -- The first of them and not any: for any, a backlog of other queues may be read from its beginning.
             SELECT j.id
             FROM ${db.jobs} AS j
