@@ -373,7 +373,10 @@ export const layer: Layer.Layer<
     /** Wakes a queue in its turn; what is heard until then is served by the same claim. */
     const wakeInTurn = Effect.fnUntraced(function* (queue: string) {
       const turn = waitMillis(heartbeat.hearers(queue), yield* Random.next)
-      if (turn === 0) return wake(queue)
+      const appetite = appetites.get(queue)
+      if (turn === 0 || appetite === undefined) return wake(queue)
+      // A claim that is made for another reason meanwhile is to come upon it.
+      appetite.below = true
       const wait = Effect.andThen(
         Effect.sleep(turn),
         Effect.sync(() => wake(queue))

@@ -119,7 +119,8 @@ export const makeShedder = (
       return hungry.keys()
     },
     /** Which queues are to ask again, since an attempt has ended. */
-    waiting: (): Iterable<string> => new Set([...hungry.keys(), ...floored]),
+    waiting: (): Iterable<string> =>
+      hungry.size === 0 && floored.size === 0 ? nobody : new Set([...hungry.keys(), ...floored]),
     /**
      * Takes note of what a claim found. Jobs that may be shed do not count, nor do those that limits or circuits of
      * their workers held back; one that brought less than it could shows that none of the others waits.
@@ -145,3 +146,7 @@ export const makeShedder = (
 
 /** The shedder. */
 export type Shedder = ReturnType<typeof makeShedder>
+
+// internal
+
+const nobody: ReadonlyArray<string> = []

@@ -44,11 +44,12 @@ const startListening = Effect.fnUntraced(function* (options: Parameters<typeof s
 })
 
 /** Inserts from outside of any node of this process, as another process would. */
-const enqueueElsewhere = Effect.fnUntraced(function* (n: number, delayMillis = 0, queue = "default") {
+const enqueueElsewhere = Effect.fnUntraced(function* (n: number, delayMillis = 0, queue = "default", priority = 0) {
   const sql = yield* SqlClient.SqlClient
   yield* sql`
     SELECT shigoto.enqueue('note', jsonb_build_object('n', ${n}::integer),
       queue => ${queue},
+      priority => ${priority}::integer,
       run_at => CASE
         WHEN ${delayMillis}::float8 > 0 THEN clock_timestamp() + ${delayMillis}::float8 * interval '1 millisecond'
       END)`
@@ -91,6 +92,48 @@ const register = Effect.fnUntraced(function* (count: number, queue: string, list
   return store
 })
 
+/** A node among a hundred that serve a queue, the last in each line, whose turn comes when the test says so. */
+const joinCrowd = Effect.fnUntraced(function* (run: (n: number) => Effect.Effect<void> = () => Effect.void) {
+  yield* register(99, "crowded")
+  const turns = yield* Latch.make()
+  const ran: Array<number> = []
+  /** `ahead` is by how many milliseconds the node's clock is ahead. */
+  const crowd = { place: 0.99, waits: 0, ahead: 0 }
+  const isTurn = (millis: number) => millis === waitMillis(100, 0.99)
+  const real = yield* Clock.Clock
+  const clock = Object.assign(Object.create(real) as Clock.Clock /* its heir */, {
+    monotonicTimeNanosUnsafe: () => real.monotonicTimeNanosUnsafe() + BigInt(crowd.ahead) * 1_000_000n,
+    sleep: (duration: Duration.Duration) => {
+      if (!isTurn(Duration.toMillis(duration))) return real.sleep(duration)
+      crowd.waits++
+      return turns.await
+    }
+  })
+  const node = yield* startNode({
+    workers: Note.toLayer(({ n }) =>
+      Effect.suspend(() => {
+        ran.push(n)
+        return run(n)
+      })
+    ),
+    config: { ...patient, queues: { crowded: 2, default: 5 }, nodeName: "own" }
+  }).pipe(
+    Effect.provideService(Clock.Clock, clock),
+    Effect.provideService(Random.Random, { nextDoubleUnsafe: () => crowd.place, nextIntUnsafe: () => 0 })
+  )
+  yield* heard(ran)
+  // By a renewal's successor the node knows what that one counted.
+  const sql = yield* SqlClient.SqlClient
+  const renewals = Effect.map(
+    sql<{ readonly beats: ReadonlyArray<Date> }>`
+      SELECT array_agg(beat_at) AS beats FROM shigoto.nodes WHERE 'crowded' = ANY(queues) AND name = 'own'`,
+    ([row]) => row?.beats?.[0]?.getTime() ?? 0
+  )
+  const first = yield* eventually(renewals, (at) => at > 0)
+  yield* eventually(renewals, (at) => at > first)
+  return Object.assign(crowd, { node, ran, turns })
+})
+
 describe("wake-ups", () => {
   onDatabase("a renewal counts who else hears of each queue", () =>
     Effect.gen(function* () {
@@ -113,52 +156,57 @@ describe("wake-ups", () => {
 
   onDatabase("of many nodes one that is not among the first answers in its turn, once for all that it heard", () =>
     Effect.gen(function* () {
-      yield* register(99, "crowded")
-      let place = 0.99
-      const isTurn = (millis: number) => millis === waitMillis(100, 0.99)
-      const turns = yield* Latch.make()
-      let waits = 0
-      const real = yield* Clock.Clock
-      const clock = Object.assign(Object.create(real) as Clock.Clock /* its heir */, {
-        sleep: (duration: Duration.Duration) => {
-          if (!isTurn(Duration.toMillis(duration))) return real.sleep(duration)
-          waits++
-          return turns.await
-        }
-      })
-      const random = { nextDoubleUnsafe: () => place, nextIntUnsafe: () => 0 }
-      const { node, ran } = yield* startListening({
-        config: { queues: { crowded: 5, default: 5 }, nodeName: "own" }
-      }).pipe(Effect.provideService(Clock.Clock, clock), Effect.provideService(Random.Random, random))
-      yield* heard(ran)
-      // By a renewal's successor the node knows what that one counted.
-      const sql = yield* SqlClient.SqlClient
-      const renewals = Effect.map(
-        sql<{ readonly beats: ReadonlyArray<Date> }>`
-          SELECT array_agg(beat_at) AS beats FROM shigoto.nodes WHERE 'crowded' = ANY(queues) AND name = 'own'`,
-        ([row]) => row?.beats?.[0]?.getTime() ?? 0
-      )
-      const first = yield* eventually(renewals, (at) => at > 0)
-      yield* eventually(renewals, (at) => at > first)
+      const crowd = yield* joinCrowd()
+      const { node, ran, turns } = crowd
       yield* enqueueElsewhere(1, 0, "crowded")
       yield* enqueueElsewhere(2, 0, "crowded")
       // Hints are heard in their order: with this one the two before it are heard.
       yield* enqueueElsewhere(3)
       yield* arrives(ran, 3)
-      assert.deepStrictEqual([[...ran], waits], [[3], 1])
+      assert.deepStrictEqual([[...ran], crowd.waits], [[3], 1])
       yield* turns.open
       yield* arrives(ran, 1)
       yield* arrives(ran, 2)
       turns.closeUnsafe()
-      place = 0
+      crowd.place = 0
       yield* enqueueElsewhere(4, 0, "crowded")
       yield* arrives(ran, 4)
-      assert.strictEqual(waits, 1)
+      assert.strictEqual(crowd.waits, 1)
       // What its own process enqueues is nobody else's.
-      place = 0.99
+      crowd.place = 0.99
       yield* node.run(Note.enqueue({ n: 5 }, { queue: "crowded" }))
       yield* arrives(ran, 5)
-      assert.strictEqual(waits, 1)
+      assert.strictEqual(crowd.waits, 1)
+    })
+  )
+
+  onDatabase("what a node leaves to others until its turn it takes first, where it claims for another reason", () =>
+    Effect.gen(function* () {
+      const ends = new Map<number, Deferred.Deferred<void>>()
+      const end = (n: number) => Effect.map(Deferred.make<void>(), (made) => ends.set(n, made))
+      for (let n = 1; n <= 6; n++) yield* end(n)
+      const crowd = yield* joinCrowd((n) => {
+        const made = ends.get(n)
+        return made === undefined ? Effect.void : Deferred.await(made)
+      })
+      const { node, ran } = crowd
+      // One after the other, so that the first claim comes back full, and the next would start above its last.
+      yield* node.run(
+        Note.enqueueAll(
+          [1, 2, 3, 4, 5, 6].map((n) => ({ n })),
+          { queue: "crowded" }
+        )
+      )
+      for (const n of [1, 2]) yield* arrives(ran, n)
+      yield* enqueueElsewhere(7, 0, "crowded", 10)
+      yield* enqueueElsewhere(8)
+      yield* arrives(ran, 8)
+      assert.strictEqual(crowd.waits, 1)
+      crowd.ahead += 1000
+      const [first] = [...ends.values()]
+      if (first !== undefined) yield* Deferred.succeed(first, undefined)
+      yield* arrives(ran, 7)
+      assert.deepStrictEqual(ran.slice(0, 4), [1, 2, 8, 7])
     })
   )
 

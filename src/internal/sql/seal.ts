@@ -79,13 +79,15 @@ export const blindKeys = ({ cipher }: Db, jobs: ReadonlyArray<NewJob>): Effect.E
 
 /** Outcomes as they are stored; the reason of a cancel as JSON text. */
 export const sealOutcomes = <S extends Ended>(db: Db, settlements: ReadonlyArray<S>): Effect.Effect<ReadonlyArray<S>> =>
-  db.cipher === undefined && !settlements.some(({ outcome }) => isMarkedResult(outcome) || hasReason(outcome))
+  settlements.every((settlement) => isAsStored(db, settlement))
     ? Effect.succeed(settlements)
     : Effect.forEach(settlements, (settlement) =>
-        Effect.map(
-          sealOutcome(settlement.encrypted === false ? {} : db, settlement.id, settlement.outcome),
-          (outcome) => ({ ...settlement, outcome })
-        )
+        isAsStored(db, settlement)
+          ? Effect.succeed(settlement)
+          : Effect.map(
+              sealOutcome(settlement.encrypted === false ? {} : db, settlement.id, settlement.outcome),
+              (outcome) => ({ ...settlement, outcome })
+            )
       )
 
 /** A stored value: what it says, or a mark in its place where it cannot be read. `strict` refuses what is in the clear. */
@@ -345,10 +347,21 @@ interface Sealed {
   readonly sealed?: unknown
 }
 
-const isMarkedResult = (outcome: Outcome): boolean =>
-  outcome._tag === "Completed" && outcome.result !== undefined && looksMarked(outcome.result)
-
-const hasReason = (outcome: Outcome): boolean => outcome._tag === "Cancelled" && outcome.reason !== undefined
+/** Whether an outcome is stored in the words that it has. */
+const isAsStored = ({ cipher }: Sealing, { encrypted, outcome }: Ended): boolean => {
+  const isSealed = cipher !== undefined && encrypted !== false
+  switch (outcome._tag) {
+    case "Completed":
+      return outcome.result === undefined || (!isSealed && !looksMarked(outcome.result))
+    case "Retryable":
+    case "Discarded":
+      return !isSealed
+    case "Cancelled":
+      return outcome.reason === undefined && (outcome.failure === undefined || !isSealed)
+    default:
+      return true
+  }
+}
 
 const sealOutcome = (db: Sealing, id: JobId, outcome: Outcome): Effect.Effect<Outcome> => {
   switch (outcome._tag) {
