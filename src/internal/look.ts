@@ -69,7 +69,10 @@ export const makeLook = (node: Eyes): Look => {
     latch.openUnsafe()
   }
   /** How long this node leaves to others what all know of; a queue that few serve waits for none that does not. */
-  const turn = Effect.map(Random.next, (place) => waitMillis(Math.min(...queues.names().map(heartbeat.hearers)), place))
+  const turn = Effect.map(Random.next, (place) => {
+    const hearers = queues.names().map(heartbeat.hearers)
+    return hearers.length === 0 ? 0 : waitMillis(Math.min(...hearers), place)
+  })
   const cancelRequested = Effect.gen(function* () {
     const holder = heartbeat.current()
     if (holder !== undefined) executor.cancel(yield* store.cancelRequests(holder))

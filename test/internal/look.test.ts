@@ -79,6 +79,13 @@ describe("the look for what is due", () => {
     })
   )
 
+  it.effect("is at the due instant on a node that serves no queue", () =>
+    Effect.gen(function* () {
+      const { nextAfter } = yield* lookOf({}, { nextDueMillis: 3 })
+      assert.strictEqual(yield* nextAfter(), 3)
+    })
+  )
+
   it.effect("comes in its turn where others have heard as well, and at once where they have not", () =>
     Effect.gen(function* () {
       const { look, nextAfter } = yield* lookOf({ crowded: 100 })
