@@ -372,7 +372,7 @@ export const layer: Layer.Layer<
 
     /** Wakes a queue in its turn; what is heard until then is served by the same claim. */
     const wakeInTurn = Effect.fnUntraced(function* (queue: string) {
-      const turn = waitMillis(heartbeat.hearers(queue), yield* Random.next)
+      const turn = waitMillis(heartbeat.listeners(queue), yield* Random.next)
       const appetite = appetites.get(queue)
       if (turn === 0 || appetite === undefined) return wake(queue)
       // A claim that is made for another reason meanwhile is to come upon it.

@@ -56,7 +56,7 @@ export class Heartbeat extends Context.Service<
     /** The incarnation that may claim now; undefined while there is none to trust. */
     readonly current: () => number | undefined
     /** How many live nodes hear of a queue, this one included, as its last renewal found. */
-    readonly hearers: (queue: string) => number
+    readonly listeners: (queue: string) => number
     /** Says that a claim's reply was lost, so that jobs may be held that the node does not know. */
     readonly claimLost: () => void
     /** Says that what is published with the lease has changed. */
@@ -92,7 +92,7 @@ export const layer: Layer.Layer<Heartbeat, StorageFailure, JobStore | ShigotoCon
     let node: { readonly id: number; trustedUntil: number; trusted: boolean } | undefined
     /** How many more beats look for jobs that the node does not know it holds. */
     let uncertainBeats = 0
-    let hearers: ReadonlyMap<string, number> = new Map()
+    let listeners: ReadonlyMap<string, number> = new Map()
     /** The longest that the event loop was late since the last renewal, in milliseconds. */
     let lag = 0
     const changed = Latch.makeUnsafe(false)
@@ -121,7 +121,7 @@ export const layer: Layer.Layer<Heartbeat, StorageFailure, JobStore | ShigotoCon
       if (node?.id !== id || renewal === undefined) return
       lag = 0
       if (renewal.isLive) {
-        hearers = new Map(published.queues.map(({ name }, i) => [name, 1 + (renewal.others[i] ?? 0)]))
+        listeners = new Map(published.queues.map(({ name }, i) => [name, 1 + (renewal.others[i] ?? 0)]))
         node.trustedUntil = sent + trust
         if (!node.trusted) {
           node.trusted = true
@@ -212,7 +212,7 @@ export const layer: Layer.Layer<Heartbeat, StorageFailure, JobStore | ShigotoCon
         if (node !== undefined && monotonic() >= node.trustedUntil) suspend(node.id)
         return node?.trusted === true ? node.id : undefined
       },
-      hearers: (queue) => hearers.get(queue) ?? 1,
+      listeners: (queue) => listeners.get(queue) ?? 1,
       claimLost: () => {
         uncertainBeats = Math.ceil(reconcileGrace / beat) + 2
       },

@@ -70,8 +70,8 @@ export const makeLook = (node: Eyes): Look => {
   }
   /** How long this node leaves to others what all know of; a queue that few serve waits for none that does not. */
   const turn = Effect.map(Random.next, (place) => {
-    const hearers = queues.names().map(heartbeat.hearers)
-    return hearers.length === 0 ? 0 : waitMillis(Math.min(...hearers), place)
+    const listeners = queues.names().map(heartbeat.listeners)
+    return listeners.length === 0 ? 0 : waitMillis(Math.min(...listeners), place)
   })
   const cancelRequested = Effect.gen(function* () {
     const holder = heartbeat.current()

@@ -22,15 +22,15 @@ const nothing: Found = {
 }
 
 /** The look of one of so many nodes, the last in each line, that finds this. */
-const lookOf = Effect.fnUntraced(function* (hearers: Readonly<Record<string, number>>, found: Partial<Found> = {}) {
+const lookOf = Effect.fnUntraced(function* (listeners: Readonly<Record<string, number>>, found: Partial<Found> = {}) {
   const clock = yield* Clock.Clock
   const eyes = {
     config: defaults,
     store: { promote: () => Effect.succeed({ ...nothing, ...found }) },
     executor: { missesDiscards: () => false, total: () => 0 },
-    heartbeat: { current: () => 1, hearers: (queue: string) => hearers[queue] ?? 1 },
+    heartbeat: { current: () => 1, listeners: (queue: string) => listeners[queue] ?? 1 },
     workers: { all: () => [] },
-    queues: { names: () => Object.keys(hearers), apply: () => {} },
+    queues: { names: () => Object.keys(listeners), apply: () => {} },
     notifier: { isListening: () => true },
     broadcast: { round: () => Effect.succeed({ more: false, ready: [] }) },
     now: () => clock.currentTimeMillisUnsafe(),
