@@ -13,7 +13,7 @@ import { Truth } from "./truth.ts"
 /** Statements whose reply may be lost, each by a piece of its text that no other has. */
 const markers = {
   worker: [
-    ["settle", "WITH outcome AS MATERIALIZED"],
+    ["settle", "WITH outcome AS ("],
     ["claim", "WITH candidate AS MATERIALIZED"],
     ["renew", "SET beat_at"],
     ["promote", "WITH due AS MATERIALIZED"],

@@ -37,7 +37,7 @@ const root = Path.join(import.meta.dirname, "..", "..")
 const read = (file: string): string => Fs.readFileSync(Path.join(root, file), "utf8")
 
 /** Words that only the statement of a settle holds. */
-const settleStatement = "WITH outcome AS MATERIALIZED"
+const settleStatement = "WITH outcome AS ("
 
 /** What the ancestor told of, by what tells it here. */
 const ancestor: Readonly<Record<string, JobEvent["_tag"]>> = {

@@ -22,7 +22,7 @@ const Note = Job.make("note", { args: { n: Schema.Number }, success: Schema.Numb
 const count = (node: Node, tag: JobEvent["_tag"]) => node.events.filter((event) => event._tag === tag).length
 
 /** Words that only one statement of the library holds. */
-const settleStatement = "WITH outcome AS MATERIALIZED"
+const settleStatement = "WITH outcome AS ("
 const claimStatement = "chosen AS MATERIALIZED"
 const handoverStatement = "AS is_heir"
 

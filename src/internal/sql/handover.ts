@@ -5,7 +5,6 @@ import { workerRow } from "./account.ts"
 import { candidatesOf, type ClaimRequest } from "./claim.ts"
 import { claimedColumns, claimedRows, openAll, readClaimed, taking } from "./claimed.ts"
 import type { Db } from "./db.ts"
-import { jobId } from "./row.ts"
 import { sealOutcomes } from "./seal.ts"
 import { settle, type Settlement, settling, type Verdict } from "./settle.ts"
 
@@ -51,25 +50,24 @@ export const handOver = Effect.fnUntraced(function* (db: Db, given: ReadonlyArra
         AND j.claimed_by IS NULL
       RETURNING ${claimedColumns(db, "j")}
     )
-    SELECT taken.*, met.id AS settled_id, met.epoch AS settled_epoch, met.state AS settled_state
+    SELECT taken.*, met.position, met.state AS settled_state
     FROM (SELECT *, row_number() OVER () AS place FROM met) AS met
     LEFT JOIN (SELECT *, row_number() OVER () AS place FROM taken) AS taken
       ON taken.place = met.place`)
   )
   const jobs = yield* openAll(db, yield* readClaimed(db, heirs.request, rows), heirs.request)
   const accepted = new Map(
-    rows.map((row) => {
-      const [id, epoch, state] = row.slice(-3)
-      return [`${String(id)}/${String(epoch)}`, { _tag: "Accepted", state: String(state) } as const]
+    rows.map((row): [number, Verdict] => {
+      const [position, state] = row.slice(-2)
+      return [Number(position) - 1, { _tag: "Accepted", state: String(state) }]
     })
   )
-  const verdictOf = ({ epoch, id }: Settlement): Verdict | undefined => accepted.get(`${jobId(BigInt(id))}/${epoch}`)
-  const rest = given.filter((one) => verdictOf(one) === undefined)
+  const rest = given.filter((_, i) => !accepted.has(i))
   const others = rest.length === 0 ? undefined : yield* settle(db, rest)
-  const byRest = new Map(rest.map((one, i) => [one, others?.verdicts[i]]))
+  const left = [...(others?.verdicts ?? [])]
   return {
     jobs,
-    verdicts: given.map((one): Verdict => verdictOf(one) ?? byRest.get(one) ?? { _tag: "Gone", held: false }),
+    verdicts: given.map((_, i): Verdict => accepted.get(i) ?? left.shift() ?? { _tag: "Gone", held: false }),
     aftermath: others?.aftermath ?? nothing
   }
 })

@@ -65,12 +65,15 @@ export type Verdict =
 export const settle = Effect.fnUntraced(function* (db: Db, given: ReadonlyArray<Settlement>) {
   const settlements = yield* sealOutcomes(db, given)
   const verdicts: Verdicts = new Map()
-  const [linked, plain] = split(settlements, (one) => one.linked === true || one.outcome._tag === "Forked")
+  const linked = settlements.filter(isLinked)
+  const plain = linked.length === 0 ? settlements : settlements.filter((one) => !isLinked(one))
   let marked: ReadonlyArray<Settlement> = []
   if (plain.length > 0) {
     accept(verdicts, plain, yield* db.statement(writePlain(db, plain)))
-    const missing = plain.filter((settlement) => !verdicts.has(settlement))
-    if (missing.length > 0) marked = yield* look(db, missing, verdicts)
+    if (verdicts.size < plain.length) {
+      const missing = plain.filter((settlement) => !verdicts.has(settlement))
+      marked = yield* look(db, missing, verdicts)
+    }
   }
   const rest = [...linked, ...marked].toSorted((a, b) => a.id - b.id)
   const aftermath = rest.length === 0 ? nothing : yield* settleLinked(db, rest, verdicts)
@@ -81,13 +84,18 @@ export const settle = Effect.fnUntraced(function* (db: Db, given: ReadonlyArray<
 })
 
 /**
- * The steps of a settle, from WITH on, and what selects those that were met, each told by its place from 1. With
- * `linked` also those whose end concerns others, for a transaction in which that follows.
+ * The steps of a settle, from WITH on, and what selects the place from 1 of each that was met, and the state that its job
+ * is in now. With `linked` also those whose end concerns others, and what has to be known of their jobs for a transaction
+ * in which that follows.
  */
 export const settling = (db: Db, settlements: ReadonlyArray<Settlement>, linked: boolean, now: Fragment) => {
   const { sql } = db
-  const columns = settlements.map(({ epoch, id, outcome }) => encode(id, epoch, outcome))
-  const wanted = ids(columns.map((column) => column.id))
+  const columns = settlements.map(({ outcome }) => encode(outcome))
+  const wanted = ids(settlements.map(({ id }) => id))
+  const epochs = array(
+    settlements.map(({ epoch }) => epoch),
+    oid.int4
+  )
   // What nobody says is not sent: shorter arrays are filled up with nulls.
   const column = (read: (one: Columns) => unknown, type: number) =>
     array(columns.some((one) => read(one) !== null) ? columns.map(read) : [], type)
@@ -98,15 +106,16 @@ export const settling = (db: Db, settlements: ReadonlyArray<Settlement>, linked:
   // Looked at again by the server after a wait for the row: a mark that came meanwhile counts. Asked for an equality,
   // the planner would take one row of them for granted.
   const alone = linked ? sql`` : sql`AND least(j.links & ${sql.literal(String(concerned))}, 1) <> 1`
-  // Why it was cancelled concerns only who waits for it.
-  const why = linked ? sql`, coalesce(gone.cancel_reason, gone.reason)::text AS reason` : sql``
+  // Whose end concerns nobody else is known by its place; its row is asked for where something is made of it.
+  const makes = kept.length + told.length > 0
+  const row = makes ? sql`j.*,` : linked ? sql`j.id, j.epoch, j.links, j.batch_id, j.cancel_reason,` : sql``
   const steps = sql`
-    WITH outcome AS MATERIALIZED (
-      SELECT *
+    WITH outcome AS (
+      SELECT id, epoch, coalesce(state, 'completed') AS state, result, failure, delay_millis, refund, reason, position
       FROM ROWS FROM (unnest(
         ${wanted}::bigint[],
-        ${column((one) => one.epoch, oid.int4)}::integer[],
-        ${column((one) => one.state, oid.text)}::text[],
+        ${epochs}::integer[],
+        ${column((one) => (one.state === "completed" ? null : one.state), oid.text)}::text[],
         ${column((one) => one.result, oid.text)}::text[]::jsonb[],
         ${column((one) => one.failure, oid.text)}::text[]::jsonb[],
         ${column((one) => one.delayMillis, oid.float8)}::float8[],
@@ -124,12 +133,13 @@ export const settling = (db: Db, settlements: ReadonlyArray<Settlement>, linked:
         AND coalesce(j.claimed_by, 0) <> 0
         AND (outcome.state IN ('completed', 'discarded', 'cancelled') OR j.cancel_requested_at IS NOT NULL)
         ${alone}
-      RETURNING ${kept.length + told.length > 0 ? sql`j.*` : sql`j.id, j.epoch, j.links, j.batch_id, j.cancel_reason`},
+      RETURNING ${row}
         CASE
           WHEN outcome.state IN ('completed', 'discarded', 'cancelled') THEN outcome.state
           ELSE 'cancelled'
         END AS final,
-        outcome.result, outcome.failure, outcome.reason, outcome.position
+        ${makes || linked ? sql`outcome.result, outcome.failure, outcome.reason,` : sql``}
+        outcome.position
     )${
       kept.length === 0
         ? sql``
@@ -173,16 +183,19 @@ export const settling = (db: Db, settlements: ReadonlyArray<Settlement>, linked:
         AND coalesce(j.claimed_by, 0) <> 0
         AND outcome.state <> ALL ('{completed,discarded,cancelled}')
         AND num_nulls(j.cancel_requested_at) <> 0
-      RETURNING j.id, j.epoch, j.state, j.links, j.batch_id, outcome.position
+      RETURNING outcome.position, j.state${linked ? sql`, j.id, j.epoch, j.links, j.batch_id` : sql``}
     )`
         : sql``
     }`
+  // Why it was cancelled concerns only who waits for it.
   const ended = sql`
-    SELECT position, id, epoch, final AS state, links, batch_id${why} FROM gone`
+    SELECT position, final AS state${linked ? sql`, id, epoch, links, batch_id, coalesce(cancel_reason, reason)::text AS reason` : sql``}
+    FROM gone`
   const met = goesBack
     ? sql`${ended}
     UNION ALL
-    SELECT position, id, epoch, state, links, batch_id${linked ? sql`, NULL` : sql``} FROM back`
+    SELECT position, state${linked ? sql`, id, epoch, links, batch_id, NULL` : sql``}
+    FROM back`
     : ended
   return { steps, met }
 }
@@ -252,21 +265,24 @@ const completed: Verdict = { _tag: "Accepted", state: "completed" }
 
 const isEnd = (state: string): state is End => state === "completed" || state === "discarded" || state === "cancelled"
 
-const split = <A>(items: ReadonlyArray<A>, isFirst: (item: A) => boolean): [ReadonlyArray<A>, ReadonlyArray<A>] => [
-  items.filter(isFirst),
-  items.filter((item) => !isFirst(item))
-]
+const isLinked = ({ linked, outcome }: Settlement): boolean => linked === true || outcome._tag === "Forked"
 
 /** Writes outcomes that concern nobody else, and says which met their row: in one row of arrays, which is soon read. */
 const writePlain = Effect.fnUntraced(function* (db: Db, settlements: ReadonlyArray<Settlement>) {
   const { met, steps } = settling(db, settlements, false, yield* db.now)
   const [row] = yield* db.sql<{
-    readonly positions: ReadonlyArray<number> | null
+    readonly done: ReadonlyArray<number> | null
+    readonly others: ReadonlyArray<number> | null
     readonly states: ReadonlyArray<string> | null
   }>`${steps}
-    SELECT array_agg(position) AS positions, array_agg(state) AS states
+    SELECT array_agg(position) FILTER (WHERE state = 'completed') AS done,
+      array_agg(position) FILTER (WHERE state <> 'completed') AS others,
+      array_agg(state) FILTER (WHERE state <> 'completed') AS states
     FROM (${met}) AS met`.unprepared
-  return (row?.positions ?? []).map((position, i) => ({ position, state: row?.states?.[i] ?? "" }))
+  return [
+    ...(row?.done ?? []).map((position) => ({ position, state: "completed" })),
+    ...(row?.others ?? []).map((position, i) => ({ position, state: row?.states?.[i] ?? "" }))
+  ]
 })
 
 /** The same for those that may concern others, with what has to be known for that. */
@@ -332,9 +348,8 @@ const liveOf = Effect.fnUntraced(function* (db: Db, holders: ReadonlyArray<numbe
 
 const terminal: ReadonlySet<string> = new Set(["completed", "discarded", "cancelled"])
 
+/** What is said of an outcome; null for what is not. */
 interface Columns {
-  readonly id: number
-  readonly epoch: number
   readonly state: string
   readonly result: string | null
   readonly failure: string | null
@@ -343,27 +358,30 @@ interface Columns {
   readonly reason: string | null
 }
 
-const encode = (id: number, epoch: number, outcome: Outcome): Columns => {
-  const base = { id, epoch, result: null, failure: null, delayMillis: null, refund: null, reason: null }
+const unsaid = { result: null, failure: null, delayMillis: null, refund: null, reason: null }
+
+const encode = (outcome: Outcome): Columns => {
   switch (outcome._tag) {
     case "Completed":
-      return { ...base, state: "completed", result: outcome.result ?? null }
-    case "Retryable":
-      return { ...base, state: "retryable", failure: JSON.stringify(outcome.failure), delayMillis: outcome.delayMillis }
+      return { ...unsaid, state: "completed", result: outcome.result ?? null }
+    case "Retryable": {
+      const { delayMillis, failure } = outcome
+      return { ...unsaid, state: "retryable", failure: JSON.stringify(failure), delayMillis }
+    }
     case "Discarded":
-      return { ...base, state: "discarded", failure: JSON.stringify(outcome.failure) }
+      return { ...unsaid, state: "discarded", failure: JSON.stringify(outcome.failure) }
     case "Cancelled":
       return {
-        ...base,
+        ...unsaid,
         state: "cancelled",
         failure: outcome.failure === undefined ? null : JSON.stringify(outcome.failure),
         reason: outcome.reason ?? null
       }
     case "Snoozed":
-      return { ...base, state: "scheduled", delayMillis: outcome.delayMillis, refund: 1 }
+      return { ...unsaid, state: "scheduled", delayMillis: outcome.delayMillis, refund: 1 }
     case "Released":
-      return { ...base, state: "available", refund: 1 }
+      return { ...unsaid, state: "available", refund: 1 }
     case "Forked":
-      return { ...base, state: "blocked", refund: 1 }
+      return { ...unsaid, state: "blocked", refund: 1 }
   }
 }
