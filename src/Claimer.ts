@@ -25,7 +25,7 @@ import * as Random from "effect/Random"
 import { Executor } from "./Executor.ts"
 import { Heartbeat } from "./Heartbeat.ts"
 import { Admission } from "./internal/admission.ts"
-import { type Appetite, hungry, isBusy } from "./internal/appetite.ts"
+import { type Appetite, hungry, isBusy, portion } from "./internal/appetite.ts"
 import { makeBroadcast } from "./internal/broadcast.ts"
 import { Events } from "./internal/events.ts"
 import { waitMillis } from "./internal/herd.ts"
@@ -172,9 +172,8 @@ export const layer: Layer.Layer<
         return false
       }
       if (node === undefined || state === undefined || state.paused || !executor.isAccepting()) return false
-      // The next claim is under way while the last jobs of this one begin, and not before: it would bring few.
-      const most = executor.waiting(queue) > claimLimit / 2 ? 0 : claimLimit
-      const slots = Math.min(admission.slots(queue, state.concurrency) - executor.running(queue), most)
+      const open = admission.slots(queue, state.concurrency) - executor.running(queue)
+      const slots = portion(claimLimit, open, executor.waiting(queue))
       const candidates = candidatesNow()
       const roomy = candidates.filter((worker) => worker.room > 0)
       appetite.outOfSlots = slots <= 0

@@ -31,6 +31,16 @@ export interface Appetite {
 export const isBusy = ({ claiming, from, outOfSlots }: Appetite): boolean =>
   from !== undefined && (claiming || outOfSlots)
 
+/**
+ * How many jobs a claim that takes up to `most` asks for, by the slots that are open and the claimed jobs that have not
+ * begun.
+ *
+ * The next claim is under way while the jobs of this one begin, so that neither the database nor the node waits for the
+ * other. Where slots allow for less than a whole claim it comes as the last of them begin: sooner it would bring few.
+ */
+export const portion = (most: number, open: number, waiting: number): number =>
+  waiting > (open < most ? most / 2 : most) ? 0 : Math.min(open, most)
+
 /** Of a queue of which nothing is known. */
 export const hungry = (): Appetite => ({
   latch: Latch.makeUnsafe(true),
