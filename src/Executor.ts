@@ -25,9 +25,10 @@ import { Events } from "./internal/events.ts"
 import { spread } from "./internal/aftermath.ts"
 import { Encrypted } from "./internal/envelope.ts"
 import { Admission } from "./internal/admission.ts"
-import { CurrentAttempt } from "./internal/attempt.ts"
-import { count, makeBacklog } from "./internal/backlog.ts"
+import { RunningAttempt } from "./internal/attempt.ts"
+import { makeBacklog } from "./internal/backlog.ts"
 import { makeBag } from "./internal/bag.ts"
+import { makeCounts } from "./internal/counts.ts"
 import { forever } from "./internal/loop.ts"
 import { makeReporter } from "./internal/progress.ts"
 import { quotingOf } from "./internal/quotes.ts"
@@ -112,8 +113,8 @@ export const layer: Layer.Layer<
     const fork = Effect.runForkWith(context)
     const running = makeBag<"runningAt", Running>("runningAt")
     const settling = makeBag<"settlingAt", Running>("settlingAt")
-    const byQueue = new Map<string, number>()
-    const byWorker = new Map<string, number>()
+    const byQueue = makeCounts()
+    const byWorker = makeCounts()
     const free: Array<(queue: string | undefined, what: "slot" | "place") => void> = []
     let successionOf = (_queue: string, _worker: Worker): Succession | undefined => undefined
     const waiters = new Set<{ readonly name: string | undefined; readonly resume: () => void }>()
@@ -123,13 +124,16 @@ export const layer: Layer.Layer<
     let stopped = false
 
     const monotonic = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
-    // Many attempts end in one millisecond.
+    // Many attempts end in one millisecond, and many jobs were inserted in one.
     let last = { millis: Number.NaN, text: "" }
     const iso = (): string => {
       const millis = clock.currentTimeMillisUnsafe()
       if (millis !== last.millis) last = { millis, text: new Date(millis).toISOString() }
       return last.text
     }
+    let lastUtc = DateTime.makeUnsafe(0)
+    const utc = (date: Date): DateTime.Utc =>
+      date.getTime() === lastUtc.epochMilliseconds ? lastUtc : (lastUtc = DateTime.fromDateUnsafe(date))
     const matching = (name: string | undefined): ReadonlyArray<Running> =>
       running.all().filter((entry) => name === undefined || entry.worker.name === name)
 
@@ -140,8 +144,8 @@ export const layer: Layer.Layer<
     const tellFree = (queue: string | undefined, what: "slot" | "place"): void =>
       free.forEach((callback) => callback(queue, what))
     const freeSlot = ({ claimed, worker }: Running): void => {
-      count(byQueue, claimed.queue, -1)
-      count(byWorker, worker.name, -1)
+      byQueue.add(claimed.queue, -1)
+      byWorker.add(worker.name, -1)
     }
     const finish = (entry: Running, ending: Ending, isLeaving: boolean): void => {
       if (entry.concluded) return
@@ -191,8 +195,8 @@ export const layer: Layer.Layer<
       if (entry.left) return undefined
       entry.left = true
       const { claimed, permit, startedAt, worker } = entry
-      const ofWorker = Math.max(byWorker.get(worker.name) ?? 0, entry.ofWorker)
-      const ofQueue = Math.max(byQueue.get(claimed.queue) ?? 0, entry.ofQueue)
+      const ofWorker = Math.max(byWorker.of(worker.name), entry.ofWorker)
+      const ofQueue = Math.max(byQueue.of(claimed.queue), entry.ofQueue)
       return admission.leave({ claimed, permit, startedAt, worker, ofWorker, ofQueue }, ending)
     }
     const conclude = (entry: Running, ending: Ending): void => {
@@ -226,12 +230,9 @@ export const layer: Layer.Layer<
     }
     const begin = (claimed: Claimed, node: number): void => {
       const worker = workers.get(claimed.worker)
-      const inserted = DateTime.fromDateUnsafe(claimed.insertedAt)
-      const due = claimed.scheduledFor === undefined ? inserted : DateTime.fromDateUnsafe(claimed.scheduledFor)
-      const deadline = claimed.startBefore === undefined ? undefined : DateTime.fromDateUnsafe(claimed.startBefore)
-      const attempt = new CurrentAttempt(claimed, due, inserted, deadline, claimed.dependencies)
-      const isOurs = isAccepting() && heartbeat.current() === node
-      const permit = isOurs ? worker?.circuit?.enter(monotonic()) : undefined
+      const startedAt = monotonic()
+      const isOurs = isAccepting() && heartbeat.current(startedAt) === node
+      const permit = isOurs ? worker?.circuit?.enter(startedAt) : undefined
       // A job that was claimed before its circuit opened is given back like one that comes too late.
       if (worker === undefined || !isOurs || (worker.circuit !== undefined && permit === undefined)) {
         settler.settle({
@@ -251,30 +252,27 @@ export const layer: Layer.Layer<
         })
         return
       }
-      const startedAt = monotonic()
-      count(byQueue, claimed.queue, 1)
-      count(byWorker, worker.name, 1)
-      const ofWorker = byWorker.get(worker.name) ?? 1
-      const ofQueue = byQueue.get(claimed.queue) ?? 1
+      const ofWorker = byWorker.add(worker.name, 1)
+      const ofQueue = byQueue.add(claimed.queue, 1)
+      const inserted = utc(claimed.insertedAt)
+      const due = claimed.scheduledFor === undefined ? inserted : utc(claimed.scheduledFor)
+      const deadline = claimed.startBefore === undefined ? undefined : utc(claimed.startBefore)
+      const remaining = budgetOf(claimed, worker.timeoutMillis, () => monotonic() - startedAt)
+      const attempt = new RunningAttempt(claimed, due, inserted, deadline, claimed.dependencies, report, remaining)
       const entry = new Running(claimed, node, worker, attempt, startedAt, permit, ofWorker, ofQueue)
       if (events.isHeard()) {
         const { attempt: number, claimedAt, id, queue, runAt } = claimed
         const waitMillis = Math.max(claimedAt.getTime() - runAt.getTime(), 0)
         events.publish({ _tag: "Started", id, worker: worker.name, queue, attempt: number, waitMillis })
       }
-      // Added to what is there: a copy for each job is garbage.
-      const reporting = Object.assign(attempt, {
-        progress: (percent: number) => report(attempt, percent),
-        remaining: budgetOf(claimed, worker.timeoutMillis, () => monotonic() - startedAt)
-      })
       const run =
         claimed.flow === undefined || claimed.args instanceof Encrypted
-          ? worker.run(claimed.args, reporting, entry.quoting)
+          ? worker.run(claimed.args, attempt, entry.quoting)
           : Effect.flatMap(workers.argsOf(claimed.flow, attempt), (computed) => {
               entry.quoting = quotingOf(computed, attempt)
-              return worker.run(computed, reporting, entry.quoting)
+              return worker.run(computed, attempt, entry.quoting)
             })
-      entry.fiber = Effect.runForkWith(worker.inside(context, reporting))(run, { uninterruptible: true })
+      entry.fiber = Effect.runForkWith(worker.inside(context, attempt))(run, { uninterruptible: true })
       const exit = entry.fiber.pollUnsafe()
       // One that has succeeded already has nothing to be found for.
       if (exit?._tag === "Success") return ended(entry, exit)
@@ -288,8 +286,8 @@ export const layer: Layer.Layer<
     const isAccepting = (): boolean => !stopped && draining === 0
     const backlog = makeBacklog(fork, begin, (queue) => tellFree(queue, "slot"))
     const total = (): number => running.size() + backlog.total()
-    const slotsOf = (queue: string): number => (byQueue.get(queue) ?? 0) + backlog.ofQueue(queue)
-    const runningOf = ({ name }: Worker): number => (byWorker.get(name) ?? 0) + backlog.ofWorker(name)
+    const slotsOf = (queue: string): number => byQueue.of(queue) + backlog.ofQueue(queue)
+    const runningOf = ({ name }: Worker): number => byWorker.of(name) + backlog.ofWorker(name)
 
     /** A handler that outlives its timeout and its interruption is given up: its job goes on, its slot does not. */
     const giveUp = (entry: Running): Effect.Effect<void> => {

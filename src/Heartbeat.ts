@@ -53,8 +53,8 @@ export interface Body {
 export class Heartbeat extends Context.Service<
   Heartbeat,
   {
-    /** The incarnation that may claim now; undefined while there is none to trust. */
-    readonly current: () => number | undefined
+    /** The incarnation that may claim now, by the monotonic clock in milliseconds; undefined while there is none to trust. */
+    readonly current: (now?: number) => number | undefined
     /** How many live nodes hear of a queue, this one included, as its last renewal found. */
     readonly listeners: (queue: string) => number
     /** Says that a claim's reply was lost, so that jobs may be held that the node does not know. */
@@ -207,9 +207,9 @@ export const layer: Layer.Layer<Heartbeat, StorageFailure, JobStore | ShigotoCon
     // Virtual time has no event loop that could be late.
     if (config.timeSource === "database") yield* forever("event loop", watch)
     return Heartbeat.of({
-      current: () => {
+      current: (now = monotonic()) => {
         // A process that was stopped reads what came meanwhile before its timers: the guard may not have had its turn.
-        if (node !== undefined && monotonic() >= node.trustedUntil) suspend(node.id)
+        if (node !== undefined && now >= node.trustedUntil) suspend(node.id)
         return node?.trusted === true ? node.id : undefined
       },
       listeners: (queue) => listeners.get(queue) ?? 1,

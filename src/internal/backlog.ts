@@ -6,6 +6,7 @@
  * a renewal of the lease.
  */
 import * as Effect from "effect/Effect"
+import { makeCounts } from "./counts.ts"
 import type { Claimed } from "./sql/claimed.ts"
 
 /** The backlog of a node. */
@@ -27,8 +28,8 @@ export const makeBacklog = (
   begin: (job: Claimed, node: number) => void,
   moved: (queue: string) => void
 ): Backlog => {
-  const byQueue = new Map<string, number>()
-  const byWorker = new Map<string, number>()
+  const byQueue = makeCounts()
+  const byWorker = makeCounts()
   let waiting: Array<{ readonly job: Claimed; readonly node: number }> = []
   let turning = false
 
@@ -37,8 +38,8 @@ export const makeBacklog = (
     waiting = waiting.slice(most)
     const queues = new Set<string>()
     for (const { job, node } of taken) {
-      count(byQueue, job.queue, -1)
-      count(byWorker, job.worker, -1)
+      byQueue.add(job.queue, -1)
+      byWorker.add(job.worker, -1)
       queues.add(job.queue)
       begin(job, node)
     }
@@ -60,8 +61,8 @@ export const makeBacklog = (
   return {
     add: (jobs, node) => {
       for (const job of jobs) {
-        count(byQueue, job.queue, 1)
-        count(byWorker, job.worker, 1)
+        byQueue.add(job.queue, 1)
+        byWorker.add(job.worker, 1)
         waiting.push({ job, node })
       }
       if (turning) return
@@ -74,15 +75,10 @@ export const makeBacklog = (
       while (waiting.length > 0) take(slice)
     },
     total: () => waiting.length,
-    ofQueue: (queue) => byQueue.get(queue) ?? 0,
-    ofWorker: (worker) => byWorker.get(worker) ?? 0,
+    ofQueue: byQueue.of,
+    ofWorker: byWorker.of,
     held: (node) => waiting.flatMap((entry) => (entry.node === node ? [entry.job] : []))
   }
-}
-
-/** Counts one more or one less of a key; keys are names of queues and workers, so few that none is forgotten. */
-export const count = (counts: Map<string, number>, key: string, change: 1 | -1): void => {
-  counts.set(key, (counts.get(key) ?? 0) + change)
 }
 
 // internal

@@ -21,6 +21,7 @@ export const levels: ReadonlyArray<{ readonly name: string; readonly files: Read
       "src/internal/fingerprint.ts",
       "src/internal/filterText.ts",
       "src/internal/bag.ts",
+      "src/internal/counts.ts",
       "src/internal/plans.ts"
     ]
   },
