@@ -40,9 +40,8 @@ export const makeSuccessions = (node: Place) => {
   const made = new WeakMap<Worker, Map<string, Succession | undefined>>()
   /** Whatever else is asked of a claim is for a claim to find out. */
   const isPlain = (queue: string, { governed }: Worker): boolean =>
-    governed?.concurrency !== undefined &&
-    governed.rate === undefined &&
-    governed.circuit === undefined &&
+    governed?.rate === undefined &&
+    governed?.circuit === undefined &&
     config.shedding === undefined &&
     ![config.partitions, config.rates, config.aging, config.broadcast].some((rules) => rules.has(queue))
   const make = (queue: string, worker: Worker): Succession => {
@@ -89,6 +88,8 @@ export const makeSuccessions = (node: Place) => {
     }
   }
   return (queue: string, worker: Worker): Succession | undefined => {
+    // Asked of every attempt, and most workers have no such limit.
+    if (worker.governed?.concurrency === undefined) return undefined
     const ofWorker = made.get(worker) ?? new Map<string, Succession | undefined>()
     made.set(worker, ofWorker)
     if (!ofWorker.has(queue)) ofWorker.set(queue, isPlain(queue, worker) ? make(queue, worker) : undefined)
