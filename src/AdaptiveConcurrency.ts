@@ -76,7 +76,7 @@ export const check = (field: string, options: Options<never>, most: number): Res
   const others = algorithm === "aimd" ? (["tolerance", "window"] as const) : (["slowerThan"] as const)
   const stray = others.find((key) => options[key] !== undefined)
   const problems: ReadonlyArray<readonly [name: string, value: unknown, isFine: boolean, why: string]> = [
-    [unknown?.name ?? "", options[unknown?.name as keyof Options], unknown === undefined, unknown?.why ?? ""],
+    [unknown?.name ?? "", options[unknown?.name as keyof Options], unknown === undefined, unknown?.why ?? ""], // as it was written
     ["algorithm", algorithm, algorithm === "aimd" || algorithm === "gradient", "it must be aimd or gradient"],
     ["min", min, isCount(min, 1, most), `it must be an integer from 1 to ${most}`],
     ["max", max, isCount(max, min, most), `it must be an integer from min, ${shown(min)}, to ${most}`],

@@ -93,7 +93,7 @@ export const check = (options: Options<never>): Result.Result<Rule, InvalidConfi
   const stray = strayOption(options, known)
   const problem =
     stray !== undefined
-      ? refuse(stray.name, options[stray.name as keyof Options], stray.why)
+      ? refuse(stray.name, options[stray.name as keyof Options], stray.why) // as it was written
       : state !== "local" && state !== "shared"
         ? refuse("state", state, "it must be local or shared")
         : !isShare(failureRate)

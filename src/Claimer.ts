@@ -165,7 +165,6 @@ export const layer: Layer.Layer<
     const claimOnce = Effect.fnUntraced(function* (queue: string, appetite: Appetite) {
       const node = heartbeat.current()
       const state = queues.get(queue)
-      appetite.outOfSlots = false
       if (!gate.isOpen()) {
         if (!armed) events.publish({ _tag: "TestModeArmed" })
         armed = true
@@ -176,7 +175,7 @@ export const layer: Layer.Layer<
       const slots = portion(claimLimit, open, executor.waiting(queue))
       const candidates = candidatesNow()
       const roomy = candidates.filter((worker) => worker.room > 0)
-      appetite.outOfSlots = slots <= 0
+      if (slots <= 0) appetite.stage = "outOfSlots"
       appetite.full = slots <= 0 || roomy.length < candidates.length
       const able = unheld(roomy)
       if (slots <= 0 || able.length === 0) return false
@@ -296,13 +295,13 @@ export const layer: Layer.Layer<
       const round = Effect.gen(function* () {
         yield* appetite.latch.await
         appetite.latch.closeUnsafe()
-        appetite.claiming = true
+        appetite.stage = "claiming"
         while (yield* Effect.uninterruptible(claimOnce(queue, appetite))) failures = 0
         failures = 0
       }).pipe(
         Effect.ensuring(
           Effect.sync(() => {
-            appetite.claiming = false
+            if (appetite.stage === "claiming") appetite.stage = "waiting"
           })
         )
       )

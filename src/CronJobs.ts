@@ -216,7 +216,7 @@ export const layer: Layer.Layer<CronJobs, never, Jobs | JobStore | Notifier> = L
       })
       if (result._tag === "Conflict") {
         return yield* new CronConflict({
-          name: options.name,
+          entry: options.name,
           source: result.source,
           message: `A cron entry "${options.name}" exists already, made by ${result.source === "code" ? "code" : "CronJobs.upsert"}. Give this one another name, or remove that one first.`
         })
@@ -225,7 +225,7 @@ export const layer: Layer.Layer<CronJobs, never, Jobs | JobStore | Notifier> = L
     const take = Effect.fnUntraced(function* <Args, R>(options: CronOptions<Args, R>) {
       if (registered.has(options.name)) {
         return yield* new CronConflict({
-          name: options.name,
+          entry: options.name,
           source: "code",
           message: `This process has two cron entries "${options.name}" in its code, and one would take the other's place. Give one of them another name.`
         })
@@ -296,7 +296,7 @@ export const ruleOf = (row: CronColumns): ReturnType<typeof parse> =>
 // internal
 
 const notFound = (name: string): CronNotFound =>
-  new CronNotFound({ name: shown(name), message: `There is no cron entry ${shown(name)}.` })
+  new CronNotFound({ entry: shown(name), message: `There is no cron entry ${shown(name)}.` })
 
 interface Checked {
   readonly rule: CronRule
@@ -329,7 +329,7 @@ const check = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Checked, InvalidCron> {
   const refuse = (field: string, reason: string) =>
     new InvalidCron({
-      name: shown(options.name),
+      entry: shown(options.name),
       field,
       reason,
       message: `The cron entry ${shown(options.name)} cannot be used: ${field}: ${reason}.`

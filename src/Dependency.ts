@@ -233,15 +233,17 @@ const resultOf = (
   switch (state) {
     case "completed":
       // Nothing is stored for nothing, so of a job without a result nothing can be missing.
-      return result === undefined && job.success !== (Schema.Void as Schema.Top)
+      return result === undefined && job.success !== (Schema.Void as Schema.Top) // to compare them
         ? Effect.succeed({ id, _tag: "Pruned" })
         : // The services that the codec needs are in the type of the reader, and in its context.
           (successOf(job, { id, result: result ?? null }) as Effect.Effect<unknown, ResultDecodeError, never>).pipe(
+            // needs no services
             Effect.mapError((error) => problem(by, id, "Mismatch", `has another one: ${error.message}`)),
             Effect.map((value) => ({ id, _tag: "Completed", value }))
           )
     case "discarded":
       return Effect.map(errorOf(job, failure) as Effect.Effect<Option.Option<unknown>>, (error) => ({
+        // as above
         id,
         _tag: "Discarded",
         error,

@@ -120,6 +120,7 @@ const words = (error: unknown): string => innermost(error) ?? String(error)
 
 const innermost = (error: unknown): string | undefined => {
   const { cause, message, reason } = (typeof error === "object" && error !== null ? error : {}) as {
+    // perhaps
     readonly cause?: unknown
     readonly message?: string
     readonly reason?: unknown
@@ -129,7 +130,7 @@ const innermost = (error: unknown): string | undefined => {
 }
 
 const causeWords = (cause: { readonly reasons: ReadonlyArray<unknown> }): string => {
-  const [first] = cause.reasons as ReadonlyArray<{ readonly error?: unknown; readonly defect?: unknown }>
+  const [first] = cause.reasons as ReadonlyArray<{ readonly error?: unknown; readonly defect?: unknown }> // as Effect's causes are
   return words(first?.error ?? first?.defect)
 }
 

@@ -25,7 +25,7 @@ import { Events } from "./internal/events.ts"
 import { spread } from "./internal/aftermath.ts"
 import { Encrypted } from "./internal/envelope.ts"
 import { Admission } from "./internal/admission.ts"
-import { RunningAttempt } from "./internal/attempt.ts"
+import { CurrentAttempt } from "./internal/attempt.ts"
 import { makeBacklog } from "./internal/backlog.ts"
 import { makeBag } from "./internal/bag.ts"
 import { makeCounts } from "./internal/counts.ts"
@@ -257,22 +257,26 @@ export const layer: Layer.Layer<
       const inserted = utc(claimed.insertedAt)
       const due = claimed.scheduledFor === undefined ? inserted : utc(claimed.scheduledFor)
       const deadline = claimed.startBefore === undefined ? undefined : utc(claimed.startBefore)
-      const remaining = budgetOf(claimed, worker.timeoutMillis, () => monotonic() - startedAt)
-      const attempt = new RunningAttempt(claimed, due, inserted, deadline, claimed.dependencies, report, remaining)
+      const attempt = new CurrentAttempt(claimed, due, inserted, deadline, claimed.dependencies)
       const entry = new Running(claimed, node, worker, attempt, startedAt, permit, ofWorker, ofQueue)
       if (events.isHeard()) {
         const { attempt: number, claimedAt, id, queue, runAt } = claimed
         const waitMillis = Math.max(claimedAt.getTime() - runAt.getTime(), 0)
         events.publish({ _tag: "Started", id, worker: worker.name, queue, attempt: number, waitMillis })
       }
+      // Added to what is there: a copy for each job is garbage, and instances of a class that extends another grow old.
+      const reporting = Object.assign(attempt, {
+        progress: (percent: number) => report(attempt, percent),
+        remaining: budgetOf(claimed, worker.timeoutMillis, () => monotonic() - startedAt)
+      })
       const run =
         claimed.flow === undefined || claimed.args instanceof Encrypted
-          ? worker.run(claimed.args, attempt, entry.quoting)
+          ? worker.run(claimed.args, reporting, entry.quoting)
           : Effect.flatMap(workers.argsOf(claimed.flow, attempt), (computed) => {
               entry.quoting = quotingOf(computed, attempt)
-              return worker.run(computed, attempt, entry.quoting)
+              return worker.run(computed, reporting, entry.quoting)
             })
-      entry.fiber = Effect.runForkWith(worker.inside(context, attempt))(run, { uninterruptible: true })
+      entry.fiber = Effect.runForkWith(worker.inside(context, reporting))(run, { uninterruptible: true })
       const exit = entry.fiber.pollUnsafe()
       // One that has succeeded already has nothing to be found for.
       if (exit?._tag === "Success") return ended(entry, exit)

@@ -145,6 +145,7 @@ export const check = (filter: Filter): Result.Result<Checked, InvalidFilter> => 
   const json: Partial<Record<JsonField, string>> = {}
   let tags: ReadonlyArray<string> | undefined
   for (const [field, value] of Object.entries(filter) as ReadonlyArray<[string, unknown]>) {
+    // whatever a user wrote
     if (value === undefined) continue
     if (field === "tag" || isIn(nameFields, field)) {
       const names = namesOf(field, value)
@@ -230,7 +231,7 @@ type TimeField = (typeof timeFields)[number]
 type JsonField = (typeof jsonFields)[number]
 
 const isIn = <A extends string>(fields: ReadonlyArray<A>, field: string): field is A =>
-  (fields as ReadonlyArray<string>).includes(field)
+  (fields as ReadonlyArray<string>).includes(field) // to ask of any text
 
 const unknownField = `there is no such field; the fields are ${["id", "tag", ...nameFields, ...numberFields.slice(1), ...timeFields, ...jsonFields].join(", ")}`
 
@@ -261,7 +262,7 @@ const namesOf = (field: string, value: unknown): Result.Result<ReadonlyArray<str
   for (const name of list.success) {
     const problem =
       field === "state"
-        ? isIn(states, name as string)
+        ? isIn(states, name as string) // isIn says no to all else
           ? undefined
           : `the states are ${states.join(", ")}`
         : nameProblem(name)
@@ -297,7 +298,7 @@ const endsOf = (field: string, value: object, names: readonly [string, string]) 
   const ends = Object.entries(value).filter(([, end]) => end !== undefined)
   const other = ends.find(([name]) => !names.includes(name))
   return other === undefined && ends.length > 0
-    ? Result.succeed(Object.fromEntries(ends) as Record<string, unknown>)
+    ? Result.succeed(Object.fromEntries(ends) as Record<string, unknown>) // its values are read before they are used
     : refuse(field, other?.[0] ?? "{}", `a range has ${names.join(" or ")} or both`)
 }
 
@@ -331,7 +332,7 @@ const boundOf = (moment: unknown): Bound | undefined => {
     const at = moment instanceof Date ? moment : DateTime.toDateUtc(moment)
     return at.getTime() >= firstInstant && at.getTime() <= lastInstant ? { at } : undefined
   }
-  const duration = Duration.fromInput(moment as Duration.Input)
+  const duration = Duration.fromInput(moment as Duration.Input) // whatever a user wrote
   const agoMillis = Option.isSome(duration) ? Math.floor(Duration.toMillis(duration.value)) : Number.NaN
   return agoMillis >= 0 && agoMillis <= maxAgoMillis ? { agoMillis } : undefined
 }

@@ -294,6 +294,7 @@ const makeErased = (
     // As it would be stored and read again: with defaults, and in the form of its schema.
     check: (input, path) =>
       carrier.prepare(input as never).pipe(
+        // encoded by its own schema
         Effect.mapError(({ message }) => Plan.unusable(name, path, message)),
         Effect.flatMap(({ args }) => decode(JSON.parse(args), path))
       )

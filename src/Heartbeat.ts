@@ -262,7 +262,7 @@ const announce = (events: Events["Service"], job: Rescued): void => {
     events.publish({
       _tag: "Discarded",
       ...ref,
-      failure: JSON.parse(job.failure) as AttemptFailure,
+      failure: JSON.parse(job.failure) as AttemptFailure, // as it was stored
       runMillis: undefined
     })
   } else if (job.state === "cancelled") {

@@ -80,7 +80,7 @@ export const make = <Args = unknown>(name: string, options: Options<Args>): Limi
   if (problem !== undefined) throw invalid("name", name, problem)
   if (typeof options !== "object" || options === null) throw refused("rateLimit", options, "it must be an object")
   const stray = strayOption(options, known)
-  if (stray !== undefined) throw invalid(stray.name, options[stray.name as keyof Options<Args>], stray.why)
+  if (stray !== undefined) throw invalid(stray.name, options[stray.name as keyof Options<Args>], stray.why) // as it was written
   const { algorithm = "sliding-window", cost = 1, limit, local = false, perKey = false } = options
   if (!algorithms.includes(algorithm))
     throw invalid("algorithm", algorithm, `it must be one of ${algorithms.join(", ")}`)

@@ -71,7 +71,7 @@ export const check = (options: Options, most: number): Result.Result<Rule, Inval
   const isWithout = options.maxInFlight === undefined && target === undefined
   const problem =
     stray !== undefined
-      ? refuse(stray.name, options[stray.name as keyof Options], stray.why)
+      ? refuse(stray.name, options[stray.name as keyof Options], stray.why) // as it was written
       : isWithout
         ? refuse("target", target, "give it, or maxInFlight, or leave shedding out")
         : options.maxInFlight !== undefined && !isInteger(maxInFlight, 1, most)

@@ -72,8 +72,8 @@ export const layer = <const All extends ReadonlyArray<Middleware<unknown, unknow
     Effect.contextWith((built: Context.Context<Services<All[number]>>) =>
       Effect.sync(() => {
         // Those of the attempt count, not those of the moment when the layer was built.
-        const own = Context.omit(Scope.Scope, CurrentJob, ParentSpan)(built as Context.Context<never>)
-        const bound = middlewares.map((middleware) => bind(middleware as Middleware<unknown, unknown>, own))
+        const own = Context.omit(Scope.Scope, CurrentJob, ParentSpan)(built as Context.Context<never>) // what was built for them
+        const bound = middlewares.map((middleware) => bind(middleware as Middleware<unknown, unknown>, own)) // types erased
         return Context.make(Global, [...Context.get(built, Global), ...bound])
       })
     )

@@ -319,7 +319,7 @@ const access = (schema: string, roles: Roles, creates: boolean): ReadonlyArray<s
 const roleProblem = (roles: Roles): InvalidConfig | undefined => {
   for (const [part, role] of Object.entries(roles)) {
     if (role === undefined) continue
-    const why = !parts.includes(part as Part)
+    const why = !parts.includes(part as Part) // to ask of any text
       ? `the parts are ${parts.join(", ")}`
       : (nameProblem(role) ?? (utf8Length(role) > 63 ? "it has more than 63 bytes" : undefined))
     if (why === undefined) continue

@@ -280,7 +280,7 @@ const decode = (kind: string, rest: string): Hint | undefined => {
       return { _tag: "Cron" }
     case "settled":
       return /^\d{1,16}(,\d{1,16})*$/.test(rest)
-        ? { _tag: "Settled", ids: rest.split(",").map((id) => Number(id) as JobId) }
+        ? { _tag: "Settled", ids: rest.split(",").map((id) => Number(id) as JobId) } // an id, under its brand
         : undefined
     case "all":
       return { _tag: "CatchUp" }

@@ -295,7 +295,8 @@ export type StorageFailure = StorageUnavailable | StorageError
  * @category errors
  */
 export class InvalidCron extends Schema.TaggedError<InvalidCron>("effect-shigoto/InvalidCron")("InvalidCron", {
-  name: Schema.String,
+  /** Its name. */
+  entry: Schema.String,
   field: Schema.String,
   reason: Schema.String,
   message: Schema.String
@@ -307,7 +308,8 @@ export class InvalidCron extends Schema.TaggedError<InvalidCron>("effect-shigoto
  * @category errors
  */
 export class CronConflict extends Schema.TaggedError<CronConflict>("effect-shigoto/CronConflict")("CronConflict", {
-  name: Schema.String,
+  /** Its name. */
+  entry: Schema.String,
   source: Schema.Literals(["code", "database"]),
   message: Schema.String
 }) {}
@@ -318,7 +320,8 @@ export class CronConflict extends Schema.TaggedError<CronConflict>("effect-shigo
  * @category errors
  */
 export class CronNotFound extends Schema.TaggedError<CronNotFound>("effect-shigoto/CronNotFound")("CronNotFound", {
-  name: Schema.String,
+  /** Its name. */
+  entry: Schema.String,
   message: Schema.String
 }) {}
 

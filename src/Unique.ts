@@ -151,7 +151,7 @@ export const check = (
   if (periodMillis !== undefined && !isWait(periodMillis)) {
     return refuse("period", period, "it must be a duration above zero, up to 100 years")
   }
-  const byState = Array.isArray(replace) ? forAllWaiting(replace) : ((replace ?? {}) as UniqueRule["replace"])
+  const byState = Array.isArray(replace) ? forAllWaiting(replace) : ((replace ?? {}) as UniqueRule["replace"]) // checked below
   for (const [state, fields] of Object.entries(byState)) {
     if (!waiting.has(state)) return refuse("replace", state, "only a job that waits can be replaced")
     const field = fields?.find((name) => !replaceable.includes(name))
@@ -232,7 +232,7 @@ const at = (value: unknown, path: ReadonlyArray<string>): unknown =>
   path.reduce<unknown>(
     (inner, name) =>
       typeof inner === "object" && inner !== null && Object.hasOwn(inner, name)
-        ? (inner as Record<string, unknown>)[name]
+        ? (inner as Record<string, unknown>)[name] // asked for a key
         : undefined,
     value
   )

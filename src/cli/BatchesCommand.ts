@@ -35,7 +35,7 @@ const list = Command.make(
       Effect.flatMap(Batches, (batches) =>
         batches.list({
           finished: open ? false : undefined,
-          after: Option.getOrUndefined(after) as BatchId | undefined,
+          after: Option.getOrUndefined(after) as BatchId | undefined, // an id, under its brand
           limit: limit + 1
         })
       )

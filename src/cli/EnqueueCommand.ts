@@ -153,7 +153,7 @@ const readArgs = Effect.fnUntraced(function* (given: string) {
     catch: (error) => new UsageError({ message: `The args cannot be read: ${(error as Error).message}` })
   })
   return yield* Effect.try({
-    try: () => JSON.parse(text) as unknown,
+    try: () => JSON.parse(text) as unknown, // nothing is known of it
     catch: (error) =>
       new UsageError({
         message: `The args are no JSON: ${(error as Error).message}`,
@@ -171,6 +171,7 @@ const unknownJob = (known: ReadonlyArray<Definition>, worker: string): NotFound 
 const check = (worker: string, schema: Schema.Top, encoded: unknown): Effect.Effect<unknown, InvalidArgs> =>
   // The services of the schema are none: the type of the config module says so of `enqueue`.
   (Schema.decodeUnknownEffect(Schema.toCodecJson(schema))(encoded) as Effect.Effect<unknown, Schema.SchemaError>).pipe(
+    // needs no services
     Effect.mapError(
       ({ message }) =>
         new InvalidArgs({
@@ -205,7 +206,7 @@ const told = Effect.fnUntraced(function* (result: EnqueueResult) {
   const screen = yield* Screen
   const { id, job } = result
   yield* screen.show(
-    { id: id as number, outcome: result._tag, state: job.state, queue: job.queue, runAt: shapes.instant(job.runAt) },
+    { id: id as number, outcome: result._tag, state: job.state, queue: job.queue, runAt: shapes.instant(job.runAt) }, // without its brand
     screen.print(`#${id} ${result._tag === "Inserted" ? job.state : result._tag} in ${line(job.queue)}`)
   )
 })

@@ -126,7 +126,7 @@ const manifest = Effect.fnUntraced(function* (dir: string) {
   return yield* Effect.try({
     try: () => {
       const before = readFileSync(path, "utf8")
-      const parsed = JSON.parse(before) as { readonly scripts?: Readonly<Record<string, string>> }
+      const parsed = JSON.parse(before) as { readonly scripts?: Readonly<Record<string, string>> } // as npm writes it
       const added = Object.keys(scripts).filter((name) => parsed.scripts?.[name] === undefined)
       if (added.length === 0) return { added, text: undefined }
       const missing = Object.fromEntries(added.map((name) => [name, scripts[name]]))

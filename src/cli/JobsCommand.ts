@@ -54,7 +54,7 @@ const list = Command.make(
           const found = yield* jobs.count(filter)
           return yield* screen.show(found, screen.print(`${found.count}${found.isExact ? "" : "+"}`))
         }
-        const last = Option.isSome(after) ? yield* jobs.get(after.value as JobId) : undefined
+        const last = Option.isSome(after) ? yield* jobs.get(after.value as JobId) : undefined // an id, under its brand
         const page = yield* jobs.list({ ...filter, order, limit: limit + 1, after: last })
         const shown = page.slice(0, limit)
         const next = page.length > limit ? (shown.at(-1)?.id ?? null) : null

@@ -136,4 +136,4 @@ const schemaName = Effect.gen(function* () {
 
 /** An unusable schema is thrown by what writes SQL. */
 const written = (write: () => string): Effect.Effect<string, UsageError> =>
-  Effect.try({ try: write, catch: (error) => new UsageError({ message: (error as Error).message }) })
+  Effect.try({ try: write, catch: (error) => new UsageError({ message: (error as Error).message }) }) // what Node throws

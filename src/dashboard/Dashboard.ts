@@ -109,10 +109,10 @@ export const layerInstances = <E>(
         // Fresh: a layer that the services of two instances are made of would be one, on one database.
         Layer.provide(
           mount(mounted.options, mounted.siblings),
-          Layer.fresh(instances[name] as Layer.Layer<Services, E>)
+          Layer.fresh(instances[name] as Layer.Layer<Services, E>) // a key of it
         ) // its own key
       ),
-    layerIndex(Object.keys(instances), options) as Layer.Layer<never, E, HttpRouter.HttpRouter>
+    layerIndex(Object.keys(instances), options) as Layer.Layer<never, E, HttpRouter.HttpRouter> // a router alone
   )
 }
 
@@ -133,6 +133,7 @@ export const handler = <E>(services: Layer.Layer<Services, E> | Instances<E>, op
   const hosts = mountsOf(names, options).map(({ name, ...mounted }) => ({
     path: mounted.options.path,
     handle: healing(services[name] as Layer.Layer<Services, E>, (context) =>
+      // a key of it
       // its own key
       Layer.provide(mount(mounted.options, mounted.siblings), context)
     )

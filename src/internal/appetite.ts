@@ -12,10 +12,8 @@ export interface Appetite {
   held: boolean
   /** Whether a job that such a limit counted was settled since the last claim began, which may have counted it still. */
   freed: boolean
-  /** Whether a claim is under way, or the next one comes as soon as this one has brought what it brings. */
-  claiming: boolean
-  /** Whether the last claim was not made for want of a slot. */
-  outOfSlots: boolean
+  /** Whether claims follow each other, wait for nothing but a slot, or for something that says that there may be work. */
+  stage: "claiming" | "outOfSlots" | "waiting"
   /** Where in the claim order the last claim ended, while claims come back full; nothing available is known below. */
   from: ClaimRequest["from"]
   /** Whether something may have become available below. */
@@ -27,9 +25,8 @@ export interface Appetite {
   emptied: boolean
 }
 
-/** Whether claims come back full, and the next is waited for or needs nothing but a slot: that there is work is known. */
-export const isBusy = ({ claiming, from, outOfSlots }: Appetite): boolean =>
-  from !== undefined && (claiming || outOfSlots)
+/** Whether claims come back full, and the next is under way or needs nothing but a slot: that there is work is known. */
+export const isBusy = ({ from, stage }: Appetite): boolean => from !== undefined && stage !== "waiting"
 
 /**
  * How many jobs a claim that takes up to `most` asks for, by the slots that are open and the claimed jobs that have not
@@ -47,8 +44,7 @@ export const hungry = (): Appetite => ({
   full: false,
   held: false,
   freed: false,
-  claiming: false,
-  outOfSlots: false,
+  stage: "waiting",
   from: undefined,
   below: false,
   rewoundAt: -Infinity,

@@ -1,8 +1,6 @@
 /** What the handler of a claimed job is told about it. */
 import type * as DateTime from "effect/DateTime"
-import type * as Duration from "effect/Duration"
-import type * as Effect from "effect/Effect"
-import type { Attempt, CurrentJob } from "../CurrentJob.ts"
+import type { Attempt } from "../CurrentJob.ts"
 import type { BatchId, AttemptFailure, JobId } from "../JobRow.ts"
 import type { Dependency } from "./newJob.ts"
 
@@ -63,29 +61,7 @@ export class CurrentAttempt implements Attempt {
   }
 }
 
-/** The attempt that runs, made whole at once: what is added to an object makes it one of another shape. */
-export class RunningAttempt extends CurrentAttempt implements Reporting {
-  readonly progress: Reporting["progress"]
-  readonly remaining: Effect.Effect<Duration.Duration>
-
-  constructor(
-    job: Told,
-    scheduledFor: DateTime.Utc,
-    insertedAt: DateTime.Utc,
-    startBefore: DateTime.Utc | undefined,
-    dependencies: ReadonlyArray<Dependency>,
-    report: (attempt: Attempt, percent: number) => Effect.Effect<void>,
-    remaining: Effect.Effect<Duration.Duration>
-  ) {
-    super(job, scheduledFor, insertedAt, startBefore, dependencies)
-    this.progress = (percent) => report(this, percent)
-    this.remaining = remaining
-  }
-}
-
 // internal
-
-type Reporting = CurrentJob["Service"]
 
 /** Most jobs wait for none: they share this. */
 const none: Attempt["dependencies"] = new Map()

@@ -58,7 +58,7 @@ export const makeCoalescer = <Item, Answer, Failure>(
       }
       for (const [i, waiting] of batch.entries()) {
         // one answer for each
-        waiting.resume(exit._tag === "Failure" ? Effect.failCause(exit.cause) : Effect.succeed(exit.value[i] as Answer))
+        waiting.resume(exit._tag === "Failure" ? Effect.failCause(exit.cause) : Effect.succeed(exit.value[i] as Answer)) // one for each
       }
       return Effect.void
     })

@@ -50,8 +50,8 @@ interface Index {
 export const makeEncoder = (name: string, args: Schema.Top, needs: Dependencies, defaults: Defaults) => {
   // The services that the codecs need are in the public types, and in the context of the caller.
   type Erased = (input: unknown) => Effect.Effect<unknown, Schema.SchemaError>
-  const encodeArgs = Schema.encodeUnknownEffect(Schema.toCodecJson(args)) as Erased
-  const decodeArgs = Schema.decodeUnknownEffect(Schema.toCodecJson(args)) as Erased
+  const encodeArgs = Schema.encodeUnknownEffect(Schema.toCodecJson(args)) as Erased // see Erased
+  const decodeArgs = Schema.decodeUnknownEffect(Schema.toCodecJson(args)) as Erased // see Erased
   const readsArgs = defaults.partitionKey !== undefined
   const encode = (value: unknown, index: Index) =>
     Effect.mapError(encodeArgs(value), (problem) => argsProblem(name, problem.issue, value, index))

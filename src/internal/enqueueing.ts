@@ -423,7 +423,7 @@ const edgesOf = (
     for (const [name, given] of Object.entries(dependsOn)) {
       const problem = nameProblem(name)
       if (problem !== undefined) return refuse(name, problem)
-      if (Array.isArray(given)) for (const one of given as ReadonlyArray<unknown>) wanted.push({ one, name })
+      if (Array.isArray(given)) for (const one of given as ReadonlyArray<unknown>) wanted.push({ one, name }) // not read yet
       else if (given !== undefined) wanted.push({ one: given, name })
     }
   }
@@ -436,6 +436,7 @@ const edgesOf = (
     const need = name === undefined ? undefined : declaration(needs, name)
     const usual = need?.onFailure ?? "cancel"
     const { id, onFailure = usual } = (typeof one === "object" && one !== null ? one : { id: one }) as {
+      // perhaps
       readonly id: JobId // checked next
       readonly onFailure?: OnFailure
     }

@@ -67,7 +67,7 @@ export const envelopeOf = (value: unknown): string | undefined => {
 /** A stored value that is no envelope, as it was given. */
 export const unescaped = (value: unknown): unknown => {
   const inner = marked(value)
-  return Array.isArray(inner) && inner.length === 1 ? (inner[0] as unknown) : value
+  return Array.isArray(inner) && inner.length === 1 ? (inner[0] as unknown) : value // nothing is known of it
 }
 
 /** The JSON text to store for a JSON text that is not to be encrypted. */

@@ -29,7 +29,7 @@ const announce = (events: Events["Service"], job: Expired): void => {
   events.publish({ _tag: "Expired", ...ref, state, startBefore: DateTime.fromDateUnsafe(job.startBefore), fallback })
   events.publish(
     state === "discarded"
-      ? { _tag: "Discarded", ...ref, failure: JSON.parse(job.failure) as AttemptFailure, runMillis: undefined }
+      ? { _tag: "Discarded", ...ref, failure: JSON.parse(job.failure) as AttemptFailure, runMillis: undefined } // as it was stored
       : { _tag: "Cancelled", ...ref, reason, runMillis: undefined }
   )
 }

@@ -28,7 +28,7 @@ export const failureOf = (
     tag,
     message,
     fingerprint: fingerprintOf(attempt.worker, tag, message),
-    ...(encoded === undefined ? {} : { error: JSON.parse(encoded) as unknown })
+    ...(encoded === undefined ? {} : { error: JSON.parse(encoded) as unknown }) // nothing is known of it
   }
   const room = maxFailureBytes - 5120 - utf8Length(encoded ?? "")
   const pretty = cause === undefined ? "" : fit(prettyOf(cause), room)
@@ -49,7 +49,7 @@ const fit = (text: string, maxBytes: number): string => {
 
 const read = (value: unknown, key: string): unknown => {
   try {
-    return typeof value === "object" && value !== null ? (value as Record<string, unknown>)[key] : undefined
+    return typeof value === "object" && value !== null ? (value as Record<string, unknown>)[key] : undefined // asked for a key
   } catch {
     return undefined
   }

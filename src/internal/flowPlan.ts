@@ -145,7 +145,7 @@ export const addJob = (
     edges,
     computed,
     args: isFunction
-      ? (given) => call(scope, path, args as Compute, given, before.read(given, ""))
+      ? (given) => call(scope, path, args as Compute, given, before.read(given, "")) // args are a function where they are computed
       : () => Effect.succeed(args ?? {})
   }
   const place = scope.plans.push(plan)
@@ -261,6 +261,7 @@ const resolve = (scope: Scope, path: string, after: WrittenAfter, needs: Depende
     const many = Array.isArray(written)
     const usual = declaration(needs, name)?.onFailure ?? "cancel"
     const each = (many ? (written as ReadonlyArray<Written>) : [written as Written]).map((one, i) => {
+      // checked above
       const isEdge = typeof one === "object" && one !== null && "node" in one
       const { node: target, onFailure = usual } = isEdge ? one : { node: one, onFailure: usual }
       if (target?.scope !== scope)

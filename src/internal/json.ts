@@ -198,6 +198,7 @@ const checkRecord = (value: object, walk: Walk): Problem | undefined => {
     return at(walk, `an instance of ${className(prototype)} is not JSON`)
   }
   if (typeof (value as { readonly toJSON?: unknown }).toJSON === "function") {
+    // asked for a key
     return at(walk, "an object with a toJSON method is not JSON")
   }
   walk.size += 1
@@ -215,6 +216,6 @@ const checkRecord = (value: object, walk: Walk): Problem | undefined => {
 }
 
 const className = (prototype: unknown): string => {
-  const name = (prototype as { readonly constructor?: { readonly name?: unknown } } | null)?.constructor?.name
+  const name = (prototype as { readonly constructor?: { readonly name?: unknown } } | null)?.constructor?.name // asked for a key
   return typeof name === "string" && name !== "" ? name : "a class"
 }

@@ -23,14 +23,14 @@ export const successOf = <Success extends Schema.Top>(
   { clear, id, result }: Pick<Settled, "id" | "result" | "clear">
 ): Effect.Effect<Success["Type"], ResultDecodeError, Success["DecodingServices"]> =>
   // Nothing is stored for nothing.
-  (success as Schema.Top) === Schema.Void
+  (success as Schema.Top) === Schema.Void // to compare them
     ? Effect.undefined
     : Effect.mapError(
         (clear !== undefined && (options?.encrypted ?? clear.byDefault)
           ? Effect.fail(clear.problem)
           : result instanceof Encrypted
             ? Effect.fail(result.problem)
-            : Schema.decodeUnknownEffect(Schema.toCodecJson(success))(result)) as Decoded<Success>,
+            : Schema.decodeUnknownEffect(Schema.toCodecJson(success))(result)) as Decoded<Success>, // see Decoded
         (error) =>
           new ResultDecodeError({
             id,

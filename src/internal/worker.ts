@@ -92,11 +92,11 @@ export const makeWorker = Effect.fnUntraced(function* (
     onNone: () => defaults.maxResultBytes,
     onSome: (service) => service.maxResultBytes
   })
-  const decode = Schema.decodeUnknownEffect(Schema.toCodecJson(definition.args)) as Codec
-  const encode = Schema.encodeUnknownEffect(Schema.toCodecJson(definition.success)) as Codec
+  const decode = Schema.decodeUnknownEffect(Schema.toCodecJson(definition.args)) as Codec // see Codec
+  const encode = Schema.encodeUnknownEffect(Schema.toCodecJson(definition.success)) as Codec // see Codec
   const read = (args: unknown): Effect.Effect<unknown, Schema.SchemaError | DecryptionError> =>
     args instanceof Encrypted ? Effect.fail(args.problem) : decode(args)
-  const encodeError = Schema.encodeUnknownEffect(Schema.toCodecJson(definition.error)) as Codec
+  const encodeError = Schema.encodeUnknownEffect(Schema.toCodecJson(definition.error)) as Codec // see Codec
   const { name } = definition
   const middlewares = [...(yield* Global), ...(options.middleware ?? [])]
   // Middlewares see the job as the node does, its handler with what its definition reads of others.
@@ -111,14 +111,16 @@ export const makeWorker = Effect.fnUntraced(function* (
   const reads = Object.keys(definition.dependencies).length > 0
   const attempt = (args: never, job: Attempt): Effect.Effect<unknown, unknown> =>
     reads
-      ? Effect.flatMap(readAll(name, definition.dependencies, job.dependencies), (dependencies) =>
-          // Typed by the definition, as the handler is.
-          handle(args, job, { ...job, dependencies: dependencies as never })
+      ? Effect.flatMap(
+          readAll(name, definition.dependencies, job.dependencies),
+          (dependencies) =>
+            // Typed by the definition, as the handler is.
+            handle(args, job, { ...job, dependencies: dependencies as never }) // typed by the definition, as the handler is
         )
       : handle(args, job, job)
 
   const encodeResult = (value: unknown): Effect.Effect<string | undefined, ResultEncodeError> =>
-    value === undefined && definition.success === (Schema.Void as Schema.Top)
+    value === undefined && definition.success === (Schema.Void as Schema.Top) // to compare them
       ? Effect.undefined
       : Effect.matchEffect(encode(value), {
           onFailure: (error) => resultProblem(name, error.message),
@@ -133,7 +135,7 @@ export const makeWorker = Effect.fnUntraced(function* (
         })
   /** What is kept of a typed error, for who waits for it; a failure that cannot be kept whole is told all the same. */
   const keptError = (error: unknown): Effect.Effect<string | undefined> =>
-    definition.error === (Schema.Never as Schema.Top) || error instanceof ArgsDecodeError
+    definition.error === (Schema.Never as Schema.Top) || error instanceof ArgsDecodeError // to compare them
       ? Effect.undefined
       : Effect.match(Effect.provideContext(encodeError(error), context), {
           onFailure: () => undefined,
@@ -153,8 +155,8 @@ export const makeWorker = Effect.fnUntraced(function* (
       )
     const { retry } = options
     return Clock.currentTimeMillis.pipe(
-      Effect.flatMap((now) =>
-        Backoff.fromSchedule(retry, { id: attempt.id, attempt: attempt.attempt, error: error as never, now })
+      Effect.flatMap(
+        (now) => Backoff.fromSchedule(retry, { id: attempt.id, attempt: attempt.attempt, error: error as never, now }) // its schedule's
       ),
       Effect.timeoutOption("5 seconds"),
       Effect.matchCauseEffect({
@@ -298,7 +300,7 @@ export const makeWorker = Effect.fnUntraced(function* (
       const { onDiscard } = options
       if (onDiscard === undefined) return Effect.void
       return Effect.option(read(args)).pipe(
-        Effect.flatMap((decoded) => onDiscard({ args: decoded as Option.Option<never>, job, errors })),
+        Effect.flatMap((decoded) => onDiscard({ args: decoded as Option.Option<never>, job, errors })), // typed by the definition
         Effect.catchCause((cause) => Effect.logError(`The onDiscard of ${name} failed for job ${job.id}`, cause)),
         Effect.provideContext(context)
       )
@@ -414,7 +416,7 @@ const invalidArgs = (worker: string, path: string, reason: string, index: { read
   })
 
 const jsonProblem = (value: unknown, keys: ReadonlyArray<PropertyKey>): Problem | undefined => {
-  const inner = keys.reduce((at, key) => (at as Record<PropertyKey, unknown> | undefined)?.[key], value)
+  const inner = keys.reduce((at, key) => (at as Record<PropertyKey, unknown> | undefined)?.[key], value) // asked for a key
   const text = stringify(inner, Infinity)
   return Result.isFailure(text) ? text.failure : undefined
 }
@@ -442,7 +444,7 @@ const isCounted = (
 ): boolean => {
   if (isOurs.some((ours) => error instanceof ours)) return false
   try {
-    return options?.counts?.(error as never) ?? true
+    return options?.counts?.(error as never) ?? true // typed by the definition
   } catch {
     return true
   }

@@ -225,7 +225,7 @@ export const perform = <
   Workers.Workers | Args["EncodingServices"] | Success["DecodingServices"]
 > =>
   // Inside, schemas are just schemas; the types are those of the definition.
-  Perform.perform(job as never, args, options[0] ?? {})
+  Perform.perform(job as never, args, options[0] ?? {}) // typed by this function's own signature
 
 /**
  * Runs everything that is due now, and what becomes due by running it, until nothing moves; time does not pass.
@@ -365,6 +365,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
     return yield* Random.Random
   }).pipe(Random.withSeed(seed ?? "shigoto"))
   const world = Context.make(Clock.Clock, clock as Clock.Clock).pipe(
+    // it is a TestClock, made above
     Context.add(Scheduler.Scheduler, activity.scheduler(yield* Scheduler.Scheduler)),
     Context.add(Random.Random, random),
     Context.add(Claimer.Gate, gate)

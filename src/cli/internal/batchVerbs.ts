@@ -15,7 +15,7 @@ import { count, many } from "./text.ts"
 export const batchArgument = (what: "batch" | "flow") =>
   Argument.Int("id").pipe(
     Argument.withDescription(`The ${what}'s id`),
-    Argument.map((value) => value as BatchId)
+    Argument.map((value) => value as BatchId) // an id, under its brand
   )
 
 /** How a batch stands, in one word. */

@@ -76,8 +76,10 @@ const changeIds = Effect.fnUntraced(function* (verb: Verb, ids: ReadonlyArray<Jo
     )
   }
   if (verb.asks) yield* confirm(`${capital(verb.verb)} ${many(ids.length, "job")} (${sampleOf(ids)})?`, yes)
-  const outcomes = yield* Effect.forEach(ids, (id) =>
-    Effect.map(verb.one(jobs, id), ({ detail, outcome }) => ({ id: id as number, outcome, detail: detail ?? null }))
+  const outcomes = yield* Effect.forEach(
+    ids,
+    (id) =>
+      Effect.map(verb.one(jobs, id), ({ detail, outcome }) => ({ id: id as number, outcome, detail: detail ?? null })) // without its brand
   )
   yield* screen.showList(
     { name: "jobs", items: outcomes },

@@ -73,6 +73,7 @@ export const tell = (error: unknown): Told => {
   }
   const { _tag: tag = "", hint, message } = fieldsOf(error)
   if (tag === "StorageUnavailable" && (error as StorageUnavailable).code === "57014") {
+    // by its tag
     return {
       code: exitCodes.failure,
       message: "The database took too long to answer, and was told to stop.",
@@ -87,7 +88,7 @@ export const tell = (error: unknown): Told => {
     }
   }
   if (tag === "StorageError") {
-    const { cause, code } = error as StorageError
+    const { cause, code } = error as StorageError // by its tag
     const said = causeOf(cause) ?? message
     if (/^(28|3D)/.test(code)) {
       return { code: exitCodes.failure, message: `The database does not let us in: ${said}`, hint: named }
@@ -95,14 +96,15 @@ export const tell = (error: unknown): Told => {
     if (code === "42501") return { code: exitCodes.failure, message: `The database refused: ${said}`, hint: rights }
   }
   if (tag === "SchemaVersionMismatch" && (error as SchemaVersionMismatch).found === 0) {
+    // by its tag
     // Only its first sentence: the rest is about code.
     return { code: exitCodes.schema, message: message?.replace(/(?<=tables\.).*$/s, ""), hint: "Run: shigoto migrate" }
   }
-  if (tag === "Unwell") return { code: (error as Unwell).code, message: undefined, hint: undefined }
+  if (tag === "Unwell") return { code: (error as Unwell).code, message: undefined, hint: undefined } // by its tag
   return {
     code: codes.get(tag) ?? (tag.startsWith("Invalid") ? exitCodes.usage : exitCodes.failure),
     message: message ?? String(error),
-    hint: hint ?? (tag === "SchemaVersionMismatch" ? schemaHint(error as SchemaVersionMismatch) : undefined)
+    hint: hint ?? (tag === "SchemaVersionMismatch" ? schemaHint(error as SchemaVersionMismatch) : undefined) // by its tag
   }
 }
 

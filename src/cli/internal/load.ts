@@ -48,7 +48,7 @@ const load = Effect.fnUntraced(function* (path: string) {
     return yield* new UsageError({ message: `There is no config module ${path}.`, hint: "shigoto init writes one." })
   }
   const module = yield* Effect.tryPromise({
-    try: () => import(pathToFileURL(file).href) as Promise<{ readonly default?: unknown }>,
+    try: () => import(pathToFileURL(file).href) as Promise<{ readonly default?: unknown }>, // a module
     catch: (error) =>
       new Failed({
         message: `The config module ${path} cannot be loaded: ${error instanceof Error ? error.message : String(error)}`,
@@ -69,7 +69,7 @@ const load = Effect.fnUntraced(function* (path: string) {
 const problemOf = (config: unknown): string | undefined => {
   if (typeof config !== "object" || config === null) return "it has no default export"
   const known = ["url", "pool", "settings", "jobs", "workers", "cipher", "redactKeys"]
-  const fields = config as Record<string, unknown>
+  const fields = config as Record<string, unknown> // an object, as checked above
   const stranger = Object.keys(fields).find((field) => !known.includes(field))
   if (stranger !== undefined) return `it has no field "${stranger}"; there are ${known.join(", ")}`
   for (const field of ["workers", "cipher"]) {

@@ -18,7 +18,7 @@ export const jobsArgument = Argument.String("jobs").pipe(
 /** The operand of commands about one job. */
 export const idArgument = Argument.Int("id").pipe(
   Argument.withDescription("The job's id"),
-  Argument.map((id) => id as JobId)
+  Argument.map((id) => id as JobId) // an id, under its brand
 )
 
 /** What was selected. */
@@ -32,7 +32,7 @@ export const select = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Selection, UsageError | InvalidFilter, Screen | Effect.Services<typeof Reveal>> {
   const ids = operands.filter((operand) => /^#?\d{1,16}$/.test(operand))
   if (operands.length > 0 && ids.length === operands.length) {
-    return { _tag: "Ids", ids: [...new Set(ids.map((id) => Number(id.replace("#", "")) as JobId))] }
+    return { _tag: "Ids", ids: [...new Set(ids.map((id) => Number(id.replace("#", "")) as JobId))] } // an id, under its brand
   }
   if (ids.length > 0) {
     return yield* new UsageError({

@@ -14,7 +14,7 @@ export const instant = (at: DateTime.Utc | undefined): string | null =>
 
 /** A job in a list. */
 export const jobSummary = (job: JobRow) => ({
-  id: job.id as number,
+  id: job.id as number, // without its brand
   worker: job.worker,
   queue: job.queue,
   state: job.state,
@@ -86,7 +86,7 @@ export const failureGroup = (group: FailureGroup, message: string) => ({
   queue: group.queue,
   count: group.count,
   isExact: group.isExact,
-  sample: group.sample as number,
+  sample: group.sample as number, // without its brand
   tag: group.failure.tag,
   message,
   firstSeen: instant(group.firstSeen),

@@ -19,7 +19,7 @@ export const BatchesLive = HttpApiBuilder.group(
     const live = yield* Live
     const visible = Effect.fnUntraced(function* (id: number) {
       if (!seesAll(yield* CurrentAccess)) return yield* noBatch(id)
-      return id as BatchId
+      return id as BatchId // an id, under its brand
     })
     return endpoints.handleAll({
       batches: Effect.fnUntraced(function* ({ query }) {
@@ -28,7 +28,7 @@ export const BatchesLive = HttpApiBuilder.group(
         const page = yield* readable(
           batches.list({
             limit: limit + 1,
-            after: query.after as BatchId | undefined,
+            after: query.after as BatchId | undefined, // an id, under its brand
             finished: query.finished === undefined ? undefined : query.finished === "true"
           })
         )

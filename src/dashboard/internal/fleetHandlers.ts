@@ -138,6 +138,7 @@ const check = Effect.fnUntraced(function* (worker: string, published: unknown, a
   })
   // The services of such a schema are none.
   yield* (Schema.decodeUnknownEffect(schema)(args) as Effect.Effect<unknown, Schema.SchemaError>).pipe(
+    // needs no services
     Effect.mapError(({ message }) => new Invalid({ message: `The args do not match what ${worker} takes: ${message}` }))
   )
 })

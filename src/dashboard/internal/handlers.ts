@@ -32,7 +32,7 @@ const AuthorizationLive: Layer.Layer<Authorization, never, Audit | Live.Live> = 
     return Authorization.of((respond, { endpoint }) =>
       Effect.gen(function* () {
         const access = yield* Viewer
-        const required = endpoint.annotations.mapUnsafe.get(Requires.key) as Access["can"][number] | undefined
+        const required = endpoint.annotations.mapUnsafe.get(Requires.key) as Access["can"][number] | undefined // Requires has no other type
         const permission = permissions.find((known) => known === required)
         if (access === undefined || permission === undefined || !allows(access, permission)) {
           return yield* new Forbidden({ message: `This needs the permission ${permission ?? "that nobody has"}.` })

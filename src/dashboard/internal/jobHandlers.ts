@@ -162,7 +162,7 @@ export const JobsLive = HttpApiBuilder.group(
             .slice(0, relatedLimit)
             .filter(({ queue }) => seesAll(access) || (queue !== undefined && seesQueue(access, queue)))
             .map(({ name, onFailure, state, worker, ...one }) => ({
-              id: one.id as number,
+              id: one.id as number, // without its brand
               worker: worker ?? null,
               state,
               name: name ?? null,
@@ -217,7 +217,7 @@ export const JobsLive = HttpApiBuilder.group(
 
 /** A job in a list, with the beginning of its args as anybody may see them. */
 export const summary = (job: JobRow, args: unknown) => ({
-  id: job.id as number,
+  id: job.id as number, // without its brand
   worker: job.worker,
   queue: job.queue,
   state: job.state,
@@ -258,7 +258,7 @@ const readCursor = (text: string) => {
   const [, id, at] = /^(\d{1,15})(?:\.(\d{1,15}))?$/.exec(text) ?? []
   if (id === undefined) return undefined
   const time = DateTime.makeUnsafe(Number(at ?? 0))
-  return { id: Number(id) as JobId, runAt: time, finishedAt: at === undefined ? undefined : time }
+  return { id: Number(id) as JobId, runAt: time, finishedAt: at === undefined ? undefined : time } // an id, under its brand
 }
 
 const retryable: ReadonlySet<string> = new Set([

@@ -122,7 +122,7 @@ export const layer: Layer.Layer<Live, never, Board | Jobs | Audit | Batches | Cr
         if (isTopic(topic)) {
           // What cannot be read stands as that, until it can.
           found[topic] = digest(yield* Effect.catch(looks[topic], () => Effect.succeed("unreadable")))
-        } else ids.push(Number(topic.slice("job:".length)) as JobId)
+        } else ids.push(Number(topic.slice("job:".length)) as JobId) // an id, under its brand
       }
       if (ids.length === 0) return found
       const rows = yield* Effect.catch(jobs.list({ id: ids, limit: Math.min(ids.length, 1000) }), () =>

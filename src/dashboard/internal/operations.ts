@@ -190,7 +190,7 @@ const withStates = (action: Action, filter: Filter): Filter => ({ ...filter, sta
 /** The same without jobs that are newer. */
 const upTo = (filter: Filter, newest: number): Filter => {
   const { id } = filter
-  const max = newest as JobId
+  const max = newest as JobId // an id, under its brand
   if (id === undefined) return { ...filter, id: { max } }
   if (typeof id === "number") return id <= newest ? filter : { ...filter, id: [] }
   if ("length" in id) return { ...filter, id: id.filter((one) => one <= newest) }

@@ -145,7 +145,7 @@ export const OverviewLive = HttpApiBuilder.group(
           if (job !== undefined) hits.push({ kind: "job", id: String(id), label: `${job.worker} · ${job.state}` })
           if (seesAll(access)) {
             const batch = yield* looked(
-              Effect.catchTag(batches.get(id as BatchId), "BatchNotFound", () => Effect.undefined)
+              Effect.catchTag(batches.get(id as BatchId), "BatchNotFound", () => Effect.undefined) // an id, under its brand
             )
             if (batch !== undefined) hits.push({ kind: "batch", id: String(id), label: batch.name })
           }

@@ -89,7 +89,7 @@ export const makeViewing = (
     /** A job that exists for the viewer. */
     job: Effect.fnUntraced(function* (id: number) {
       const access = yield* CurrentAccess
-      const job = yield* Effect.catchTag(jobs.get(id as JobId), "JobNotFound", () => Effect.undefined).pipe(looked)
+      const job = yield* Effect.catchTag(jobs.get(id as JobId), "JobNotFound", () => Effect.undefined).pipe(looked) // an id, under its brand
       if (job === undefined || !seesQueue(access, job.queue)) return yield* noJob(id)
       return job
     })

@@ -29,7 +29,7 @@ export const Enqueue = ({ name, schema }: { readonly name: string; readonly sche
   const read = (): { readonly args: unknown } | { readonly problem: string } => {
     if (fields.length === 0) {
       try {
-        return { args: JSON.parse(text) as unknown }
+        return { args: JSON.parse(text) as unknown } // nothing is known of it
       } catch (error) {
         return { problem: error instanceof Error ? error.message : String(error) }
       }

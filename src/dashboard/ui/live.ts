@@ -90,8 +90,10 @@ export const follow = (
       clearTimeout(timer)
       told("live")
     })
-    source.addEventListener("changed", ({ data }: MessageEvent<string>) =>
-      refresh((JSON.parse(data) as { readonly topics: ReadonlyArray<string> }).topics)
+    source.addEventListener(
+      "changed",
+      ({ data }: MessageEvent<string>) =>
+        refresh((JSON.parse(data) as { readonly topics: ReadonlyArray<string> }).topics) // as the server sends it
     ) // the server's schema
     source.addEventListener("bye", () => open())
     source.addEventListener("error", () => {

@@ -13,6 +13,7 @@ const notices: Plugin = {
     )
     const texts = [...roots].toSorted().map((root) => {
       const { license, name, version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as {
+        // as npm writes it
         readonly name: string
         readonly version: string
         readonly license: string

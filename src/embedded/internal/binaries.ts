@@ -125,6 +125,6 @@ const probe = (native: string, version: string, who: Account | undefined) =>
 
 const isMusl = (host: Host): boolean => {
   if (host.platform !== "linux") return false
-  const report = process.report.getReport() as { readonly header?: { readonly glibcVersionRuntime?: string } }
+  const report = process.report.getReport() as { readonly header?: { readonly glibcVersionRuntime?: string } } // by Node's docs
   return report.header?.glibcVersionRuntime === undefined
 }

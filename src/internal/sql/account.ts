@@ -37,7 +37,7 @@ export const lockAccounts = Effect.fnUntraced(function* (
   keyed: ReadonlyArray<string>
 ) {
   const { sql } = db
-  if (names.length === 0) return new Map() as Accounts
+  if (names.length === 0) return new Map() as Accounts // empty
   const locked = sql<LimitColumns>`${selectWhole(db, names)} FOR UPDATE`
   let rows = yield* locked
   // A row may be pruned between its insert and its lock; then it is made again.
@@ -60,7 +60,7 @@ export const readAccounts = Effect.fnUntraced(function* (
   names: ReadonlyArray<string>,
   keyed: ReadonlyArray<string>
 ) {
-  if (names.length === 0) return new Map() as Accounts
+  if (names.length === 0) return new Map() as Accounts // empty
   return accountsOf([...(yield* selectWhole(db, names)), ...(yield* readKeys(db, keyed))])
 })
 

@@ -360,7 +360,7 @@ export const prune = Effect.fnUntraced(function* (db: Db) {
 })
 
 /** An id as the driver gives it. */
-export const batchId = (id: bigint | number): BatchId => Number(id) as BatchId
+export const batchId = (id: bigint | number): BatchId => Number(id) as BatchId // an id, under its brand
 
 // internal
 
@@ -414,7 +414,7 @@ const summaryOf = (batch: Counted): BatchSummary => ({
 })
 
 const withSummary = (meta: string | undefined, summary: BatchSummary): string =>
-  JSON.stringify({ ...(meta === undefined ? {} : (JSON.parse(meta) as object)), batch: summary })
+  JSON.stringify({ ...(meta === undefined ? {} : (JSON.parse(meta) as object)), batch: summary }) // as it was stored
 
 const missing = (id: BatchId): BatchNotFound =>
   new BatchNotFound({ batch: String(id), message: `There is no batch ${id}.` })

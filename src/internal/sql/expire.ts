@@ -174,7 +174,7 @@ const insertFallbacks = Effect.fnUntraced(function* (
     if (row.on_expire === null || row.on_expire === "cancel") continue
     const of = jobId(row.id)
     const fallback = yield* openExpiry(db, of, row.on_expire)
-    const meta = fallback.meta === undefined ? {} : (JSON.parse(fallback.meta) as object)
+    const meta = fallback.meta === undefined ? {} : (JSON.parse(fallback.meta) as object) // as it was stored
     const batch = row.batch_id === null ? undefined : batchId(row.batch_id)
     if (batch !== undefined) deltaOf(deltas, batch).grown++
     const expired = { id: of, worker: row.worker }

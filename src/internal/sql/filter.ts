@@ -46,7 +46,7 @@ const columns = {
 
 const pick = <A extends object, K extends keyof A>(fields: A, names: ReadonlyArray<K>): Partial<A> =>
   Object.fromEntries(
-    Object.entries(fields).filter(([name]) => (names as ReadonlyArray<string>).includes(name))
+    Object.entries(fields).filter(([name]) => (names as ReadonlyArray<string>).includes(name)) // to ask of any text
   ) as Partial<A> // fewer of them
 
 const cheap = (db: Db, filter: Checked, now: Fragment, of: "all" | "live"): Array<Fragment> => {

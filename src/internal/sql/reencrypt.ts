@@ -233,7 +233,7 @@ const resealed = Effect.fnUntraced(function* (db: Db, row: Row, failure: StoredF
   const place = errorOf(id, failure.attempt)
   if (failure.sealed !== undefined) {
     const text = yield* reseal(failure.sealed, place)
-    return text === undefined ? undefined : { ...failure, sealed: JSON.parse(text) as unknown }
+    return text === undefined ? undefined : { ...failure, sealed: JSON.parse(text) as unknown } // nothing is known of it
   }
   // One in the clear is asked about as a whole, and sealed the way that a settle does it.
   const text = yield* reseal(failure, place)

@@ -37,7 +37,7 @@ export interface JobColumns {
 }
 
 /** An id as the driver gives it; ids stay below 2^53 for longer than any database lives. */
-export const jobId = (id: bigint | number): JobId => Number(id) as JobId
+export const jobId = (id: bigint | number): JobId => Number(id) as JobId // an id, under its brand
 
 /** A job's row from its columns. */
 export const jobRow = (columns: JobColumns): JobRow => ({
@@ -56,7 +56,7 @@ export const jobRow = (columns: JobColumns): JobRow => ({
   meta: columns.meta ?? {},
   tags: columns.tags ?? [],
   partitionKey: columns.partition_key ?? undefined,
-  batch: columns.batch_id === null ? undefined : (Number(columns.batch_id) as BatchId),
+  batch: columns.batch_id === null ? undefined : (Number(columns.batch_id) as BatchId), // an id, under its brand
   step: columns.step ?? undefined,
   trace: columns.trace ?? undefined,
   progress: columns.progress ?? undefined,

@@ -40,7 +40,7 @@ export const sealJobs = (
     job.sealed === true
       ? Effect.succeed(job)
       : Effect.map(
-          sealText({ cipher }, job.args, argsOf(ids[i] as JobId, job.worker), job.encrypted ?? cipher.byDefault),
+          sealText({ cipher }, job.args, argsOf(ids[i] as JobId, job.worker), job.encrypted ?? cipher.byDefault), // one for each
           (args) => ({ ...job, args })
         )
   )
@@ -73,7 +73,7 @@ export const blindKeys = ({ cipher }: Db, jobs: ReadonlyArray<NewJob>): Effect.E
             ? Effect.succeed(job)
             : Effect.map(cipher.blind(job.unique.text), (text) => ({
                 ...job,
-                unique: { ...job.unique, text } as never
+                unique: { ...job.unique, text } as never // text alone changes
               })) // text alone changes
       )
 
@@ -266,8 +266,9 @@ export const openFailures = (
   failures.every(({ sealed }) => sealed === undefined)
     ? Effect.succeed(failures)
     : Effect.forEach(failures, ({ sealed, ...failure }) =>
-        Effect.map(open(db, sealed, errorOf(id, failure.attempt), false), (text) =>
-          text instanceof Encrypted || text === undefined ? failure : { ...failure, ...(text as object) }
+        Effect.map(
+          open(db, sealed, errorOf(id, failure.attempt), false),
+          (text) => (text instanceof Encrypted || text === undefined ? failure : { ...failure, ...(text as object) }) // as it was sealed
         )
       )
 
@@ -300,7 +301,7 @@ export const sealFailure = (
           ...rest,
           ...(rest.fingerprint !== undefined && { fingerprint: shortened(blinded) }),
           message: "(encrypted)",
-          sealed: JSON.parse(sealed) as unknown
+          sealed: JSON.parse(sealed) as unknown // nothing is known of it
         })
       )
 }

@@ -96,7 +96,7 @@ export const settling = (db: Db, settlements: ReadonlyArray<Settlement>, linked:
     settlements.map(({ epoch }) => epoch),
     oid.int4
   )
-  // What nobody says is not sent: shorter arrays are filled up with nulls.
+  // What nobody says is not sent: shorter arrays are filled up with nulls. That most have completed goes without saying.
   const column = (read: (one: Columns) => unknown, type: number) =>
     array(columns.some((one) => read(one) !== null) ? columns.map(read) : [], type)
   const archived = sql.literal(archivedColumns)

@@ -98,21 +98,21 @@ const insertBlinded = (
       const won = jobs.flatMap((job, i) => (job.unique === undefined || taken.won.has(i) ? [i] : []))
       const inserted = yield* insert(
         db,
-        won.map((i) => jobs[i] as NewJob),
+        won.map((i) => jobs[i] as NewJob), // within its bounds
         {
-          reservation: (position) => taken.won.get(won[position] as number),
+          reservation: (position) => taken.won.get(won[position] as number), // within its bounds
           awaited: new Set(won.flatMap((i, position) => (awaited.has(i) ? [position] : [])))
         }
       )
       for (const [position, i] of won.entries()) {
-        stored[i] = { _tag: "Inserted", inserted: inserted[position] as Inserted }
+        stored[i] = { _tag: "Inserted", inserted: inserted[position] as Inserted } // one row for each job
       }
       for (const [i, job] of jobs.entries()) {
         if (job.unique === undefined || stored[i] !== undefined) continue
         const key = taken.keys.get(job.unique.text) as string // every text was reserved or found taken
-        stored[i] = yield* meet(db, job as NewJob & { readonly unique: UniqueRequest }, key)
+        stored[i] = yield* meet(db, job as NewJob & { readonly unique: UniqueRequest }, key) // only such jobs come here
       }
-      return stored as ReadonlyArray<Stored>
+      return stored as ReadonlyArray<Stored> // each place is filled by now
     })
   )
 
@@ -205,7 +205,7 @@ const meet = (
     const holder = yield* openRow(db, jobRow(row))
     const { rule } = job.unique
     if (rule.debounce?.leading === true) return yield* swallow(db, job.unique.rule, key, holder)
-    const fields = rule.debounce === undefined ? rule.replace[holder.state as WaitingState] : debounced(rule)
+    const fields = rule.debounce === undefined ? rule.replace[holder.state as WaitingState] : debounced(rule) // others are not met
     if (holder.state === "executing") {
       const asks = rule.debounce !== undefined || Object.keys(rule.replace).length > 0
       return { _tag: asks ? "ConflictExecuting" : "Existing", job: holder }
@@ -356,4 +356,4 @@ const isLockTimeout = (error: unknown): boolean =>
   error !== null &&
   "_tag" in error &&
   error._tag === "SqlError" &&
-  sqlState(error as SqlError) === "55P03"
+  sqlState(error as SqlError) === "55P03" // sqlState reads any error

@@ -115,7 +115,7 @@ const placeOf = (sleepers: ReadonlyArray<Sleeper>, at: number): number => {
   let high = sleepers.length
   while (low < high) {
     const middle = (low + high) >>> 1
-    if ((sleepers[middle] as Sleeper).at <= at) low = middle + 1
+    if ((sleepers[middle] as Sleeper).at <= at) low = middle + 1 // within its bounds
     else high = middle
   }
   return low

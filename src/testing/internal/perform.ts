@@ -81,7 +81,7 @@ export const perform = Effect.fnUntraced(function* (
       : DateTime.makeUnsafe("at" in expires ? expires.at.getTime() : startedAt + expires.afterMillis)
   const left = Math.min(worker.timeoutMillis, (startBefore?.epochMilliseconds ?? Infinity) - startedAt)
   const attempt: Attempt = {
-    id: id as JobId,
+    id: id as JobId, // an id, under its brand
     worker: job.name,
     queue: stored.queue,
     attempt: number,
@@ -89,7 +89,7 @@ export const perform = Effect.fnUntraced(function* (
     priority: stored.priority,
     epoch: 1,
     errors: errors,
-    meta: stored.meta === undefined ? {} : (JSON.parse(stored.meta) as Attempt["meta"]),
+    meta: stored.meta === undefined ? {} : (JSON.parse(stored.meta) as Attempt["meta"]), // as it was stored
     tags: stored.tags ?? [],
     partitionKey: stored.partitionKey,
     snoozes: snoozes,
@@ -149,7 +149,7 @@ const store = Effect.fnUntraced(function* (
   const dependsOn: Record<string, Array<JobId>> = {}
   for (const { id, name = "" } of dependencies) (dependsOn[name] ??= []).push(id)
   const given = { ...options, dependsOn: dependsOn as never } // one id is a list of one
-  yield* Effect.provideService(job.enqueue(args as never, given), Jobs, recorder as Jobs["Service"])
+  yield* Effect.provideService(job.enqueue(args as never, given), Jobs, recorder as Jobs["Service"]) // typed by the job
   return stored[0] as NewJobs[number] // one enqueue, one job
 })
 
@@ -162,7 +162,8 @@ const storeResults = Effect.fnUntraced(function* (needs: Dependencies, given: Re
     const need = declaration(needs, name)
     if (need === undefined) continue
     for (const result of need.many ? (results as ReadonlyArray<unknown>) : [results]) {
-      const id = (1_000_000 + stored.length) as JobId
+      // an array where many are needed
+      const id = (1_000_000 + stored.length) as JobId // an id, under its brand
       const base = {
         id,
         name,
@@ -174,6 +175,7 @@ const storeResults = Effect.fnUntraced(function* (needs: Dependencies, given: Re
       }
       // Under `run` it is how the job ended, else what it returned; the types say so.
       const ended = (need.onFailure === "run" ? result : { _tag: "Completed", value: result }) as DependencyResult<
+        // typed by the need
         unknown,
         unknown
       >
@@ -199,7 +201,7 @@ const storeResults = Effect.fnUntraced(function* (needs: Dependencies, given: Re
 const storeChildren = (name: string, { job, results }: Children, firstId: number) =>
   Effect.forEach(results, (value, i) =>
     Effect.map(encodedAs(job, value), (result): Stored => ({
-      id: (firstId + i) as JobId,
+      id: (firstId + i) as JobId, // an id, under its brand
       name,
       added: true,
       worker: job.name,
@@ -211,7 +213,7 @@ const storeChildren = (name: string, { job, results }: Children, firstId: number
   )
 
 const encodedAs = (job: Parent, value: unknown) =>
-  job.success === (Schema.Void as Schema.Top)
+  job.success === (Schema.Void as Schema.Top) // to compare them
     ? Effect.succeed(null)
     : Effect.orDie(Schema.encodeUnknownEffect(Schema.toCodecJson(job.success))(value))
 
