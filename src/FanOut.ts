@@ -121,7 +121,7 @@ export const fanOut = <
     const trace = yield* traceOf
     const prepared = yield* Effect.forEach(inputs, (input, index) =>
       job.prepare(input, given).pipe(
-        Effect.mapError(({ message }) => new FanOutError({ name, index, message })),
+        Effect.mapError(({ message }) => new FanOutError({ fanOut: name, index, message })),
         Effect.filterOrFail(
           ({ batch, dependsOn }) => dependsOn === undefined && batch === undefined,
           () => refused(name, "children wait for nothing, and join the batch of the job that adds them")
@@ -135,7 +135,7 @@ export const fanOut = <
 // internal
 
 const refused = (name: string, why: string): FanOutError =>
-  new FanOutError({ name, message: `The fan-out ${shown(name)} cannot be made: ${why}.` })
+  new FanOutError({ fanOut: name, message: `The fan-out ${shown(name)} cannot be made: ${why}.` })
 
 /** Encoding asks of the service for no more than the limit; a handler needs no database for that. */
 const withLimits = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, Exclude<R, Jobs>> =>

@@ -513,7 +513,7 @@ describe("bad input", () => {
           cron.upsert({ ...every10, ...change } as never) as Effect.Effect<void, InvalidCron>
         )
         assert.strictEqual<string>(error._tag, tag, JSON.stringify(change))
-        assert.strictEqual(error.name, tag)
+        assert.strictEqual(error.name, `effect-shigoto/${tag}`)
         if (field !== undefined) assert.strictEqual(error.field, field, JSON.stringify(change))
         assert.isNotEmpty(error.message)
       }

@@ -90,7 +90,7 @@ export class DependencyError extends Schema.TaggedError<DependencyError>("effect
  */
 export class FanOutError extends Schema.TaggedError<FanOutError>("effect-shigoto/FanOutError")("FanOutError", {
   /** What the handler calls the fan-out. */
-  name: Schema.String,
+  fanOut: Schema.String,
   /** Position of the child that it is about. */
   index: Schema.optionalKey(Schema.Int),
   message: Schema.String
