@@ -68,7 +68,8 @@ export const browse = Effect.gen(function* () {
   const open = (options: BrowserContextOptions = {}) =>
     Effect.promise(async () => {
       const page = await (await browser.newContext({ viewport: { width: 1280, height: 860 }, ...options })).newPage()
-      page.setDefaultTimeout(30_000)
+      // As long as `eventually` waits: on a machine with other work a click takes what it takes.
+      page.setDefaultTimeout(120_000)
       // The page's policy is told of as an error of the console.
       page.on("console", (message) => message.type() === "error" && problems.push(message.text()))
       page.on("pageerror", (error) => problems.push(error.message))
