@@ -25,7 +25,7 @@ import * as Random from "effect/Random"
 import { Executor } from "./Executor.ts"
 import { Heartbeat } from "./Heartbeat.ts"
 import { Admission } from "./internal/admission.ts"
-import { type Appetite, hungry, isBusy, portion } from "./internal/appetite.ts"
+import { type Appetite, hungry, isBusy, claimSize } from "./internal/appetite.ts"
 import { makeBroadcast } from "./internal/broadcast.ts"
 import { Events } from "./internal/events.ts"
 import { waitMillis } from "./internal/herd.ts"
@@ -172,7 +172,7 @@ export const layer: Layer.Layer<
       }
       if (node === undefined || state === undefined || state.paused || !executor.isAccepting()) return false
       const open = admission.slots(queue, state.concurrency) - executor.running(queue)
-      const slots = portion(claimLimit, open, executor.waiting(queue))
+      const slots = claimSize(claimLimit, open, executor.waiting(queue))
       const candidates = candidatesNow()
       const roomy = candidates.filter((worker) => worker.room > 0)
       if (slots <= 0) appetite.stage = "outOfSlots"

@@ -53,7 +53,7 @@ export interface Body {
 export class Heartbeat extends Context.Service<
   Heartbeat,
   {
-    /** The incarnation that may claim now, by the monotonic clock in milliseconds; undefined while there is none to trust. */
+    /** The incarnation that may claim now; undefined while there is none to trust. `now` spares a reading of the monotonic clock. */
     readonly current: (now?: number) => number | undefined
     /** How many live nodes hear of a queue, this one included, as its last renewal found. */
     readonly listeners: (queue: string) => number

@@ -35,7 +35,7 @@ export const isBusy = ({ from, stage }: Appetite): boolean => from !== undefined
  * The next claim is under way while the jobs of this one begin, so that neither the database nor the node waits for the
  * other. Where slots allow for less than a whole claim it comes as the last of them begin: sooner it would bring few.
  */
-export const portion = (most: number, open: number, waiting: number): number =>
+export const claimSize = (most: number, open: number, waiting: number): number =>
   waiting > (open < most ? most / 2 : most) ? 0 : Math.min(open, most)
 
 /** Of a queue of which nothing is known. */

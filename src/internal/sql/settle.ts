@@ -107,8 +107,8 @@ export const settling = (db: Db, settlements: ReadonlyArray<Settlement>, linked:
   // the planner would take one row of them for granted.
   const alone = linked ? sql`` : sql`AND least(j.links & ${sql.literal(String(concerned))}, 1) <> 1`
   // Whose end concerns nobody else is known by its place; its row is asked for where something is made of it.
-  const makes = kept.length + told.length > 0
-  const row = makes ? sql`j.*,` : linked ? sql`j.id, j.epoch, j.links, j.batch_id, j.cancel_reason,` : sql``
+  const readsRow = kept.length + told.length > 0
+  const ofRow = readsRow ? sql`j.*,` : linked ? sql`j.id, j.epoch, j.links, j.batch_id, j.cancel_reason,` : sql``
   const steps = sql`
     WITH outcome AS (
       SELECT id, epoch, coalesce(state, 'completed') AS state, result, failure, delay_millis, refund, reason, position
@@ -133,12 +133,12 @@ export const settling = (db: Db, settlements: ReadonlyArray<Settlement>, linked:
         AND coalesce(j.claimed_by, 0) <> 0
         AND (outcome.state IN ('completed', 'discarded', 'cancelled') OR j.cancel_requested_at IS NOT NULL)
         ${alone}
-      RETURNING ${row}
+      RETURNING ${ofRow}
         CASE
           WHEN outcome.state IN ('completed', 'discarded', 'cancelled') THEN outcome.state
           ELSE 'cancelled'
         END AS final,
-        ${makes || linked ? sql`outcome.result, outcome.failure, outcome.reason,` : sql``}
+        ${readsRow || linked ? sql`outcome.result, outcome.failure, outcome.reason,` : sql``}
         outcome.position
     )${
       kept.length === 0
